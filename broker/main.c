@@ -38,14 +38,16 @@ struct broker {
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(
-		to,
-		"usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
-		"                               a file or value with spaces: '\"/a b/x.so\" key=\"a b\"'; in there \"\" is one \"\n"
-		"       sluiced --dump DIR      every record of a store that no broker has open, as text\n"
-		"       sluiced --commands      the command table\n"
-		"       sluiced --settings      every setting with its default and bounds\n"
-		"       sluiced --version\n");
+	(void)fprintf(to,
+		      "usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set "
+		      "KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
+		      "                               a file or value with spaces: '\"/a b/x.so\" "
+		      "key=\"a b\"'; in there \"\" is one \"\n"
+		      "       sluiced --dump DIR      every record of a store that no broker has "
+		      "open, as text\n"
+		      "       sluiced --commands      the command table\n"
+		      "       sluiced --settings      every setting with its default and bounds\n"
+		      "       sluiced --version\n");
 	return code;
 }
 
@@ -77,7 +79,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		return;
 	}
 	memcpy(line, text, len);
-	for (first = len, line[len++] = (char)('0' + page % 10); (page /= 10) > 0 && len < sizeof(line) - 40;)
+	for (first = len, line[len++] = (char)('0' + page % 10);
+	     (page /= 10) > 0 && len < sizeof(line) - 40;)
 		line[len++] = (char)('0' + page % 10);
 	for (size_t last = len - 1; first < last; first++, last--) {
 		char swap = line[first];
@@ -109,8 +112,8 @@ static int print_commands(void)
 	const struct command_spec *specs = command_specs(&count);
 
 	for (size_t i = 0; i < count; i++)
-		(void)printf("%3u  %-20s %-16s %-8s %s\n", specs[i].type, specs[i].name, specs[i].permission,
-			     headroom[specs[i].headroom], specs[i].text);
+		(void)printf("%3u  %-20s %-16s %-8s %s\n", specs[i].type, specs[i].name,
+			     specs[i].permission, headroom[specs[i].headroom], specs[i].text);
 	return 0;
 }
 
@@ -149,7 +152,8 @@ static int set_pair(struct config *config, char *pair, char *why, size_t why_byt
 }
 
 /* Returns 0 to continue, 1 when the program is done (exit code in *ret_exit), or an error. */
-static int parse(struct config *config, int argc, char **argv, int *ret_exit, char *why, size_t why_bytes)
+static int parse(struct config *config, int argc, char **argv, int *ret_exit, char *why,
+		 size_t why_bytes)
 {
 	for (int i = 1; i < argc; i++) {
 		const char *option = argv[i];
@@ -169,7 +173,8 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 		}
 		if (value == NULL) {
 			(void)snprintf(why, why_bytes,
-				       "'%s' is unknown or needs a value; --help shows the usage", option);
+				       "'%s' is unknown or needs a value; --help shows the usage",
+				       option);
 			return SLUICE_E_INVAL;
 		}
 		i++;
@@ -185,7 +190,8 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 			   strcmp(option, "--plugin") == 0) {
 			rc = config_set(config, option + 2, value, why, why_bytes);
 		} else {
-			(void)snprintf(why, why_bytes, "'%s' is unknown; --help shows the usage", option);
+			(void)snprintf(why, why_bytes, "'%s' is unknown; --help shows the usage",
+				       option);
 			rc = SLUICE_E_INVAL;
 		}
 		if (rc != 0)
@@ -221,11 +227,12 @@ static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, si
 	const char *listen = broker->config.listen, *colon = strrchr(listen, ':');
 	size_t len = colon != NULL ? (size_t)(colon - listen) : 0;
 
-	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) || !port_parse(colon + 1, ret_port)) {
-		(void)snprintf(
-			why, why_bytes,
-			"listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 or [::1]:7584",
-			listen);
+	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) ||
+	    !port_parse(colon + 1, ret_port)) {
+		(void)snprintf(why, why_bytes,
+			       "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 "
+			       "or [::1]:7584",
+			       listen);
 		return SLUICE_E_INVAL;
 	}
 	if (listen[0] == '[' && listen[len - 1] == ']') {
@@ -281,8 +288,10 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 					.map_bytes = broker->config.map_mib << 20,
 					.check_bytes = broker->config.check_mib << 20};
 	struct engine_config engine = {.inbox_bytes_max = broker->config.inbox_mib << 20,
-				       .publish_stop_percent = (uint32_t)broker->config.publish_stop_percent,
-				       .report_stop_percent = (uint32_t)broker->config.report_stop_percent,
+				       .publish_stop_percent =
+					       (uint32_t)broker->config.publish_stop_percent,
+				       .report_stop_percent =
+					       (uint32_t)broker->config.report_stop_percent,
 				       .reserve_bytes = broker->config.reserve_mib << 20,
 				       .boot_id = boot_id(),
 				       .fail_stop = fail_stop};
@@ -292,7 +301,8 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 	int rc = store_open_lmdb(broker->config.data, &options, &broker->store, &text);
 
 	if (rc != 0) {
-		(void)snprintf(why, why_bytes, "data directory %.200s: %s", broker->config.data, text);
+		(void)snprintf(why, why_bytes, "data directory %.200s: %s", broker->config.data,
+			       text);
 		return rc;
 	}
 	store_facts_get(broker->store, &facts);
@@ -301,10 +311,12 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 			 log_id("store.file_limit",
 				"the file size limit is below map_mib and bounds the store "
 				"(ulimit -f, LimitFSIZE=)"),
-			 log_u64("map_bytes", facts.map_bytes), log_u64("map_mib", broker->config.map_mib));
+			 log_u64("map_bytes", facts.map_bytes),
+			 log_u64("map_mib", broker->config.map_mib));
 	rc = engine_create(&engine, broker->store, now, &broker->engine);
 	if (rc != 0)
-		(void)snprintf(why, why_bytes, "data directory %.200s: the store cannot be started (%s): %s",
+		(void)snprintf(why, why_bytes,
+			       "data directory %.200s: the store cannot be started (%s): %s",
 			       broker->config.data, sluice_error_name(rc),
 			       rc == SLUICE_E_NOMEM ? "out of memory" : store_last_error());
 	return rc;
@@ -334,11 +346,14 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 	rc = net_create(&config, broker->engine, &broker->net);
 	if (rc != 0) {
 		(void)snprintf(why, why_bytes,
-			       "the event loops of %u I/O threads cannot be made: %s (io_threads, ulimit -n)",
-			       config.io_threads, errno != 0 ? strerror(errno) : sluice_error_text(rc));
+			       "the event loops of %u I/O threads cannot be made: %s (io_threads, "
+			       "ulimit -n)",
+			       config.io_threads,
+			       errno != 0 ? strerror(errno) : sluice_error_text(rc));
 		return rc;
 	}
-	rc = net_listen(broker->net, &native_protocol, NULL, broker->host, port, &broker->port, &text);
+	rc = net_listen(broker->net, &native_protocol, NULL, broker->host, port, &broker->port,
+			&text);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes, "listen = %.200s: %s", broker->config.listen, text);
 	return rc;
@@ -364,8 +379,8 @@ static int word_next(char **io_at, char **ret)
 }
 
 /* "PATH KEY=VALUE ...": split in place. */
-static int plugin_words(char *line, char **ret_path, struct plugin_setting *settings, size_t *ret_count,
-			char *why, size_t why_bytes)
+static int plugin_words(char *line, char **ret_path, struct plugin_setting *settings,
+			size_t *ret_count, char *why, size_t why_bytes)
 {
 	size_t count = 0;
 	char *at = line, *path, *word;
@@ -376,7 +391,8 @@ static int plugin_words(char *line, char **ret_path, struct plugin_setting *sett
 
 		if (equals == NULL || equals == word || count == PLUGIN_SETTINGS_MAX) {
 			(void)snprintf(why, why_bytes,
-				       "plugin %.300s: '%.100s'; expected KEY=VALUE, at most %d of them",
+				       "plugin %.300s: '%.100s'; expected KEY=VALUE, at most %d of "
+				       "them",
 				       path, word, PLUGIN_SETTINGS_MAX);
 			return SLUICE_E_INVAL;
 		}
@@ -391,7 +407,8 @@ static int plugin_words(char *line, char **ret_path, struct plugin_setting *sett
 	}
 	if (path != NULL && path[0] != 0)
 		return 0;
-	(void)snprintf(why, why_bytes, "plugin: the file is missing; expected \"PATH KEY=VALUE...\"");
+	(void)snprintf(why, why_bytes,
+		       "plugin: the file is missing; expected \"PATH KEY=VALUE...\"");
 	return SLUICE_E_INVAL;
 }
 
@@ -404,8 +421,8 @@ static const char *setting_of(const struct plugin_setting *settings, size_t coun
 }
 
 /* A plugin's setting that is a number for the broker itself. 0, or INVAL with why. */
-static int number_of(const struct plugin_setting *settings, size_t count, const char *key, uint32_t fallback,
-		     uint32_t max, uint32_t *ret, char *why, size_t why_bytes)
+static int number_of(const struct plugin_setting *settings, size_t count, const char *key,
+		     uint32_t fallback, uint32_t max, uint32_t *ret, char *why, size_t why_bytes)
 {
 	const char *text = setting_of(settings, count, key);
 	char *end = NULL;
@@ -417,29 +434,33 @@ static int number_of(const struct plugin_setting *settings, size_t count, const 
 	errno = 0;
 	number = strtoul(text, &end, 10);
 	if (text[0] < '0' || text[0] > '9' || *end != 0 || errno != 0 || number > max) {
-		(void)snprintf(why, why_bytes, "a plugin's %s is '%.60s'; expected a number from 0 to %u",
-			       key, text, max);
+		(void)snprintf(why, why_bytes,
+			       "a plugin's %s is '%.60s'; expected a number from 0 to %u", key,
+			       text, max);
 		return SLUICE_E_INVAL;
 	}
 	*ret = (uint32_t)number;
 	return 0;
 }
 
-static int start_listener(struct broker *broker, struct plugin *plugin, const struct plugin_setting *settings,
-			  size_t count, char *why, size_t why_bytes)
+static int start_listener(struct broker *broker, struct plugin *plugin,
+			  const struct plugin_setting *settings, size_t count, char *why,
+			  size_t why_bytes)
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
 	const char *text = "";
 	uint32_t wanted;
 	uint16_t port;
-	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why, why_bytes);
+	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why,
+			   why_bytes);
 
 	if (rc != 0)
 		return rc;
 	port = (uint16_t)wanted;
 	rc = net_listen(broker->net, &foreign_protocol, ops, broker->host, port, &port, &text);
 	if (rc != 0) {
-		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name, text);
+		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name,
+			       text);
 		return rc;
 	}
 	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"),
@@ -465,9 +486,11 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 		rc = plugin_service_start(plugin, address, pair[1]);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes,
-			       "plugin %s: its service cannot be started: %s (ulimit -n, ulimit -u)",
+			       "plugin %s: its service cannot be started: %s (ulimit -n, ulimit "
+			       "-u)",
 			       plugin_symbol(plugin)->name,
-			       rc == SLUICE_E_NOMEM && errno != 0 ? strerror(errno) : sluice_error_text(rc));
+			       rc == SLUICE_E_NOMEM && errno != 0 ? strerror(errno)
+								  : sluice_error_text(rc));
 	return rc;
 }
 
@@ -486,14 +509,15 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 	(void)snprintf(line, sizeof(line), "%s", configured);
 	rc = plugin_words(line, &path, settings, &count, why, why_bytes);
 	if (rc == 0)
-		rc = number_of(settings, count, "stop_ms", PLUGIN_STOP_MS, PLUGIN_STOP_MS_MAX, &stop_ms, why,
-			       why_bytes);
+		rc = number_of(settings, count, "stop_ms", PLUGIN_STOP_MS, PLUGIN_STOP_MS_MAX,
+			       &stop_ms, why, why_bytes);
 	if (rc != 0)
 		return rc;
 	as = setting_of(settings, count, "kind");
 	if (as != NULL && strcmp(as, "listener") != 0 && strcmp(as, "service") != 0) {
-		(void)snprintf(why, why_bytes, "plugin %.300s: kind is '%.60s'; expected listener or service",
-			       path, as);
+		(void)snprintf(why, why_bytes,
+			       "plugin %.300s: kind is '%.60s'; expected listener or service", path,
+			       as);
 		return SLUICE_E_INVAL;
 	}
 	if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
@@ -532,10 +556,10 @@ static int start(struct broker *broker, char *why, size_t why_bytes)
 	if (rc == 0)
 		rc = net_start(broker->net);
 	if (rc != 0)
-		(void)snprintf(
-			why, why_bytes,
-			"the threads of the engine and of I/O cannot be started: %s (io_threads, ulimit -u)",
-			strerror(errno));
+		(void)snprintf(why, why_bytes,
+			       "the threads of the engine and of I/O cannot be started: %s "
+			       "(io_threads, ulimit -u)",
+			       strerror(errno));
 	if (rc == 0)
 		rc = start_plugins(broker, SLUICE_PLUGIN_SERVICE, why, why_bytes);
 	return rc;
@@ -573,10 +597,10 @@ static int configure_log(const struct config *config, char *why, size_t why_byte
 
 	if (log_level_parse(config->log_level, &level) != 0 ||
 	    log_format_parse(config->log_format, &format) != 0) {
-		(void)snprintf(
-			why, why_bytes,
-			"log_level is '%.50s' and log_format '%.50s'; expected error, warn, info or debug, and logfmt or json",
-			config->log_level, config->log_format);
+		(void)snprintf(why, why_bytes,
+			       "log_level is '%.50s' and log_format '%.50s'; expected error, warn, "
+			       "info or debug, and logfmt or json",
+			       config->log_level, config->log_format);
 		return SLUICE_E_INVAL;
 	}
 	log_configure(STDERR_FILENO, level, format);
@@ -593,11 +617,11 @@ static int run(struct broker *broker, int stop_fd)
 		rc = SLUICE_E_INVAL;
 	}
 	if (rc == 0 && broker->config.publish_stop_percent >= broker->config.report_stop_percent) {
-		(void)snprintf(
-			why, sizeof(why),
-			"publish_stop_percent is %llu and report_stop_percent %llu; expected the first to be less",
-			(unsigned long long)broker->config.publish_stop_percent,
-			(unsigned long long)broker->config.report_stop_percent);
+		(void)snprintf(why, sizeof(why),
+			       "publish_stop_percent is %llu and report_stop_percent %llu; "
+			       "expected the first to be less",
+			       (unsigned long long)broker->config.publish_stop_percent,
+			       (unsigned long long)broker->config.report_stop_percent);
 		rc = SLUICE_E_INVAL;
 	}
 	if (rc == 0)
@@ -606,9 +630,9 @@ static int run(struct broker *broker, int stop_fd)
 		stop(broker, true);
 		return sluice_error_exit_code(report_error(rc, why));
 	}
-	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"), log_str("address", broker->host),
-		 log_u64("port", broker->port), log_str("data", broker->config.data),
-		 log_str("version", SLUICE_VERSION));
+	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"),
+		 log_str("address", broker->host), log_u64("port", broker->port),
+		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
 	(void)printf("ready %s:%u pid=%d\n", broker->host, broker->port, (int)getpid());
 	(void)fflush(stdout);
 	process_stop_wait(stop_fd);

@@ -155,7 +155,8 @@ static bool on_notice_frame(sluice_client *client, struct sluice_slice body)
 	return taken;
 }
 
-static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
+static bool on_frame(sluice_client *client, const struct frame_header *header,
+		     struct sluice_slice body)
 {
 	switch (header->type) {
 	case FRAME_REPLY:
@@ -179,10 +180,11 @@ static void on_connected(sluice_client *client, bool session_lost)
 		publish_session_lost(client);
 		txns_session_lost(client);
 		subs_broken(client, true);
-		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_SESSION_LOST,
-						   .code = SLUICE_E_SESSION_GONE,
-						   .text = "the session had ended; its leases are gone",
-						   .session = client->link->session_id));
+		client_notice(client,
+			      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_SESSION_LOST,
+					   .code = SLUICE_E_SESSION_GONE,
+					   .text = "the session had ended; its leases are gone",
+					   .session = client->link->session_id));
 	}
 	subs_open(client);
 }
@@ -228,7 +230,9 @@ static int descriptors_open(sluice_client *client)
 	if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->wake_fd, &event) != 0)
 		return SLUICE_E_IO;
 	event.data.fd = client->timer_fd;
-	return epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->timer_fd, &event) != 0 ? SLUICE_E_IO : 0;
+	return epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, client->timer_fd, &event) != 0
+		       ? SLUICE_E_IO
+		       : 0;
 }
 
 static int locks_init(sluice_client *client)
@@ -294,7 +298,8 @@ static sluice_client *client_new(void)
 	return client;
 }
 
-int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *user, sluice_client **ret)
+int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *user,
+		sluice_client **ret)
 {
 	sluice_client *client = client_new();
 	int rc;
@@ -313,7 +318,8 @@ int sluice_open(const sluice_config *config, sluice_notice_fn *on_notice, void *
 		int error = errno;
 
 		client_free(client);
-		return error_format(rc, "no descriptors or locks for a client: %s", strerror(error));
+		return error_format(rc, "no descriptors or locks for a client: %s",
+				    strerror(error));
 	}
 	/* The first turn of the loop connects: no callback runs before the caller has its
 	 * client. */
@@ -378,9 +384,10 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 		Sluice__Request request = SLUICE__REQUEST__INIT;
 		Sluice__SessionClose close_session = SLUICE__SESSION_CLOSE__INIT;
 		uint64_t now = now_ms();
-		sluice_call call = SLUICE_CALL(.deadline_ms = deadline == UINT64_MAX ? 1000
-							      : deadline > now	     ? (int)(deadline - now)
-										     : 1);
+		sluice_call call =
+			SLUICE_CALL(.deadline_ms = deadline == UINT64_MAX ? 1000
+						   : deadline > now	  ? (int)(deadline - now)
+									  : 1);
 
 		request.op_case = SLUICE__REQUEST__OP_SESSION_CLOSE;
 		request.session_close = &close_session;
@@ -404,11 +411,12 @@ int sluice_close(sluice_client *client, bool end_session, int deadline_ms)
 	if (client->state == STATE_IDLE && client->config.transport_fd >= 0)
 		(void)close(client->config.transport_fd);
 	client_free(client);
-	return error_set(rc, "not all publishes were answered before the deadline; the others were dropped");
+	return error_set(rc, "not all publishes were answered before the deadline; the others were "
+			     "dropped");
 }
 
-static const char not_caller_loop[] =
-	"the client's mode is own-thread: it has no descriptor to wait for, and turns its loop itself";
+static const char not_caller_loop[] = "the client's mode is own-thread: it has no descriptor to "
+				      "wait for, and turns its loop itself";
 
 int sluice_fd(const sluice_client *client)
 {

@@ -24,10 +24,14 @@ struct row {
 #define AT(member) offsetof(struct sluice_config, member)
 static const struct row rows[] = {
 	{"address", TEXT, AT(address), 512, 0, 0, "127.0.0.1:7584", 0, 0},
-	{"gateway", TEXT, AT(gateway), sizeof(((struct sluice_config *)0)->gateway), 0, 0, "", 0, 0},
-	{"client", TEXT, AT(client), sizeof(((struct sluice_config *)0)->client), 0, 0, "libsluice", 0, 0},
-	{"session", TEXT, AT(session), sizeof(((struct sluice_config *)0)->session), 0, 0, "", 0, 0},
-	{"producer", TEXT, AT(producer), sizeof(((struct sluice_config *)0)->producer), 0, 0, "", 0, 0},
+	{"gateway", TEXT, AT(gateway), sizeof(((struct sluice_config *)0)->gateway), 0, 0, "", 0,
+	 0},
+	{"client", TEXT, AT(client), sizeof(((struct sluice_config *)0)->client), 0, 0, "libsluice",
+	 0, 0},
+	{"session", TEXT, AT(session), sizeof(((struct sluice_config *)0)->session), 0, 0, "", 0,
+	 0},
+	{"producer", TEXT, AT(producer), sizeof(((struct sluice_config *)0)->producer), 0, 0, "", 0,
+	 0},
 	{"session_timeout_ms", NUMBER32, AT(session_timeout_ms), 0, 1000, 86400000, "30000", 0, 0},
 	{"deadline_ms", NUMBER32, AT(deadline_ms), 0, 1, 86400000, "10000", 0, 0},
 	{"connect_timeout_ms", NUMBER32, AT(connect_timeout_ms), 0, 1, 600000, "5000", 0, 0},
@@ -56,8 +60,9 @@ static int set_number(struct sluice_config *config, const struct row *row, const
 	number = strtoull(value, &end, 10);
 	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || number < row->min ||
 	    number > row->max) {
-		return error_format(SLUICE_E_INVAL, "%s is '%.60s'; expected a number from %llu to %llu",
-				    row->key, value, (unsigned long long)row->min,
+		return error_format(SLUICE_E_INVAL,
+				    "%s is '%.60s'; expected a number from %llu to %llu", row->key,
+				    value, (unsigned long long)row->min,
 				    (unsigned long long)row->max);
 	}
 	if (row->kind == NUMBER64)
@@ -75,8 +80,8 @@ static int set_choice(struct sluice_config *config, const struct row *row, const
 	void *member = (char *)config + row->offset;
 
 	if (!yes && strcmp(value, row->no) != 0) {
-		return error_format(SLUICE_E_INVAL, "%s is '%.60s'; expected %s or %s", row->key, value,
-				    row->yes, row->no);
+		return error_format(SLUICE_E_INVAL, "%s is '%.60s'; expected %s or %s", row->key,
+				    value, row->yes, row->no);
 	}
 	if (row->size == 4)
 		*(enum client_mode *)member = yes ? MODE_CALLER_LOOP : MODE_OWN_THREAD;
@@ -100,13 +105,15 @@ int sluice_config_set(sluice_config *config, const char *key, const char *value)
 		if (row->kind != TEXT)
 			return set_number(config, row, value);
 		if (strlen(value) >= row->size) {
-			return error_format(SLUICE_E_INVAL, "%s has %zu bytes; expected fewer than %zu", key,
+			return error_format(SLUICE_E_INVAL,
+					    "%s has %zu bytes; expected fewer than %zu", key,
 					    strlen(value), row->size);
 		}
 		memcpy((char *)config + row->offset, value, strlen(value) + 1);
 		return 0;
 	}
-	return error_format(SLUICE_E_INVAL, "there is no setting '%.60s'; client.h lists them", key);
+	return error_format(SLUICE_E_INVAL, "there is no setting '%.60s'; client.h lists them",
+			    key);
 }
 
 sluice_config *sluice_config_create(void)
@@ -117,7 +124,8 @@ sluice_config *sluice_config_create(void)
 		return NULL;
 	config->transport_fd = -1;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (rows[i].fallback != NULL && sluice_config_set(config, rows[i].key, rows[i].fallback) != 0)
+		if (rows[i].fallback != NULL &&
+		    sluice_config_set(config, rows[i].key, rows[i].fallback) != 0)
 			abort(); /* the table is inconsistent */
 	return config;
 }

@@ -23,8 +23,8 @@ static int headers_check(struct sluice_slice headers, const char **ret_why)
 	return 0;
 }
 
-int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject, int64_t *ret_time_min,
-		int64_t *ret_time_max, const char **ret_why)
+int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
+		int64_t *ret_time_min, int64_t *ret_time_max, const char **ret_why)
 {
 	int64_t min = INT64_MAX, max = INT64_MIN;
 
@@ -41,7 +41,8 @@ int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
 		if (plain > 0) {
 			int64_t delta = ((const uint8_t *)raw.data)[1];
 
-			raw = (struct sluice_slice){(const uint8_t *)raw.data + plain, raw.len - plain};
+			raw = (struct sluice_slice){(const uint8_t *)raw.data + plain,
+						    raw.len - plain};
 			min = delta < min ? delta : min;
 			max = delta > max ? delta : max;
 			continue;
@@ -72,7 +73,8 @@ int batch_check(struct sluice_slice raw, uint32_t count, bool batch_has_subject,
 	return 0;
 }
 
-int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **ret_raw, const char **ret_why)
+int batch_decompress(struct sluice_slice payload, uint32_t raw_bytes, uint8_t **ret_raw,
+		     const char **ret_why)
 {
 	uint8_t *raw;
 	size_t got;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Bounded big-endian reading and writing for the codecs. A reader that runs out sets `bad` and gives zeros
- * from then on, so a decoder checks once at its end. */
+ * Bounded big-endian reading and writing for the codecs. A reader that runs out sets `bad` and
+ * gives zeros from then on, so a decoder checks once at its end. */
 #ifndef SLUICE_PROTOCOL_BYTES_H
 #define SLUICE_PROTOCOL_BYTES_H
 
@@ -18,7 +18,8 @@ struct reader {
 static inline struct reader reader_of(struct sluice_slice bytes)
 {
 	/* Never NULL: adding 0 to NULL is undefined. */
-	return (struct reader){bytes.data != NULL ? bytes.data : (const void *)"", bytes.len, false};
+	return (struct reader){bytes.data != NULL ? bytes.data : (const void *)"", bytes.len,
+			       false};
 }
 static inline uint64_t read_be(struct reader *reader, size_t bytes)
 {

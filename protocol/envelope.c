@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Event envelopes: a small part of msgpack, walked without allocation. The shortest form of every number and
- * length is required, so equal events have equal bytes; what a longer form would say is refused by name.
+ * Event envelopes: a small part of msgpack, walked without allocation. The shortest form of every
+ * number and length is required, so equal events have equal bytes; what a longer form would say is
+ * refused by name.
  */
 #include "protocol/envelope.h"
 
@@ -79,13 +80,16 @@ static struct sluice_slice binary(struct walk *walk)
 	} else if (type == MP_BIN16) {
 		len = number(walk, 2);
 		if (len < 1u << 8)
-			wrong(walk, SLUICE_E_PROTOCOL, "a binary length is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a binary length is not in its shortest form");
 	} else if (type == MP_BIN32) {
 		len = number(walk, 4);
 		if (len < 1u << 16)
-			wrong(walk, SLUICE_E_PROTOCOL, "a binary length is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a binary length is not in its shortest form");
 	} else {
-		wrong(walk, SLUICE_E_PROTOCOL, "an envelope has another type where binary is expected");
+		wrong(walk, SLUICE_E_PROTOCOL,
+		      "an envelope has another type where binary is expected");
 		return (struct sluice_slice){NULL, 0};
 	}
 	return take(walk, len);
@@ -101,17 +105,21 @@ static struct sluice_slice string(struct walk *walk)
 	if (type == MP_STR8) {
 		len = number(walk, 1);
 		if (len < 32)
-			wrong(walk, SLUICE_E_PROTOCOL, "a string length is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a string length is not in its shortest form");
 	} else if (type == MP_STR16) {
 		len = number(walk, 2);
 		if (len < 1u << 8)
-			wrong(walk, SLUICE_E_PROTOCOL, "a string length is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a string length is not in its shortest form");
 	} else if (type == MP_STR32) {
 		len = number(walk, 4);
 		if (len < 1u << 16)
-			wrong(walk, SLUICE_E_PROTOCOL, "a string length is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a string length is not in its shortest form");
 	} else {
-		wrong(walk, SLUICE_E_PROTOCOL, "an envelope has another type where a string is expected");
+		wrong(walk, SLUICE_E_PROTOCOL,
+		      "an envelope has another type where a string is expected");
 		return (struct sluice_slice){NULL, 0};
 	}
 	return take(walk, len);
@@ -143,7 +151,8 @@ static int64_t integer(struct walk *walk)
 		power = type - MP_U8;
 		value = number(walk, (size_t)1 << power);
 		if (value > INT64_MAX)
-			wrong(walk, SLUICE_E_PROTOCOL, "a number is larger than a signed 64-bit one");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "a number is larger than a signed 64-bit one");
 		if (value < unsigned_min[power])
 			wrong(walk, SLUICE_E_PROTOCOL, "a number is not in its shortest form");
 		return (int64_t)value;
@@ -174,10 +183,12 @@ static uint64_t map_count(struct walk *walk)
 		uint64_t count = number(walk, 2);
 
 		if (count < 16)
-			wrong(walk, SLUICE_E_PROTOCOL, "the header count is not in its shortest form");
+			wrong(walk, SLUICE_E_PROTOCOL,
+			      "the header count is not in its shortest form");
 		return count;
 	}
-	wrong(walk, SLUICE_E_PROTOCOL, "an envelope has another type where the map of headers is expected");
+	wrong(walk, SLUICE_E_PROTOCOL,
+	      "an envelope has another type where the map of headers is expected");
 	return 0;
 }
 
@@ -193,12 +204,14 @@ static struct sluice_slice headers(struct walk *walk)
 			wrong(walk, SLUICE_E_PROTOCOL, "a header has an empty name");
 		(void)string(walk);
 		if ((size_t)(walk->at - from) > LIMIT_EVENT_HEADERS_BYTES_MAX)
-			wrong(walk, SLUICE_E_LIMIT, "headers are larger than EVENT_HEADERS_BYTES_MAX");
+			wrong(walk, SLUICE_E_LIMIT,
+			      "headers are larger than EVENT_HEADERS_BYTES_MAX");
 	}
 	return (struct sluice_slice){from, (size_t)(walk->at - from)};
 }
 
-static struct sluice_slice optional(struct walk *walk, bool is_string, uint64_t max, const char *why)
+static struct sluice_slice optional(struct walk *walk, bool is_string, uint64_t max,
+				    const char *why)
 {
 	struct sluice_slice value;
 
@@ -206,7 +219,8 @@ static struct sluice_slice optional(struct walk *walk, bool is_string, uint64_t 
 		return (struct sluice_slice){NULL, 0};
 	value = is_string ? string(walk) : binary(walk);
 	if (value.len == 0)
-		wrong(walk, SLUICE_E_PROTOCOL, "an empty key, id or subject must be omitted or nil");
+		wrong(walk, SLUICE_E_PROTOCOL,
+		      "an empty key, id or subject must be omitted or nil");
 	if (value.len > max)
 		wrong(walk, SLUICE_E_LIMIT, why);
 	return value;
@@ -399,13 +413,16 @@ size_t envelope_encode(uint8_t *buf, const struct envelope *envelope)
 	at = put_integer(at, envelope->time_delta_ms);
 	at = put_binary(at, envelope->body);
 	if (count > 2)
-		at = envelope->key.len > 0 ? put_binary(at, envelope->key) : write_be(at, MP_NIL, 1);
+		at = envelope->key.len > 0 ? put_binary(at, envelope->key)
+					   : write_be(at, MP_NIL, 1);
 	if (count > 3)
 		at = envelope->id.len > 0 ? put_binary(at, envelope->id) : write_be(at, MP_NIL, 1);
 	if (count > 4)
-		at = envelope->headers.len > 0 ? write_slice(at, envelope->headers) : write_be(at, MP_NIL, 1);
+		at = envelope->headers.len > 0 ? write_slice(at, envelope->headers)
+					       : write_be(at, MP_NIL, 1);
 	if (count > 5)
-		at = envelope->subject.len > 0 ? put_string(at, envelope->subject) : write_be(at, MP_NIL, 1);
+		at = envelope->subject.len > 0 ? put_string(at, envelope->subject)
+					       : write_be(at, MP_NIL, 1);
 	if (count > 6)
 		at = put_integer(at, envelope->priority);
 	return (size_t)(at - buf);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Frames: bytes <-> structs. Layouts are in frame.h and SPEC.md; each decoder checks every limit before it
- * returns 0. */
+ * Frames: bytes <-> structs. Layouts are in frame.h and SPEC.md; each decoder checks every limit
+ * before it returns 0. */
 #include "protocol/frame.h"
 
 #include "protocol/bytes.h"
@@ -25,10 +25,11 @@ int frame_header_decode(const uint8_t *buf, uint64_t frame_bytes_max, struct fra
 	uint64_t length = read_be(&reader, 4);
 
 	if (length < FRAME_LENGTH_OVERHEAD)
-		return bad(ret_why, "the length is shorter than type, flags and correlation (6 bytes)");
+		return bad(ret_why,
+			   "the length is shorter than type, flags and correlation (6 bytes)");
 	if (length > frame_bytes_max)
-		return beyond(ret_why,
-			      "the length is over FRAME_BYTES_MAX, or PREAUTH_BYTES_MAX before WELCOME");
+		return beyond(ret_why, "the length is over FRAME_BYTES_MAX, or PREAUTH_BYTES_MAX "
+				       "before WELCOME");
 	ret->body_bytes = (uint32_t)length - FRAME_LENGTH_OVERHEAD;
 	ret->type = (uint8_t)read_be(&reader, 1);
 	ret->flags = (uint8_t)read_be(&reader, 1);
@@ -68,7 +69,8 @@ static int publish_check(const struct frame_publish *publish, const char **ret_w
 	if (publish->first_seq + publish->count < publish->first_seq)
 		return bad(ret_why, "the sequence numbers overflow");
 	if ((publish->target_kind == PUBLISH_TO_SUBJECT) != (publish->target.len == 0))
-		return bad(ret_why, "a target name goes with target kinds 1 and 2, and only with them");
+		return bad(ret_why,
+			   "a target name goes with target kinds 1 and 2, and only with them");
 	if (publish->codec == BATCH_RAW && publish->raw_bytes != publish->payload.len)
 		return bad(ret_why, "raw bytes differ from the length of an uncompressed payload");
 	if (publish->count > LIMIT_BATCH_EVENTS_MAX)
@@ -110,7 +112,8 @@ int frame_publish_decode(struct sluice_slice body, struct frame_publish *ret, co
 
 size_t frame_publish_size(const struct frame_publish *publish)
 {
-	return FRAME_PUBLISH_FIXED_BYTES + publish->subject.len + publish->target.len + publish->payload.len;
+	return FRAME_PUBLISH_FIXED_BYTES + publish->subject.len + publish->target.len +
+	       publish->payload.len;
 }
 
 size_t frame_publish_encode(uint8_t *buf, const struct frame_publish *publish)
@@ -138,7 +141,8 @@ size_t frame_publish_encode(uint8_t *buf, const struct frame_publish *publish)
 
 /* ---- PUBLISHED ---- */
 
-int frame_published_decode(struct sluice_slice *io_body, struct frame_published *ret, const char **ret_why)
+int frame_published_decode(struct sluice_slice *io_body, struct frame_published *ret,
+			   const char **ret_why)
 {
 	struct reader reader = reader_of(*io_body);
 	size_t text_len;
@@ -278,8 +282,8 @@ int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char
 	if (reader.bad || reader.left != 0)
 		return bad(ret_why, "the length does not fit the runs and the reason");
 	if (!ack_op_known(ret->op))
-		return bad(ret_why,
-			   "the operation is not 0 (ack), 1 (nack), 2 (extend), 5 (release) or 6 (begun)");
+		return bad(ret_why, "the operation is not 0 (ack), 1 (nack), 2 (extend), 5 "
+				    "(release) or 6 (begun)");
 	if (ret->run_count > LIMIT_ACK_RUNS_MAX)
 		return beyond(ret_why, "more runs than ACK_RUNS_MAX");
 	if (ret->reason.len > LIMIT_TEXT_BYTES_MAX)
@@ -292,7 +296,8 @@ size_t frame_ack_size(const struct frame_ack *ack)
 	return FRAME_ACK_FIXED_BYTES + (size_t)ack->run_count * FRAME_RUN_BYTES + ack->reason.len;
 }
 
-size_t frame_ack_encode(uint8_t *buf, const struct frame_ack *ack, const struct frame_run *run_array)
+size_t frame_ack_encode(uint8_t *buf, const struct frame_ack *ack,
+			const struct frame_run *run_array)
 {
 	uint8_t *at = buf;
 

@@ -7,11 +7,13 @@
 #include <stdint.h>
 
 /* Constants, not an enum: some values exceed int. */
-#define LIMIT(name, value, unit, text) static const uint64_t LIMIT_##name __attribute__((unused)) = value;
+#define LIMIT(name, value, unit, text) \
+	static const uint64_t LIMIT_##name __attribute__((unused)) = value;
 #include "protocol/limits.def"
 #undef LIMIT
 
-/* The same as a constant expression, for the bounds of arrays and for static_assert: LIMIT_SIZE(NAME_BYTES_MAX). */
+/* The same as a constant expression, for the bounds of arrays and for static_assert:
+ * LIMIT_SIZE(NAME_BYTES_MAX). */
 #define LIMIT(name, value, unit, text) typedef char limit_array_##name[value];
 #include "protocol/limits.def"
 #undef LIMIT

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is looked over
- * first, without allocation, against the descriptor. A bad byte in a text for people is replaced, because an
- * evidence that a scheduler printed in Latin-1 must not cost the report; in a name it is refused, because two
- * names must not become one.
+ * protobuf-c has no limit on depth or groups and does not check UTF-8; what comes from outside is
+ * looked over first, without allocation, against the descriptor. A bad byte in a text for people is
+ * replaced, because an evidence that a scheduler printed in Latin-1 must not cost the report; in a
+ * name it is refused, because two names must not become one.
  */
 #include "protocol/message.h"
 
@@ -39,8 +39,8 @@ static bool varint(struct reader *reader, uint64_t *ret)
 	return false;
 }
 
-/* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are counted
- * before anything is allocated. */
+/* What is under way: fields cost 2 bytes of input and up to a hundred of memory each, so they are
+ * counted before anything is allocated. */
 struct text_check {
 	const char *why;
 	uint64_t fields;
@@ -50,7 +50,8 @@ struct text_check {
 };
 
 /* The texts for people: nothing is found by them. */
-static bool is_free_text(const ProtobufCMessageDescriptor *descriptor, const ProtobufCFieldDescriptor *field)
+static bool is_free_text(const ProtobufCMessageDescriptor *descriptor,
+			 const ProtobufCFieldDescriptor *field)
 {
 	static const struct {
 		const ProtobufCMessageDescriptor *descriptor;
@@ -73,7 +74,8 @@ static bool is_free_text(const ProtobufCMessageDescriptor *descriptor, const Pro
 	return false;
 }
 
-/* A static text has no room for the field's name, and a caller's buffer would be one more argument of everything. */
+/* A static text has no room for the field's name, and a caller's buffer would be one more argument
+ * of everything. */
 static const char *why_not_text(const ProtobufCMessageDescriptor *descriptor,
 				const ProtobufCFieldDescriptor *field)
 {
@@ -143,7 +145,8 @@ static int check_texts(struct text_check *at, const ProtobufCMessageDescriptor *
 		case WIRE_BYTES:
 			if (!varint(&reader, &value) || value > reader.left)
 				return SLUICE_E_PROTOCOL;
-			rc = check_bytes(at, descriptor, field, read_bytes(&reader, (size_t)value), depth);
+			rc = check_bytes(at, descriptor, field, read_bytes(&reader, (size_t)value),
+					 depth);
 			if (rc != 0)
 				return rc;
 			at->why = "the message is cut short or malformed";
@@ -162,15 +165,16 @@ static int check_texts(struct text_check *at, const ProtobufCMessageDescriptor *
 
 static void strip(ProtobufCMessage *message, bool frees);
 
-static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, bool frees)
+static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+			bool frees)
 {
 	void *member = (uint8_t *)message + field->offset;
 
 	if (field->type != PROTOBUF_C_TYPE_MESSAGE)
 		return;
 	if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-		size_t count =
-			*(const size_t *)(const void *)((const uint8_t *)message + field->quantifier_offset);
+		size_t count = *(const size_t *)(const void *)((const uint8_t *)message +
+							       field->quantifier_offset);
 		ProtobufCMessage **list = *(ProtobufCMessage ***)member;
 
 		for (size_t i = 0; i < count; i++)
@@ -178,8 +182,8 @@ static void strip_field(ProtobufCMessage *message, const ProtobufCFieldDescripto
 		return;
 	}
 	if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
-	    *(const uint32_t *)(const void *)((const uint8_t *)message + field->quantifier_offset) !=
-		    field->id)
+	    *(const uint32_t *)(const void *)((const uint8_t *)message +
+					      field->quantifier_offset) != field->id)
 		return;
 	if (*(ProtobufCMessage **)member != NULL)
 		strip(*(ProtobufCMessage **)member, frees);
@@ -199,8 +203,9 @@ static void strip(ProtobufCMessage *message, bool frees)
 
 /* ---- unpacking ---- */
 
-/* A request is one operation out of fifty: protobuf-c would go through all that the message around it could have. True when bytes are
- * that and no more: *ret is the message, NULL when it is not well. */
+/* A request is one operation out of fifty: protobuf-c would go through all that the message around
+ * it could have. True when bytes are that and no more: *ret is the message, NULL when it is not
+ * well. */
 static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 			 ProtobufCAllocator *allocator, ProtobufCMessage **ret)
 {
@@ -211,11 +216,14 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	uint64_t tag, len;
 	size_t before;
 
-	/* Longer ones are protobuf-c's to refuse: a field's number would lose its upper bits here, and be another field's. */
-	if (!varint(&reader, &tag) || bytes.len - reader.left > VARINT32_BYTES_MAX || (tag & 7) != WIRE_BYTES)
+	/* Longer ones are protobuf-c's to refuse: a field's number would lose its upper bits here,
+	 * and be another field's. */
+	if (!varint(&reader, &tag) || bytes.len - reader.left > VARINT32_BYTES_MAX ||
+	    (tag & 7) != WIRE_BYTES)
 		return false;
 	before = reader.left;
-	if (!varint(&reader, &len) || before - reader.left > VARINT32_BYTES_MAX || len != reader.left)
+	if (!varint(&reader, &len) || before - reader.left > VARINT32_BYTES_MAX ||
+	    len != reader.left)
 		return false;
 	field = protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
 	if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE ||
@@ -224,8 +232,9 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	*ret = NULL;
 	message = allocator->alloc(allocator->allocator_data, descriptor->sizeof_message);
 	op = read_bytes(&reader, reader.left);
-	inside = message == NULL ? NULL
-				 : protobuf_c_message_unpack(field->descriptor, allocator, op.len, op.data);
+	inside = message == NULL
+			 ? NULL
+			 : protobuf_c_message_unpack(field->descriptor, allocator, op.len, op.data);
 	if (inside == NULL)
 		return true; /* allocator frees nothing one by one */
 	protobuf_c_message_init(descriptor, message);
@@ -235,7 +244,8 @@ static bool unpack_alone(const ProtobufCMessageDescriptor *descriptor, struct sl
 	return true;
 }
 
-/* protobuf-c says in one way that the bytes are wrong and that there was no memory: this allocator knows which. to: NULL is malloc. */
+/* protobuf-c says in one way that the bytes are wrong and that there was no memory: this allocator
+ * knows which. to: NULL is malloc. */
 struct noting {
 	const ProtobufCAllocator *to;
 	bool failed;
@@ -244,8 +254,8 @@ struct noting {
 static void *noting_alloc(void *user, size_t bytes)
 {
 	struct noting *noting = user;
-	void *memory =
-		noting->to != NULL ? noting->to->alloc(noting->to->allocator_data, bytes) : malloc(bytes);
+	void *memory = noting->to != NULL ? noting->to->alloc(noting->to->allocator_data, bytes)
+					  : malloc(bytes);
 
 	noting->failed |= memory == NULL;
 	return memory;
@@ -279,7 +289,8 @@ static int unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_sl
 	return 0;
 }
 
-void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int *ret_rc)
+void *message_unpack_own(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			 int *ret_rc)
 {
 	ProtobufCMessage *message = NULL;
 	int rc = unpack(descriptor, bytes, NULL, true, &message);
@@ -311,9 +322,9 @@ static int unpack_repaired(const ProtobufCMessageDescriptor *descriptor, struct 
 	return rc;
 }
 
-int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
-			ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret,
-			const char **ret_why)
+int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+			uint64_t max, ProtobufCAllocator *allocator, bool frees,
+			ProtobufCMessage **ret, const char **ret_why)
 {
 	struct text_check at = {0};
 	ProtobufCMessage *message = NULL;
@@ -333,8 +344,9 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 	else
 		rc = unpack(descriptor, bytes, allocator, frees, &message);
 	if (rc != 0) {
-		*ret_why = rc == SLUICE_E_NOMEM ? "there is no memory for the message"
-						: "a field of the message has another type than expected";
+		*ret_why = rc == SLUICE_E_NOMEM
+				   ? "there is no memory for the message"
+				   : "a field of the message has another type than expected";
 		return rc;
 	}
 	/* A walk through all fields that a message could have: a request could have fifty. */
@@ -344,15 +356,16 @@ int message_unpack_with(const ProtobufCMessageDescriptor *descriptor, struct slu
 	return 0;
 }
 
-int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, uint64_t max,
-		   ProtobufCMessage **ret, const char **ret_why)
+int message_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		   uint64_t max, ProtobufCMessage **ret, const char **ret_why)
 {
 	return message_unpack_with(descriptor, bytes, max, NULL, true, ret, ret_why);
 }
 
 /* ---- texts of messages that we made ---- */
 
-static const char *field_text_bad(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static const char *field_text_bad(const ProtobufCMessage *message,
+				  const ProtobufCFieldDescriptor *field)
 {
 	const uint8_t *member = (const uint8_t *)message + field->offset;
 	const uint8_t *quantifier = (const uint8_t *)message + field->quantifier_offset;

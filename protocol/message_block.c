@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Blocks, see message_block.h: a chunk that a usual request fits, and more chunks behind it for one that does not. What protobuf-c
- * allocates is bounded by message.c's look at the bytes before it.
+ * Blocks, see message_block.h: a chunk that a usual request fits, and more chunks behind it for one
+ * that does not. What protobuf-c allocates is bounded by message.c's look at the bytes before it.
  */
 #include "protocol/message_block.h"
 
@@ -144,7 +144,8 @@ int message_unpack_block(const ProtobufCMessageDescriptor *descriptor, struct sl
 			 uint64_t max, struct message_block **ret_block, ProtobufCMessage **ret,
 			 const char **ret_why)
 {
-	struct message_block *block = message_block_new(bytes.len <= max ? room_for(bytes.len) : 0, NULL);
+	struct message_block *block =
+		message_block_new(bytes.len <= max ? room_for(bytes.len) : 0, NULL);
 	ProtobufCAllocator allocator = {.alloc = take, .free = keep, .allocator_data = block};
 	int rc;
 

@@ -37,7 +37,8 @@ static void text_add(struct text *text, const char *bytes, size_t len)
 	text->bytes[text->len] = 0;
 }
 
-static void __attribute__((format(printf, 2, 3))) text_print(struct text *text, const char *format, ...)
+static void __attribute__((format(printf, 2, 3)))
+text_print(struct text *text, const char *format, ...)
 {
 	char small[64];
 	va_list args;
@@ -58,7 +59,8 @@ static void put_text(struct text *text, const char *bytes, size_t len)
 		step = utf8_length((const uint8_t *)bytes + i, len - i);
 		if (step == 0) {
 			step = 1;
-			text_add(text, "\xef\xbf\xbd", 3); /* U+FFFD: an older broker checked less */
+			text_add(text, "\xef\xbf\xbd",
+				 3); /* U+FFFD: an older broker checked less */
 		} else if (c == '"' || c == '\\')
 			text_print(text, "\\%c", c);
 		else if (c == '\n')
@@ -75,11 +77,13 @@ static void put_text(struct text *text, const char *bytes, size_t len)
 
 static void put_base64(struct text *text, const uint8_t *at, size_t len)
 {
-	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char alphabet[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	text_add(text, "\"", 1);
 	for (size_t i = 0; i < len; i += 3) {
-		uint32_t bits = (uint32_t)at[i] << 16 | (i + 1 < len ? (uint32_t)at[i + 1] << 8 : 0) |
+		uint32_t bits = (uint32_t)at[i] << 16 |
+				(i + 1 < len ? (uint32_t)at[i + 1] << 8 : 0) |
 				(i + 2 < len ? at[i + 2] : 0u);
 		char out[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63],
 			       i + 1 < len ? alphabet[bits >> 6 & 63] : '=',
@@ -102,7 +106,8 @@ static void put_enum(struct text *text, const ProtobufCEnumDescriptor *descripto
 	}
 	for (size_t i = 0; descriptor->n_values > 1 && descriptor->values[0].name[i] != 0; i++) {
 		for (unsigned k = 1; k < descriptor->n_values; k++)
-			if (strncmp(descriptor->values[0].name, descriptor->values[k].name, i + 1) != 0)
+			if (strncmp(descriptor->values[0].name, descriptor->values[k].name,
+				    i + 1) != 0)
 				goto done;
 		if (descriptor->values[0].name[i] == '_')
 			prefix = i + 1;
@@ -119,7 +124,8 @@ done:
 
 static void put_message(struct text *text, const ProtobufCMessage *message, bool all);
 
-static void put_value(struct text *text, const ProtobufCFieldDescriptor *field, const void *member, bool all)
+static void put_value(struct text *text, const ProtobufCFieldDescriptor *field, const void *member,
+		      bool all)
 {
 	const ProtobufCBinaryData *binary;
 	const char *string;

@@ -22,7 +22,8 @@ static int text_check(struct sluice_slice text, const char **ret_why)
 
 		if (len == 0)
 			return say(ret_why, SLUICE_E_INVAL, "it is not valid UTF-8");
-		if (at[i] < 0x20 || at[i] == 0x7f || (len == 2 && at[i] == 0xc2 && at[i + 1] < 0xa0))
+		if (at[i] < 0x20 || at[i] == 0x7f ||
+		    (len == 2 && at[i] == 0xc2 && at[i + 1] < 0xa0))
 			return say(ret_why, SLUICE_E_INVAL, "it has control characters");
 		i += len;
 	}
@@ -61,7 +62,8 @@ static int tokens_check(struct sluice_slice subject, bool pattern, const char **
 			return say(ret_why, SLUICE_E_INVAL, "'>' must be the last token");
 		token = i + 1;
 		if (i < subject.len && ++tokens > LIMIT_SUBJECT_TOKENS_MAX)
-			return say(ret_why, SLUICE_E_LIMIT, "it has more tokens than SUBJECT_TOKENS_MAX");
+			return say(ret_why, SLUICE_E_LIMIT,
+				   "it has more tokens than SUBJECT_TOKENS_MAX");
 	}
 	return 0;
 }

@@ -72,11 +72,13 @@ void text_cut(char *text, size_t bytes_max)
 
 	if (len <= bytes_max)
 		return;
-	/* Back over continuation bytes, to the byte that begins the character which the cut would go through. */
+	/* Back over continuation bytes, to the byte that begins the character which the cut would
+	 * go through. */
 	while (begin > 0 && bytes_max - begin < 3 && ((uint8_t)text[begin] & 0xc0) == 0x80)
 		begin--;
-	text[utf8_length((const uint8_t *)text + begin, len - begin) > bytes_max - begin ? begin
-											 : bytes_max] = '\0';
+	text[utf8_length((const uint8_t *)text + begin, len - begin) > bytes_max - begin
+		     ? begin
+		     : bytes_max] = '\0';
 }
 
 void text_repair(char *text)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * UTF-8 as the protocol means it: no overlong forms, no surrogates, nothing beyond U+10FFFF. Pure. */
+ * UTF-8 as the protocol means it: no overlong forms, no surrogates, nothing beyond U+10FFFF.
+ * Pure. */
 #ifndef SLUICE_PROTOCOL_UTF8_H
 #define SLUICE_PROTOCOL_UTF8_H
 
@@ -16,7 +17,10 @@ static inline size_t utf8_length(const uint8_t *at, size_t left)
 
 	if (at[0] < 0x80)
 		return 1;
-	len = (at[0] & 0xe0) == 0xc0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 : (at[0] & 0xf8) == 0xf0 ? 4 : 0;
+	len = (at[0] & 0xe0) == 0xc0   ? 2
+	      : (at[0] & 0xf0) == 0xe0 ? 3
+	      : (at[0] & 0xf8) == 0xf0 ? 4
+				       : 0;
 	if (len == 0 || len > left)
 		return 0;
 	point = at[0] & (0xffu >> (len + 1));

@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Churn that leaves about 100 MiB of free pages in short runs, as the broker's own ageing does: the bench gives each repeat a copy. See
- * ../floor/store.c. */
+/* Churn that leaves about 100 MiB of free pages in short runs, as the broker's own ageing does: the
+ * bench gives each repeat a copy. See ../floor/store.c. */
 enum { AGE_ROUNDS = 400 };
 
 static const char *const mode_names[] = {"record", "segment", "echo"};
@@ -19,7 +19,9 @@ static const char *const mode_names[] = {"record", "segment", "echo"};
 static int program(const struct bench_server_spec *spec, char ret[BENCH_PATH_MAX])
 {
 	int n = snprintf(ret, BENCH_PATH_MAX, "%s/bench/floor/sluice-floor-server", spec->bin);
-	return n > 0 && n < BENCH_PATH_MAX ? 0 : bench_error("the name of the build directory is too long");
+	return n > 0 && n < BENCH_PATH_MAX
+		       ? 0
+		       : bench_error("the name of the build directory is too long");
 }
 
 static int start(const struct bench_system *system, const struct bench_server_spec *spec,
@@ -29,7 +31,8 @@ static int start(const struct bench_system *system, const struct bench_server_sp
 	if (program(spec, path) < 0)
 		return -1;
 	const char *const argv[] =
-		{path, "--dir", spec->dir, "--listen-port", "0", "--mode", mode_names[system->mode], NULL};
+		{path, "--dir", spec->dir, "--listen-port", "0", "--mode", mode_names[system->mode],
+		 NULL};
 	struct bench_server server = {.system = system};
 	snprintf(server.dir, sizeof(server.dir), "%s", spec->dir);
 	bench_command(&server, NULL, argv);
@@ -112,10 +115,10 @@ static int fd_nothing(const struct bench_conn *c)
 	return -1;
 }
 
-#define WIRE                                                                                               \
-	.name = "floor", .kind = BENCH_FLOOR, .start = start, .prepare = prepare, .open = floor_wire_open, \
-	.close = floor_wire_close, .send = floor_wire_send, .poll = floor_wire_poll, .fd = floor_wire_fd,  \
-	.idle = idle
+#define WIRE                                                                         \
+	.name = "floor", .kind = BENCH_FLOOR, .start = start, .prepare = prepare,    \
+	.open = floor_wire_open, .close = floor_wire_close, .send = floor_wire_send, \
+	.poll = floor_wire_poll, .fd = floor_wire_fd, .idle = idle
 
 static const struct bench_driver driver_wire = {WIRE, .age = age};
 static const struct bench_driver driver_echo = {WIRE, .answers_only = true};
@@ -135,13 +138,13 @@ static const struct bench_driver driver_commit = {
 };
 
 const struct bench_system bench_floor_systems[] = {
-	{"floor-record", "fsync before the reply", "bare LMDB behind bare sockets, a record for each body",
-	 &driver_wire, FLOOR_RECORD},
-	{"floor-segment", "fsync before the reply", "bare LMDB behind bare sockets, a record for each batch",
-	 &driver_wire, FLOOR_SEGMENT},
-	{"floor-echo", "nothing is stored", "bare sockets: each unit is answered at once", &driver_echo,
-	 FLOOR_ECHO},
-	{"floor-commit", "fsync", "bare LMDB in the harness, a record for each body", &driver_commit,
-	 FLOOR_COMMIT},
+	{"floor-record", "fsync before the reply",
+	 "bare LMDB behind bare sockets, a record for each body", &driver_wire, FLOOR_RECORD},
+	{"floor-segment", "fsync before the reply",
+	 "bare LMDB behind bare sockets, a record for each batch", &driver_wire, FLOOR_SEGMENT},
+	{"floor-echo", "nothing is stored", "bare sockets: each unit is answered at once",
+	 &driver_echo, FLOOR_ECHO},
+	{"floor-commit", "fsync", "bare LMDB in the harness, a record for each body",
+	 &driver_commit, FLOOR_COMMIT},
 	{NULL, NULL, NULL, NULL, 0},
 };

@@ -40,7 +40,8 @@ static bool is_reader(enum bench_role role)
 	return role != BENCH_PUBLISH && role != BENCH_PUT;
 }
 
-static int connect_hello(int port, const struct bench_conn_spec *spec, const struct floor_hello *hello)
+static int connect_hello(int port, const struct bench_conn_spec *spec,
+			 const struct floor_hello *hello)
 {
 	int fd = bench_connect(port);
 	if (fd < 0)
@@ -197,7 +198,8 @@ static void take_answers(struct bench_conn *c, struct bench_progress *io)
 	c->in_at += whole;
 }
 
-static void take_record(struct bench_conn *c, const uint8_t *p, size_t len, struct bench_progress *io)
+static void take_record(struct bench_conn *c, const uint8_t *p, size_t len,
+			struct bench_progress *io)
 {
 	size_t each = c->spec.body_bytes;
 	for (size_t at = 0; at < len; at += each) {
@@ -252,8 +254,9 @@ static int take(struct bench_conn *c, struct bench_progress *io, bool *ret_more)
 	ssize_t n = recv(c->fd, c->in + c->in_end, room, 0);
 	*ret_more = n > 0 && (size_t)n == room;
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0
-							 : bench_error("floor: recv: %s", strerror(errno));
+		return errno == EAGAIN || errno == EINTR
+			       ? 0
+			       : bench_error("floor: recv: %s", strerror(errno));
 	if (n == 0)
 		return bench_error("floor: the server closed the connection; its log says why");
 	c->in_end += (size_t)n;
@@ -281,7 +284,8 @@ int floor_wire_poll(struct bench_conn *c, int timeout_us, struct bench_progress 
 	if (flush(c) < 0)
 		return -1;
 	if (timeout_us > 0) {
-		struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->full ? POLLOUT : 0))};
+		struct pollfd p = {.fd = c->fd,
+				   .events = (short)(POLLIN | (c->full ? POLLOUT : 0))};
 		struct timespec ts = {timeout_us / 1000000, timeout_us % 1000000 * 1000L};
 		if (ppoll(&p, 1, &ts, NULL) < 0 && errno != EINTR)
 			return bench_error("floor: poll: %s", strerror(errno));

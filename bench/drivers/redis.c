@@ -2,21 +2,24 @@
  *
  * Redis Streams as a peer: its server, started and made ready. redis_conn.c has the load.
  *
- * Two rows. redis-always (appendfsync always) writes and fsyncs its log before it sends the replies of one round of its event loop, which
- * is the durability that the broker promises. redis-everysec fsyncs once a second: a power cut loses up to that; it is here because most
- * people run Redis so.
+ * Two rows. redis-always (appendfsync always) writes and fsyncs its log before it sends the replies
+ * of one round of its event loop, which is the durability that the broker promises. redis-everysec
+ * fsyncs once a second: a power cut loses up to that; it is here because most people run Redis so.
  *
  * The server is Debian's, with its own defaults but for these:
- *   --save ""                          no snapshots: a fork and a second copy in the middle of a measurement
- *   --auto-aof-rewrite-percentage 0    no rewriting of the log, for the same reason; both omissions favour Redis
+ *   --save "" no snapshots: a fork and a second copy in the middle of a measurement
+ *   --auto-aof-rewrite-percentage 0 no rewriting of the log, for the same reason; both omissions
+ *     favour Redis
  *   --maxclients                       only when the scenario asks for more than 10,000
- * redis-tools carries the whole server as redis-check-rdb, which is a server when its argv[0] says redis-server. It is used when there is
- * no redis-server in PATH, because the package of that name also installs and starts a service.
+ * redis-tools carries the whole server as redis-check-rdb, which is a server when its argv[0] says
+ * redis-server. It is used when there is no redis-server in PATH, because the package of that name
+ * also installs and starts a service.
  *
- * Streams and queues are both Redis streams. What is acked stays in the stream: XACK takes it out of the group's pending entries, no more.
- * XDEL beside each XACK would free the memory and cost Redis another command and another record of its log for each item; its
- * documentation asks for it nowhere, so it is left out, in favour of Redis. Memory and log grow with a run, and a scenario that wants
- * neither starts a server of its own.
+ * Streams and queues are both Redis streams. What is acked stays in the stream: XACK takes it out
+ * of the group's pending entries, no more. XDEL beside each XACK would free the memory and cost
+ * Redis another command and another record of its log for each item; its documentation asks for it
+ * nowhere, so it is left out, in favour of Redis. Memory and log grow with a run, and a scenario
+ * that wants neither starts a server of its own.
  */
 #include "bench/drivers/redis.h"
 
@@ -105,7 +108,8 @@ static bool has_ended(pid_t pid)
 {
 	siginfo_t info = {0};
 
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == pid;
 }
 
 /* A server that loads its log accepts connections and answers -LOADING, so only PONG counts. Only
@@ -120,8 +124,8 @@ static int await_ready(const struct bench_server *server)
 
 	while (rc != 1) {
 		if (has_ended(server->pid)) {
-			rc = bench_error("redis: the server ended before it was ready (%s): %s", reply,
-					 server->command);
+			rc = bench_error("redis: the server ended before it was ready (%s): %s",
+					 reply, server->command);
 			break;
 		}
 		if (bench_interrupted()) {
@@ -129,8 +133,8 @@ static int await_ready(const struct bench_server *server)
 			break;
 		}
 		if (bench_now_ns() > end) {
-			rc = bench_error("redis: not ready within %d s (%s): %s", READY_SECONDS_MAX, reply,
-					 server->command);
+			rc = bench_error("redis: not ready within %d s (%s): %s", READY_SECONDS_MAX,
+					 reply, server->command);
 			break;
 		}
 		if (fd < 0)
@@ -176,8 +180,8 @@ static int start(const struct bench_system *system, const struct bench_server_sp
 	size_t argc = 17;
 
 	if (!whole && !program_found("redis-check-rdb"))
-		return bench_error(
-			"redis: neither redis-server nor redis-check-rdb is in PATH (Debian: redis-tools)");
+		return bench_error("redis: neither redis-server nor redis-check-rdb is in PATH "
+				   "(Debian: redis-tools)");
 	*ret = (struct bench_server){.system = system};
 	if (bench_free_port(&ret->port))
 		return -1;
@@ -231,7 +235,8 @@ static int idle(const struct bench_server *server, unsigned count, int **ret_fds
 			break;
 		fds[made] = fd;
 		if (ping(fd, reply, sizeof(reply)) != 1) {
-			(void)bench_error("redis: PING on connection %u of %u: '%s'", made + 1, count, reply);
+			(void)bench_error("redis: PING on connection %u of %u: '%s'", made + 1,
+					  count, reply);
 			close(fd);
 			break;
 		}
@@ -260,7 +265,8 @@ static const struct bench_driver driver = {
 };
 
 const struct bench_system bench_redis_systems[] = {
-	{"redis-always", "fsync before the reply", "Redis Streams, appendfsync always", &driver, MODE_ALWAYS},
+	{"redis-always", "fsync before the reply", "Redis Streams, appendfsync always", &driver,
+	 MODE_ALWAYS},
 	{"redis-everysec", "fsync once a second", "Redis Streams, appendfsync everysec", &driver,
 	 MODE_EVERYSEC},
 	{0},

@@ -19,7 +19,8 @@ struct redisReply;
 
 /* ---- redis_conn.c ---- */
 
-int redis_conn_open(const struct bench_server *, const struct bench_conn_spec *, struct bench_conn **ret);
+int redis_conn_open(const struct bench_server *, const struct bench_conn_spec *,
+		    struct bench_conn **ret);
 void redis_conn_close(struct bench_conn *);
 int redis_conn_send(struct bench_conn *, const void *bodies);
 int redis_conn_poll(struct bench_conn *, int timeout_us, struct bench_progress *io);
@@ -47,7 +48,8 @@ int redis_buffer_append(struct redis_buffer *, const void *data, size_t len);
 /* One argument of a command. */
 int redis_buffer_argument(struct redis_buffer *, const char *data, size_t len);
 /* The beginning of a command of `count` arguments, and the first argc of them. */
-int redis_buffer_command(struct redis_buffer *, unsigned count, const char *const argv[], size_t argc);
+int redis_buffer_command(struct redis_buffer *, unsigned count, const char *const argv[],
+			 size_t argc);
 
 /* Appends within reserved memory. */
 static inline void redis_buffer_put(struct redis_buffer *buffer, const void *data, size_t len)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes that grow, and commands written into them as Redis' protocol has them: *COUNT, then $LENGTH and the bytes of each argument.
+ * Bytes that grow, and commands written into them as Redis' protocol has them: *COUNT, then $LENGTH
+ * and the bytes of each argument.
  */
 #include "bench/drivers/redis.h"
 
@@ -67,10 +68,12 @@ int redis_buffer_argument(struct redis_buffer *buffer, const char *data, size_t 
 	return 0;
 }
 
-int redis_buffer_command(struct redis_buffer *buffer, unsigned count, const char *const argv[], size_t argc)
+int redis_buffer_command(struct redis_buffer *buffer, unsigned count, const char *const argv[],
+			 size_t argc)
 {
 	char head[16];
-	int rc = redis_buffer_append(buffer, head, (size_t)snprintf(head, sizeof(head), "*%u\r\n", count));
+	int rc = redis_buffer_append(buffer, head,
+				     (size_t)snprintf(head, sizeof(head), "*%u\r\n", count));
 
 	for (size_t i = 0; rc == 0 && i < argc; i++)
 		rc = redis_buffer_argument(buffer, argv[i], strlen(argv[i]));

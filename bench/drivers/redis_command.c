@@ -12,7 +12,8 @@ int redis_command(int port, size_t argc, const char *const argv[], struct redisR
 {
 	redisContext *context = redisConnectWithTimeout("127.0.0.1", port, command_time_max);
 	redisReply *reply = NULL;
-	const char **words = (const char **)argv; /* hiredis' prototype lacks the const; it only reads */
+	const char **words =
+		(const char **)argv; /* hiredis' prototype lacks the const; it only reads */
 
 	if (context && !context->err && redisSetTimeout(context, command_time_max) == REDIS_OK)
 		reply = redisCommandArgv(context, (int)argc, words, NULL);

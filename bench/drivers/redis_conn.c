@@ -2,21 +2,30 @@
  *
  * Redis Streams under load: one connection, its commands pipelined, no thread.
  *
- * Commands are copied from a prefix that is formatted once; replies go through hiredis' redisReader with functions of our own, which see
- * the bytes where they lie and make no objects. So little is left to do here that the server, which has one thread, is what is measured.
+ * Commands are copied from a prefix that is formatted once; replies go through hiredis' redisReader
+ * with functions of our own, which see the bytes where they lie and make no objects. So little is
+ * left to do here that the server, which has one thread, is what is measured.
  *
- *   PUBLISH, PUT   XADD name * b BODY for each body. Redis has no append of many entries; a unit of N is N commands, answered with the
- *                  last. It fsyncs once for what one round of its event loop has carried out, and from one connection a round reads
- *                  about 20 KiB: some 120 commands with 100 bytes. MULTI and EXEC around a unit make it one thing to carry out and sync;
- *                  tried, units of 100 with 100 bytes gained nothing, and no scenario has larger ones (with 10 KB they gained four times:
+ *   PUBLISH, PUT XADD name * b BODY for each body. Redis has no append of many entries; a unit of N
+ *     is N commands, answered with the
+ *                  last. It fsyncs once for what one round of its event loop has carried out, and
+ *                    from one connection a round reads
+ *                  about 20 KiB: some 120 commands with 100 bytes. MULTI and EXEC around a unit
+ *                    make it one thing to carry out and sync;
+ *                  tried, units of 100 with 100 bytes gained nothing, and no scenario has larger
+ *                    ones (with 10 KB they gained four times:
  *                  a scenario that has such units needs it here).
- *   FOLLOW_*       XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when this is known.
- *   WORK           XREADGROUP COUNT window BLOCK 0 > and, for what it has brought, one XACK with all ids together with the next
- *                  XREADGROUP. A second read under way would have to be one that does not block (the server does nothing of what
+ *   FOLLOW_* XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when
+ *     this is known.
+ *   WORK XREADGROUP COUNT window BLOCK 0 > and, for what it has brought, one XACK with all ids
+ *     together with the next
+ *                  XREADGROUP. A second read under way would have to be one that does not block
+ *                    (the server does nothing of what
  *                  stands behind a read that blocks, not even acks); tried, it made nothing faster.
  *
- * What was delivered to a worker stays its own until acked, also when its connection ends (XAUTOCLAIM is for that, and is not used): a
- * scenario that ends a worker before the queue is empty needs another queue for the next one.
+ * What was delivered to a worker stays its own until acked, also when its connection ends
+ * (XAUTOCLAIM is for that, and is not used): a scenario that ends a worker before the queue is
+ * empty needs another queue for the next one.
  */
 #include "bench/drivers/redis.h"
 
@@ -30,14 +39,15 @@
 #include <unistd.h>
 
 enum {
-	ID_BYTES_MAX = 48,   /* two 64-bit numbers and a dash */
-	FOLLOW_COUNT = 1000, /* entries of one XREAD */
-	ADD_READ_BYTES =
-		16
-		<< 10, /* hiredis moves its rest after each KiB of small replies: little at a time is cheaper */
+	ID_BYTES_MAX = 48,	   /* two 64-bit numbers and a dash */
+	FOLLOW_COUNT = 1000,	   /* entries of one XREAD */
+	ADD_READ_BYTES = 16 << 10, /* hiredis moves its rest after each KiB of small replies: little
+				      at a time is cheaper */
 	BODIES_READ_BYTES = 64 << 10,
-	READS_PER_POLL = 16,   /* poll() returns in bounded time also when more comes than it can take */
-	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can begin */
+	READS_PER_POLL =
+		16, /* poll() returns in bounded time also when more comes than it can take */
+	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can
+				  begin */
 	/* Where things are in XREAD's answer: depth in [[name, [[id, [field, body]]]]]. */
 	DEPTH_ID = 4,
 	DEPTH_BODY = 5,
@@ -203,8 +213,8 @@ static int flush(struct bench_conn *conn)
 	struct redis_buffer *output = &conn->output;
 
 	while (output->head < output->len) {
-		ssize_t wrote =
-			send(conn->fd, output->data + output->head, output->len - output->head, MSG_NOSIGNAL);
+		ssize_t wrote = send(conn->fd, output->data + output->head,
+				     output->len - output->head, MSG_NOSIGNAL);
 
 		if (wrote < 0 && errno == EINTR)
 			continue;
@@ -253,7 +263,8 @@ static int take_replies(struct bench_conn *conn)
 		conn->reader->privdata = conn;
 		if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK)
 			return bench_error("redis: %s %s: cannot read the answer: %s",
-					   command_of[conn->spec.role], conn->name, conn->reader->errstr);
+					   command_of[conn->spec.role], conn->name,
+					   conn->reader->errstr);
 		if (conn->refused[0])
 			return bench_error("redis: %s %s: the server answered: %s",
 					   command_of[conn->spec.role], conn->name, conn->refused);
@@ -279,7 +290,8 @@ static int take_input(struct bench_conn *conn, bool *ret_any)
 		if (got < 0 && errno == EAGAIN)
 			return 0;
 		if (got < 0)
-			return bench_error("redis: cannot read from the server: %s", strerror(errno));
+			return bench_error("redis: cannot read from the server: %s",
+					   strerror(errno));
 		if (got == 0)
 			return bench_error("redis: %s %s: the server has closed the connection",
 					   command_of[conn->spec.role], conn->name);
@@ -309,7 +321,8 @@ int redis_conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progre
 		if (conn->output.head < conn->output.len)
 			wait.events |= POLLOUT;
 		if (ppoll(&wait, 1, &most, NULL) < 0 && errno != EINTR)
-			return bench_error("redis: cannot wait for the server: %s", strerror(errno));
+			return bench_error("redis: cannot wait for the server: %s",
+					   strerror(errno));
 		if (flush(conn) || (wait.revents & ~POLLOUT && take_input(conn, &any)))
 			return -1;
 	}
@@ -325,7 +338,8 @@ int redis_conn_fd(const struct bench_conn *conn)
 
 /* ---- open and close ---- */
 
-/* The last id of the stream as it is now, from which XREAD misses nothing, however late it comes. */
+/* The last id of the stream as it is now, from which XREAD misses nothing, however late it
+ * comes. */
 static int find_last_id(const struct bench_server *server, struct bench_conn *conn)
 {
 	const char *const argv[] = {"XREVRANGE", conn->name, "+", "-", "COUNT", "1"};
@@ -337,7 +351,8 @@ static int find_last_id(const struct bench_server *server, struct bench_conn *co
 	if (reply->type == REDIS_REPLY_ERROR)
 		rc = bench_error("redis: XREVRANGE %s: %s", conn->name, reply->str);
 	else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-		 reply->element[0]->elements == 2 && reply->element[0]->element[0]->len < ID_BYTES_MAX)
+		 reply->element[0]->elements == 2 &&
+		 reply->element[0]->element[0]->len < ID_BYTES_MAX)
 		(void)snprintf(conn->last_id, sizeof(conn->last_id), "%s",
 			       reply->element[0]->element[0]->str);
 	else if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 0)

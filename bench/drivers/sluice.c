@@ -42,7 +42,8 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 	if (sluice_reply_code(reply) == 0)
 		conn->now.answered++;
 	else
-		sluice_fault_set(&conn->fault, "publish to %s: %s", conn->name, sluice_reply_text(reply));
+		sluice_fault_set(&conn->fault, "publish to %s: %s", conn->name,
+				 sluice_reply_text(reply));
 }
 
 static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void *user)
@@ -65,12 +66,13 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		}
 		return;
 	case SLUICE_DELIVERY_GAP:
-		sluice_fault_set(&conn->fault, "stream %s: events %llu to %llu are gone", conn->name,
-				 (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
+		sluice_fault_set(&conn->fault, "stream %s: events %llu to %llu are gone",
+				 conn->name, (unsigned long long)view->offset,
+				 (unsigned long long)view->to_offset - 1);
 		return;
 	case SLUICE_DELIVERY_END:
-		sluice_fault_set(&conn->fault, "%s: the broker ended the subscription: %s", conn->name,
-				 view->text != NULL ? view->text : "");
+		sluice_fault_set(&conn->fault, "%s: the broker ended the subscription: %s",
+				 conn->name, view->text != NULL ? view->text : "");
 		return;
 	case SLUICE_DELIVERY_JOB:
 	case SLUICE_DELIVERY_CAUGHT_UP:
@@ -117,15 +119,17 @@ static int subscribe(struct bench_conn *conn)
 	} else {
 		sluice_follow_spec spec =
 			SLUICE_FOLLOW_SPEC(.stream = conn->name,
-					   .from = conn->spec.role == BENCH_FOLLOW_NEW ? SLUICE_FROM_NEW
-										       : SLUICE_FROM_FIRST,
-					   .credit = FOLLOW_CREDIT, .on_delivery = on_delivery, .user = conn);
+					   .from = conn->spec.role == BENCH_FOLLOW_NEW
+							   ? SLUICE_FROM_NEW
+							   : SLUICE_FROM_FIRST,
+					   .credit = FOLLOW_CREDIT, .on_delivery = on_delivery,
+					   .user = conn);
 
 		rc = sluice_follow(conn->client, &spec, NULL, &conn->sub);
 	}
 	if (rc != 0)
-		return bench_error("sluice: subscribe to %s: %s: %s", conn->name, sluice_error_text(rc),
-				   sluice_last_error(NULL));
+		return bench_error("sluice: subscribe to %s: %s: %s", conn->name,
+				   sluice_error_text(rc), sluice_last_error(NULL));
 	return 0;
 }
 
@@ -138,11 +142,13 @@ static void conn_close(struct bench_conn *conn)
 	free(conn);
 }
 
-/* The whole window fits into the library's buffer: it never waits, and never refuses for want of room. */
+/* The whole window fits into the library's buffer: it never waits, and never refuses for want of
+ * room. */
 static int publisher_open(const struct bench_server *server, struct bench_conn *conn)
 {
 	struct sluice_setting settings[] = {{"buffer_bytes",
-					     (conn->spec.body_bytes + ENVELOPE_BYTES) * conn->spec.batch *
+					     (conn->spec.body_bytes + ENVELOPE_BYTES) *
+							     conn->spec.batch *
 							     ((uint64_t)conn->spec.window + 1) +
 						     BUFFER_SPARE},
 					    {NULL, 0}};
@@ -199,7 +205,8 @@ static int conn_send(struct bench_conn *conn, const void *bodies)
 	if (conn->spec.batch == 1)
 		rc = sluice_publish(conn->client, conn->messages, &call, NULL);
 	else
-		rc = sluice_publish_batch(conn->client, conn->messages, conn->spec.batch, &call, NULL);
+		rc = sluice_publish_batch(conn->client, conn->messages, conn->spec.batch, &call,
+					  NULL);
 	if (rc != 0)
 		return bench_error("sluice: publish to %s: %s", conn->name, sluice_error_text(rc));
 	return 0;
@@ -208,7 +215,8 @@ static int conn_send(struct bench_conn *conn, const void *bodies)
 static int conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progress *io)
 {
 	/* A blocking call may have taken something in already. */
-	bool has = conn->now.answered != conn->given.answered || conn->now.received != conn->given.received;
+	bool has = conn->now.answered != conn->given.answered ||
+		   conn->now.received != conn->given.received;
 	int rc = sluice_process(conn->client, has ? 0 : (timeout_us + 999) / 1000);
 
 	if (rc != 0)
@@ -243,8 +251,9 @@ static int prepare(const struct bench_server *server, enum bench_role role, cons
 	int rc = sluice_client_begin(server, NULL, &fault, &client);
 
 	if (rc == 0)
-		rc = role == BENCH_PUT || role == BENCH_WORK ? sluice_queue_make(client, name, false)
-							     : sluice_stream_make(client, name, NULL);
+		rc = role == BENCH_PUT || role == BENCH_WORK
+			     ? sluice_queue_make(client, name, false)
+			     : sluice_stream_make(client, name, NULL);
 	sluice_client_end(client);
 	return rc;
 }
@@ -266,6 +275,7 @@ static const struct bench_driver driver = {
 };
 
 const struct bench_system bench_sluice_systems[] = {
-	{"sluice", "fsync before the reply", "sluiced over its native protocol, by libsluice", &driver, 0},
+	{"sluice", "fsync before the reply", "sluiced over its native protocol, by libsluice",
+	 &driver, 0},
 	{NULL, NULL, NULL, NULL, 0},
 };

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An aged store, made through the public calls: what a gateway's broker looks like after a while. Rounds of churn whose records live for
- * LIFE_ROUNDS and then go, out of order, but for a few that stay: items of 40 to 6,000 bytes, jobs and cursors with random names, and
- * streams with bounds, which lose their old events. What the churn leaves free lies in short runs between what stays.
+ * An aged store, made through the public calls: what a gateway's broker looks like after a while.
+ * Rounds of churn whose records live for LIFE_ROUNDS and then go, out of order, but for a few that
+ * stay: items of 40 to 6,000 bytes, jobs and cursors with random names, and streams with bounds,
+ * which lose their old events. What the churn leaves free lies in short runs between what stays.
  *
- * What is done is the same each time (one seed). How the broker cuts it into commits depends on the machine, so the free pages are alike
- * but not equal. The end waits until the broker has nothing left to delete in the background, which would disturb who measures next.
+ * What is done is the same each time (one seed). How the broker cuts it into commits depends on the
+ * machine, so the free pages are alike but not equal. The end waits until the broker has nothing
+ * left to delete in the background, which would disturb who measures next.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -135,9 +137,11 @@ static int barrier(struct aging *aging, bool items)
 		if (sluice_fault_check(&aging->fault) != 0)
 			return -1;
 		if (bench_now_ns() > until)
-			return bench_error("sluice: ageing: %llu answers and %llu items did not come in %d s",
+			return bench_error("sluice: ageing: %llu answers and %llu items did not "
+					   "come in %d s",
 					   (unsigned long long)aging->waiting,
-					   (unsigned long long)(aging->put - aging->got), WAIT_MS_MAX / 1000);
+					   (unsigned long long)(aging->put - aging->got),
+					   WAIT_MS_MAX / 1000);
 	}
 	return sluice_fault_check(&aging->fault);
 }
@@ -153,9 +157,11 @@ static int publish_some(struct aging *aging, unsigned count, const char *stream)
 		uint64_t most = stream != NULL ? EVENT_BYTES_MAX : BYTES_MAX;
 		sluice_message message =
 			SLUICE_MESSAGE(.subject = BENCH_SUBJECT, .stream = stream,
-				       .queue = stream == NULL ? numbered(queue, "queue", i * QUEUES / count)
+				       .queue = stream == NULL ? numbered(queue, "queue",
+									  i * QUEUES / count)
 							       : NULL,
-				       .body = {aging->bytes, BYTES_MIN + draw(aging, most - BYTES_MIN + 1)});
+				       .body = {aging->bytes,
+						BYTES_MIN + draw(aging, most - BYTES_MIN + 1)});
 
 		if (asked(aging, sluice_publish(aging->client, &message, &call, NULL)) != 0)
 			return -1;
@@ -171,7 +177,8 @@ static int born(struct aging *aging, struct bucket *bucket, sluice_txn *txn)
 	(void)numbered(stream, "stream", aging->round % STREAMS);
 	for (int i = 0; i < CURSORS && rc == 0; i++) {
 		bucket->cursors[i] = draw(aging, 0);
-		rc = sluice_txn_cursor_set(txn, stream, numbered(name, "cursor", bucket->cursors[i]), 0);
+		rc = sluice_txn_cursor_set(txn, stream,
+					   numbered(name, "cursor", bucket->cursors[i]), 0);
 	}
 	for (int i = 0; i < JOBS && rc == 0; i++) {
 		sluice_job_spec spec =
@@ -185,7 +192,8 @@ static int born(struct aging *aging, struct bucket *bucket, sluice_txn *txn)
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));
 }
 
-/* All but those that stay; the first of them do, which is as good as any: their names are random. */
+/* All but those that stay; the first of them do, which is as good as any: their names are
+ * random. */
 static int gone(struct aging *aging, struct bucket *bucket, unsigned round, sluice_txn *txn)
 {
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = aging);
@@ -195,8 +203,8 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 	(void)numbered(stream, "stream", round % STREAMS);
 	for (int i = CURSORS / CURSOR_STAYS; i < CURSORS; i++)
 		if (asked(aging, sluice_cursor_delete(aging->client, stream,
-						      numbered(name, "cursor", bucket->cursors[i]), &call,
-						      NULL)) != 0)
+						      numbered(name, "cursor", bucket->cursors[i]),
+						      &call, NULL)) != 0)
 			return -1;
 	for (int i = JOBS / JOB_STAYS; i < JOBS && rc == 0; i++)
 		rc = sluice_txn_job_cancel(txn, numbered(name, "job", bucket->jobs[i]), "");
@@ -228,7 +236,8 @@ static int round_run(struct aging *aging, bool last)
 		rc = publish_some(aging, ITEMS, NULL);
 		aging->put += ITEMS;
 		if (rc == 0)
-			rc = publish_some(aging, EVENTS, numbered(stream, "stream", draw(aging, STREAMS)));
+			rc = publish_some(aging, EVENTS,
+					  numbered(stream, "stream", draw(aging, STREAMS)));
 		if (rc == 0)
 			rc = born(aging, bucket, txn);
 	}
@@ -264,8 +273,9 @@ static int topology(struct aging *aging)
 	}
 	for (unsigned i = 0; i < QUEUES && rc == 0; i++) {
 		sluice_consume_spec spec =
-			SLUICE_CONSUME_SPEC(.queue = numbered(name, "queue", i), .credit = QUEUE_CREDIT,
-					    .session_lease = true, .on_delivery = on_item, .user = aging);
+			SLUICE_CONSUME_SPEC(.queue = numbered(name, "queue", i),
+					    .credit = QUEUE_CREDIT, .session_lease = true,
+					    .on_delivery = on_item, .user = aging);
 		sluice_sub *sub;
 		int code;
 
@@ -295,7 +305,8 @@ static int quiet_await(struct aging *aging)
 		const char *json = rc == 0 ? sluice_reply_json(reply) : NULL;
 		uint64_t now = number_in(json, "\"commits\":");
 
-		if (now != commits || number_in(json, "\"jobs\":") != number_in(json, "\"jobs_open\":"))
+		if (now != commits ||
+		    number_in(json, "\"jobs\":") != number_in(json, "\"jobs_open\":"))
 			since = bench_now_ns();
 		commits = now;
 		if (sluice_outcome(rc, reply, "status of", "the broker") != 0)

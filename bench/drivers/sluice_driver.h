@@ -21,7 +21,8 @@ enum { SLUICE_FAULT_BYTES = 320 };
 struct sluice_fault {
 	char text[SLUICE_FAULT_BYTES]; /* empty: none */
 };
-void sluice_fault_set(struct sluice_fault *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sluice_fault_set(struct sluice_fault *, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* 0, or -1 with the fault as the error. */
 int sluice_fault_check(const struct sluice_fault *);
 /* The client's event callback; user is its fault. A broken connection, or a refused ack, is a

@@ -58,8 +58,10 @@ static int refused(const struct idle_conn *conn, const struct frame_header *head
 	ProtobufCMessage *message;
 
 	if (header->type != FRAME_ERROR)
-		return bench_error("sluice: HELLO was answered by a frame of type %u", header->type);
-	if (message_unpack(&sluice__failure__descriptor, body, sizeof(conn->answer), &message, &why) != 0)
+		return bench_error("sluice: HELLO was answered by a frame of type %u",
+				   header->type);
+	if (message_unpack(&sluice__failure__descriptor, body, sizeof(conn->answer), &message,
+			   &why) != 0)
 		return bench_error("sluice: HELLO was refused by a malformed ERROR: %s", why);
 	(void)bench_error("sluice: HELLO was refused: %s", ((Sluice__Failure *)message)->text);
 	protobuf_c_message_free_unpacked(message, NULL);
@@ -120,8 +122,8 @@ static int wave_await(struct idle_conn *conns, unsigned count, const uint8_t *he
 		if (bench_interrupted())
 			return bench_error("interrupted");
 		if (bench_now_ns() >= until)
-			return bench_error("sluice: %u of %u HELLOs had no answer in %d s", left, count,
-					   WAVE_MS_MAX / 1000);
+			return bench_error("sluice: %u of %u HELLOs had no answer in %d s", left,
+					   count, WAVE_MS_MAX / 1000);
 		if (poll(fds, count, 1000) < 0 && errno != EINTR)
 			return bench_error("sluice: poll: %s", strerror(errno));
 		for (unsigned i = 0; i < count; i++) {
@@ -152,7 +154,8 @@ static int wave(const struct bench_server *server, unsigned count, int *fds, uns
 
 	for (unsigned i = 0; i < count && rc == 0; i++) {
 		conns[i].fd = bench_connect(server->port);
-		rc = conns[i].fd < 0 ? bench_error("sluice: connection %u: %s", *io_open + 1, strerror(errno))
+		rc = conns[i].fd < 0 ? bench_error("sluice: connection %u: %s", *io_open + 1,
+						   strerror(errno))
 				     : 0;
 		if (rc == 0)
 			fds[(*io_open)++] = conns[i].fd;

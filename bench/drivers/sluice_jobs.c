@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Full job lives: submit, claim, intent, four reports (QUEUED, ACTIVE, SUSPENDED, COMPLETE), each sent when the one before it was answered, so
- * each is durable by then. `active` lives are under way at any time, from the first submit to the end of the clock: where one ends, the next
- * is submitted in its place; what is still under way when the clock stops is brought to its end without it. They begin in as many groups as a
- * life has commands, each group one command behind the last: begun at once they would march in step for ever, and end in bursts. A clock over
- * fewer lives than are active still sees no steady state.
+ * Full job lives: submit, claim, intent, four reports (QUEUED, ACTIVE, SUSPENDED, COMPLETE), each
+ * sent when the one before it was answered, so each is durable by then. `active` lives are under
+ * way at any time, from the first submit to the end of the clock: where one ends, the next is
+ * submitted in its place; what is still under way when the clock stops is brought to its end
+ * without it. They begin in as many groups as a life has commands, each group one command behind
+ * the last: begun at once they would march in step for ever, and end in bursts. A clock over fewer
+ * lives than are active still sees no steady state.
  *
- * Two connections, one thread: one submits, claims and reports; the other follows the stream of job events, which must get every one.
+ * Two connections, one thread: one submits, claims and reports; the other follows the stream of job
+ * events, which must get every one.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -127,8 +130,9 @@ static void on_reported(sluice_client *client, const sluice_reply *reply, void *
 static void life_report(struct life *life)
 {
 	sluice_job_report_spec spec =
-		SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = life->attempt, .token = life->token,
-				       .source = "bench", .state = reports[life->reported]);
+		SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = life->attempt,
+				       .token = life->token, .source = "bench",
+				       .state = reports[life->reported]);
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_reported, .user = life);
 
 	sent(life, sluice_job_report(life->run->client, &spec, &call, NULL), spec.state);
@@ -149,12 +153,14 @@ static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user
 
 	(void)sub;
 	if (view->kind == SLUICE_DELIVERY_END)
-		sluice_fault_set(&run->fault, "the consumer of %s ended: %s", JOB_QUEUE, view->text);
+		sluice_fault_set(&run->fault, "the consumer of %s ended: %s", JOB_QUEUE,
+				 view->text);
 	if (view->kind != SLUICE_DELIVERY_JOB)
 		return;
 	HASH_FIND_STR(run->by_job, view->job, life);
 	if (life == NULL || life->token != 0) {
-		sluice_fault_set(&run->fault, "job %s was delivered, which is not under way", view->job);
+		sluice_fault_set(&run->fault, "job %s was delivered, which is not under way",
+				 view->job);
 		return;
 	}
 	life->token = view->token;
@@ -163,7 +169,8 @@ static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	call.user = life;
 	/* The job's own id is a tag that is unique and can be found. */
 	sent(life,
-	     sluice_job_intent(run->client, life->job, life->token, life->attempt, life->job, &call, NULL),
+	     sluice_job_intent(run->client, life->job, life->token, life->attempt, life->job, &call,
+			       NULL),
 	     "intent");
 }
 
@@ -177,8 +184,9 @@ static void life_begin(struct life *life)
 {
 	struct run *run = life->run;
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_submitted, .user = life);
-	sluice_job_spec spec = SLUICE_JOB_SPEC(.job = life->job, .queue = JOB_QUEUE, .owner = "bench",
-					       .payload = {run->payload, run->spec->payload_bytes});
+	sluice_job_spec spec =
+		SLUICE_JOB_SPEC(.job = life->job, .queue = JOB_QUEUE, .owner = "bench",
+				.payload = {run->payload, run->spec->payload_bytes});
 
 	life->token = 0;
 	life->reported = 0;
@@ -256,10 +264,11 @@ static int run_to_end(struct run *run)
 		commands = run->commands;
 		events = run->events;
 		if (bench_now_ns() - moved_ns > STALLED_MS_MAX * 1000000ull)
-			return bench_error("sluice: jobs: nothing came for %d s: %llu lives were submitted, "
-					   "%llu ended, %llu events came",
-					   STALLED_MS_MAX / 1000, (unsigned long long)run->submitted,
-					   (unsigned long long)run->ended, (unsigned long long)run->events);
+			return bench_error(
+				"sluice: jobs: nothing came for %d s: %llu lives were submitted, "
+				"%llu ended, %llu events came",
+				STALLED_MS_MAX / 1000, (unsigned long long)run->submitted,
+				(unsigned long long)run->ended, (unsigned long long)run->events);
 	}
 	return 0;
 }
@@ -267,10 +276,11 @@ static int run_to_end(struct run *run)
 static int subscribe(struct run *run)
 {
 	sluice_follow_spec follow =
-		SLUICE_FOLLOW_SPEC(.stream = JOB_STREAM, .from = SLUICE_FROM_NEW, .credit = FOLLOW_CREDIT,
-				   .on_delivery = on_event, .user = run);
-	sluice_consume_spec consume = SLUICE_CONSUME_SPEC(.queue = JOB_QUEUE, .credit = run->spec->active,
-							  .on_delivery = on_job, .user = run);
+		SLUICE_FOLLOW_SPEC(.stream = JOB_STREAM, .from = SLUICE_FROM_NEW,
+				   .credit = FOLLOW_CREDIT, .on_delivery = on_event, .user = run);
+	sluice_consume_spec consume =
+		SLUICE_CONSUME_SPEC(.queue = JOB_QUEUE, .credit = run->spec->active,
+				    .on_delivery = on_job, .user = run);
 	sluice_sub *sub;
 	int rc = sluice_follow(run->watcher, &follow, NULL, &sub);
 
@@ -319,7 +329,9 @@ int sluice_driver_jobs(const struct bench_server *server, const struct bench_job
 		*ret = (struct bench_jobs_result){.lives = spec->lives,
 						  .events = run.events,
 						  .events_expected = run.submitted * EVENTS_OF_LIFE,
-						  .seconds = (double)(run.stopped_ns - run.started_ns) / 1e9};
+						  .seconds = (double)(run.stopped_ns -
+								      run.started_ns) /
+							     1e9};
 	sluice_client_end(run.client);
 	sluice_client_end(run.watcher);
 	HASH_CLEAR(hh, run.by_job);

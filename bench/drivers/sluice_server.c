@@ -26,9 +26,10 @@ static int descriptors_check(unsigned conns)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY &&
 	    limit.rlim_max < (rlim_t)conns + DESCRIPTORS_SPARE)
-		return bench_error(
-			"sluice: %u connections need %u open files; the hard limit of this shell is %llu",
-			conns, conns + DESCRIPTORS_SPARE, (unsigned long long)limit.rlim_max);
+		return bench_error("sluice: %u connections need %u open files; the hard limit of "
+				   "this shell is %llu",
+				   conns, conns + DESCRIPTORS_SPARE,
+				   (unsigned long long)limit.rlim_max);
 	return 0;
 }
 
@@ -57,7 +58,8 @@ int sluice_driver_start(const struct bench_system *system, const struct bench_se
 
 		server.port = colon != NULL ? atoi(colon + 1) : 0;
 		if (server.port == 0)
-			(void)bench_error("sluice: the broker said '%.80s'; expected 'ready HOST:PORT'",
+			(void)bench_error("sluice: the broker said '%.80s'; expected 'ready "
+					  "HOST:PORT'",
 					  line);
 	}
 	(void)close(out);
@@ -97,7 +99,8 @@ void sluice_fault_on_notice(sluice_client *client, const sluice_notice *notice, 
 	case SLUICE_NOTICE_RESUMED:
 		return;
 	case SLUICE_NOTICE_DISCONNECTED:
-		sluice_fault_set(fault, "the connection broke: %s", notice->text != NULL ? notice->text : "");
+		sluice_fault_set(fault, "the connection broke: %s",
+				 notice->text != NULL ? notice->text : "");
 		return;
 	case SLUICE_NOTICE_SESSION_LOST:
 		sluice_fault_set(fault, "the broker ended the session");
@@ -106,7 +109,8 @@ void sluice_fault_on_notice(sluice_client *client, const sluice_notice *notice, 
 	case SLUICE_NOTICE_LEASE_LOST:
 		sluice_fault_set(fault, "job %s: %s, which nobody asked for",
 				 notice->job != NULL ? notice->job : "",
-				 notice->kind == SLUICE_NOTICE_JOB_CANCEL ? "cancelled" : "lease lost");
+				 notice->kind == SLUICE_NOTICE_JOB_CANCEL ? "cancelled"
+									  : "lease lost");
 		return;
 	case SLUICE_NOTICE_ERROR:
 	case SLUICE_NOTICE_DAMAGED:
@@ -159,8 +163,8 @@ int sluice_client_begin(const struct bench_server *server, const struct sluice_s
 		return bench_error("sluice: open a client: %s", sluice_error_text(rc));
 	rc = sluice_wait_connected(client, CONNECT_MS_MAX);
 	if (rc != 0) {
-		(void)bench_error("sluice: connect to port %d: %s: %s", server->port, sluice_error_text(rc),
-				  sluice_last_error(client));
+		(void)bench_error("sluice: connect to port %d: %s: %s", server->port,
+				  sluice_error_text(rc), sluice_last_error(client));
 		(void)sluice_close(client, false, 1);
 		return -1;
 	}
@@ -198,7 +202,8 @@ int sluice_stream_make(sluice_client *client, const char *name, const char *cons
 int sluice_queue_make(sluice_client *client, const char *name, bool jobs)
 {
 	sluice_reply *reply = NULL;
-	sluice_queue_spec spec = SLUICE_QUEUE_SPEC(.name = name, .jobs = jobs, .if_not_exists = true);
+	sluice_queue_spec spec =
+		SLUICE_QUEUE_SPEC(.name = name, .jobs = jobs, .if_not_exists = true);
 	int rc = sluice_queue_create(client, &spec, NULL, &reply);
 
 	return sluice_outcome(rc, reply, "create queue", name);

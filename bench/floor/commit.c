@@ -2,8 +2,8 @@
  *
  * Family commit: the price of a commit, of each scattered page that it writes, and of each tree.
  *
- * LMDB writes every dirty page with its own write when pages are not neighbours, so a commit costs a
- * fixed part (sync of data, then of the meta page) plus so much a page.
+ * LMDB writes every dirty page with its own write when pages are not neighbours, so a commit costs
+ * a fixed part (sync of data, then of the meta page) plus so much a page.
  */
 #include "floor.h"
 
@@ -180,7 +180,8 @@ static const struct floor_scenario scenarios[] = {
 	},
 	{
 		.name = "commit-trees",
-		.what = "a put in one tree, in each of 12, and under 12 prefixes of one, per commit",
+		.what = "a put in one tree, in each of 12, and under 12 prefixes of one, per "
+			"commit",
 		.units = {"us/1 tree", "us/12 trees", "us/12 prefixes"},
 		.setup = trees_setup,
 		.step = trees_step,

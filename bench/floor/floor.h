@@ -192,8 +192,10 @@ MDB_dbi floor_table(MDB_txn *txn, const char *name);
 MDB_txn *floor_begin(const struct floor_store *store);
 void floor_commit(MDB_txn *txn);
 MDB_cursor *floor_cursor(MDB_txn *txn, MDB_dbi dbi);
-void floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val, size_t val_len);
-void floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val, size_t val_len);
+void floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val,
+	       size_t val_len);
+void floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val,
+		      size_t val_len);
 
 /* Move to key, which must exist. The value points into the map and is invalidated by the next
  * write. */

@@ -2,9 +2,10 @@
  *
  * Family ledger: events of jobs, in two layouts, and the map from names to numbers.
  *
- * split: a live record of 90 bytes per active job, rewritten by each event; a history record of 60 bytes
- * appended by each; name and job records written when a job is submitted, the job's again at its end,
- * when live goes. A job has six events. One operation is one event, submits and ends included.
+ * split: a live record of 90 bytes per active job, rewritten by each event; a history record of 60
+ * bytes appended by each; name and job records written when a job is submitted, the job's again at
+ * its end, when live goes. A job has six events. One operation is one event, submits and ends
+ * included.
  *
  * whole: one record of 300 bytes per job, active or not, rewritten in place by each event.
  */
@@ -48,7 +49,8 @@ struct ledger_txn {
 	MDB_cursor *name, *live, *hist, *job;
 };
 
-/* A name for job number n: begins with a clock, or is random all over, as a UUID of version 4 is. */
+/* A name for job number n: begins with a clock, or is random all over, as a UUID of version 4
+ * is. */
 static void name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 {
 	uint64_t seed = n;
@@ -57,8 +59,9 @@ static void name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 	floor_be64(name + 9, floor_random(&seed));
 }
 
-/* --records names already known. Random ones are made in sorted order (the same distribution, one in each
- * of so many equal parts of the key space), because only the state after the preload matters. */
+/* --records names already known. Random ones are made in sorted order (the same distribution, one
+ * in each of so many equal parts of the key space), because only the state after the preload
+ * matters. */
 static void name_preload(struct floor_run *run, bool random)
 {
 	struct ledger_state *st = run->state;
@@ -104,7 +107,8 @@ static void hist_append(struct ledger_state *st, struct ledger_txn *l, struct ac
 	job->last_hist = st->next_hist++;
 }
 
-static void job_submit(struct ledger_state *st, struct ledger_txn *l, struct active_job *job, bool random)
+static void job_submit(struct ledger_state *st, struct ledger_txn *l, struct active_job *job,
+		       bool random)
 {
 	uint8_t name[NAME_BYTES], key[8];
 	*job = (struct active_job){.number = st->next_job++, .events = 1};
@@ -116,7 +120,8 @@ static void job_submit(struct ledger_state *st, struct ledger_txn *l, struct act
 	floor_cursor_put(l->live, key, sizeof(key), st->buffer, LIVE_BYTES);
 }
 
-/* One event of a random active job; its last one ends it, and the next event there submits another. */
+/* One event of a random active job; its last one ends it, and the next event there submits
+ * another. */
 static void job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *arg)
 {
 	struct ledger_state *st = run->state;
@@ -283,14 +288,21 @@ static const struct ledger_arg large_random = {0, true};
 	}
 
 static const struct floor_scenario scenarios[] = {
-	LEDGER("ledger-split-1k", "live + history, 1,000 active, ordered ids", "events/s", few, split),
-	LEDGER("ledger-split-20k", "live + history, 20,000 active, ordered ids", "events/s", many, split),
-	LEDGER("ledger-split-1k-random", "as ledger-split-1k, random ids", "events/s", few_random, split),
-	LEDGER("ledger-split-20k-random", "as ledger-split-20k, random ids", "events/s", many_random, split),
+	LEDGER("ledger-split-1k", "live + history, 1,000 active, ordered ids", "events/s", few,
+	       split),
+	LEDGER("ledger-split-20k", "live + history, 20,000 active, ordered ids", "events/s", many,
+	       split),
+	LEDGER("ledger-split-1k-random", "as ledger-split-1k, random ids", "events/s", few_random,
+	       split),
+	LEDGER("ledger-split-20k-random", "as ledger-split-20k, random ids", "events/s",
+	       many_random, split),
 	LEDGER("ledger-whole-20k", "whole records in place, 20,000 rows", "events/s", many, whole),
-	LEDGER("ledger-whole-all", "whole records in place, --records rows", "events/s", large, whole),
-	LEDGER("name-ordered", "names to numbers, time-ordered, beside --records", "names/s", large, name),
-	LEDGER("name-random", "names to numbers, random, beside --records", "names/s", large_random, name),
+	LEDGER("ledger-whole-all", "whole records in place, --records rows", "events/s", large,
+	       whole),
+	LEDGER("name-ordered", "names to numbers, time-ordered, beside --records", "names/s", large,
+	       name),
+	LEDGER("name-random", "names to numbers, random, beside --records", "names/s", large_random,
+	       name),
 };
 
 const struct floor_family floor_family_ledger = {

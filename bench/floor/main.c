@@ -2,9 +2,9 @@
  *
  * sluice-floor: runs each chosen scenario on a fresh and on an aged store and reports medians.
  *
- * This file owns the order of the run, the scratch directory and the small helpers; the families own
- * what is measured. Everything lives in one directory that is made here and removed at the end, also
- * after an error or a signal.
+ * This file owns the order of the run, the scratch directory and the small helpers; the families
+ * own what is measured. Everything lives in one directory that is made here and removed at the end,
+ * also after an error or a signal.
  */
 #include "floor.h"
 
@@ -82,10 +82,13 @@ static int check_only(const struct floor_options *opt)
 		bool known = false;
 		for (size_t f = 0; f < FAMILY_COUNT; f++) {
 			for (size_t s = 0; s < families[f]->count; s++)
-				known |= name_matches(families[f], &families[f]->scenarios[s], opt->only[i]);
+				known |= name_matches(families[f], &families[f]->scenarios[s],
+						      opt->only[i]);
 		}
 		if (!known) {
-			fprintf(stderr, "sluice-floor: --only %s: no such scenario or family; these exist:\n",
+			fprintf(stderr,
+				"sluice-floor: --only %s: no such scenario or family; these "
+				"exist:\n",
 				opt->only[i]);
 			list_scenarios(stderr);
 			return 2;
@@ -108,10 +111,12 @@ static const char *default_parent(void)
 static void scratch_make(const struct floor_options *opt)
 {
 	static const char *const names[SCRATCH_FILES] = {
-		"aged.mdb", "aged.mdb-lock", "run.mdb", "run.mdb-lock", "probe.mdb", "probe.mdb-lock",
+		"aged.mdb",	"aged.mdb-lock", "run.mdb",
+		"run.mdb-lock", "probe.mdb",	 "probe.mdb-lock",
 	};
 	char dir[FLOOR_PATH_MAX];
-	int n = snprintf(dir, sizeof(dir), "%s/sluice-floor-XXXXXX", opt->dir ? opt->dir : default_parent());
+	int n = snprintf(dir, sizeof(dir), "%s/sluice-floor-XXXXXX",
+			 opt->dir ? opt->dir : default_parent());
 	if (n < 0 || (size_t)n >= sizeof(dir) - 32)
 		floor_die("the directory's name is too long");
 	if (!mkdtemp(dir))

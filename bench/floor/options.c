@@ -74,9 +74,11 @@ void floor_options_usage(void)
 	       "  --quick            small tables and short slices\n"
 	       "  --only NAME        a scenario, a family or a shell pattern; may be repeated\n"
 	       "  --list             the scenarios\n"
-	       "  --dir DIR          parent of the scratch files (default: TMPDIR, or beside the program)\n"
+	       "  --dir DIR          parent of the scratch files (default: TMPDIR, or beside the "
+	       "program)\n"
 	       "  --json FILE        the same results for programs\n"
-	       "  --durability WHAT  sync (default), or none: the processor's share without the disk's\n");
+	       "  --durability WHAT  sync (default), or none: the processor's share without the "
+	       "disk's\n");
 	static const char *const help[NUMBER_COUNT] = {
 		[NUMBER_REPEATS] = "repeats of each scenario",
 		[NUMBER_SLICE] = "ms of one repeat",
@@ -86,9 +88,10 @@ void floor_options_usage(void)
 		[NUMBER_AGE] = "transactions of churn that age a store",
 	};
 	for (size_t i = 0; i < NUMBER_COUNT; i++)
-		printf("  --%-8s N       %s: %llu to %llu (default %llu, quick %llu)\n", numbers[i].name,
-		       help[i], (unsigned long long)numbers[i].min, (unsigned long long)numbers[i].max,
-		       (unsigned long long)numbers[i].value, (unsigned long long)numbers[i].quick_value);
+		printf("  --%-8s N       %s: %llu to %llu (default %llu, quick %llu)\n",
+		       numbers[i].name, help[i], (unsigned long long)numbers[i].min,
+		       (unsigned long long)numbers[i].max, (unsigned long long)numbers[i].value,
+		       (unsigned long long)numbers[i].quick_value);
 }
 
 static int parse_number(const struct number *number, const char *text, uint64_t *ret)
@@ -98,7 +101,8 @@ static int parse_number(const struct number *number, const char *text, uint64_t 
 	unsigned long long v = strtoull(text, &end, 10);
 	if (errno || end == text || *end || *text == '-' || v < number->min || v > number->max) {
 		fprintf(stderr, "sluice-floor: --%s %s: want a whole number from %llu to %llu\n",
-			number->name, text, (unsigned long long)number->min, (unsigned long long)number->max);
+			number->name, text, (unsigned long long)number->min,
+			(unsigned long long)number->max);
 		return 2;
 	}
 	*ret = v;
@@ -126,7 +130,8 @@ static int parse_only(struct floor_options *opt, const char *text)
 }
 
 /* One option; given[] has 0 where the default holds (no bound admits 0). */
-static int parse_option(struct floor_options *opt, int code, const char *text, uint64_t given[NUMBER_COUNT])
+static int parse_option(struct floor_options *opt, int code, const char *text,
+			uint64_t given[NUMBER_COUNT])
 {
 	switch (code) {
 	case OPT_QUICK:
@@ -171,7 +176,8 @@ int floor_options_parse(struct floor_options *ret, int argc, char **argv)
 			return rc;
 	}
 	if (optind < argc) {
-		fprintf(stderr, "sluice-floor: %s: no argument is expected; --help lists the options\n",
+		fprintf(stderr,
+			"sluice-floor: %s: no argument is expected; --help lists the options\n",
 			argv[optind]);
 		return 2;
 	}

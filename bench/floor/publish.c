@@ -2,8 +2,8 @@
  *
  * Family publish: events of 100 bytes appended to a log, as one record each or as segments of many.
  *
- * A record costs a key, a node header and a search; a segment costs one of each for all its events, but
- * lies on overflow pages of its own.
+ * A record costs a key, a node header and a search; a segment costs one of each for all its events,
+ * but lies on overflow pages of its own.
  */
 #include "floor.h"
 
@@ -42,7 +42,8 @@ static void publish_fini(struct floor_run *run)
 	free(run->state);
 }
 
-/* Append one batch. A segment is assembled event by event, as a broker would copy what it received. */
+/* Append one batch. A segment is assembled event by event, as a broker would copy what it
+ * received. */
 static void publish_batch(struct floor_run *run, const struct publish_arg *arg)
 {
 	struct publish_state *st = run->state;
@@ -94,10 +95,11 @@ static const struct publish_arg record_10k = {10000, 1};
 static const struct publish_arg segment_1k = {1000, SEGMENT_EVENTS_MAX};
 static const struct publish_arg segment_10k = {10000, SEGMENT_EVENTS_MAX};
 
-#define PUBLISH(NAME, WHAT, ARG)                                                                             \
-	{                                                                                                    \
-		.name = NAME, .what = WHAT, .units = {"events/s", "stored bytes/event"}, .store_each = true, \
-		.arg = &(ARG), .setup = publish_setup, .step = publish_step, .fini = publish_fini            \
+#define PUBLISH(NAME, WHAT, ARG)                                                                 \
+	{                                                                                        \
+		.name = NAME, .what = WHAT, .units = {"events/s", "stored bytes/event"},         \
+		.store_each = true, .arg = &(ARG), .setup = publish_setup, .step = publish_step, \
+		.fini = publish_fini                                                             \
 	}
 
 static const struct floor_scenario scenarios[] = {

@@ -3,14 +3,15 @@
  * Family queue: put + claim + ack of items in key order, in two layouts.
  *
  * fifo: the item table, one hot cell (head, tail, counts) written once a transaction, and one grant
- * record per claim of up to 100 items with a bitmap of what is still out. A claim moves the head; an ack
- * deletes the item and clears a bit; expiry would walk grants.
+ * record per claim of up to 100 items with a bitmap of what is still out. A claim moves the head;
+ * an ack deletes the item and clears a bit; expiry would walk grants.
  *
- * trees: a tree each for item, ready, lease and timer; a claim moves a key from ready to lease and timer,
- * an ack deletes three.
+ * trees: a tree each for item, ready, lease and timer; a claim moves a key from ready to lease and
+ * timer, an ack deletes three.
  *
- * Each transaction puts, claims and acks FLOOR_BATCH items. What is acked was claimed before, and the
- * last grant is always left half acked, so that both layouts write leases that survive the commit.
+ * Each transaction puts, claims and acks FLOOR_BATCH items. What is acked was claimed before, and
+ * the last grant is always left half acked, so that both layouts write leases that survive the
+ * commit.
  */
 #include "floor.h"
 
@@ -56,7 +57,8 @@ struct queue_state {
 /* The cursors of one transaction; each stays near its place, so most moves need no search. */
 struct queue_txn {
 	MDB_txn *txn;
-	MDB_cursor *put, *claim, *ack, *grant, *ready_put, *ready, *lease_put, *lease, *timer_put, *timer;
+	MDB_cursor *put, *claim, *ack, *grant, *ready_put, *ready, *lease_put, *lease, *timer_put,
+		*timer;
 };
 
 static void seq_key(uint8_t key[12], uint64_t seq)
@@ -126,7 +128,8 @@ static void deliver(struct queue_state *st, struct queue_txn *q, uint64_t seq, b
 	floor_must(mdb_cursor_get(q->claim, &k, &v, first ? MDB_SET_KEY : MDB_NEXT), "claim");
 	uint64_t stored = floor_get_be64(v.mv_data);
 	if (stored != seq)
-		floor_die("claim: item %llu holds %llu", (unsigned long long)seq, (unsigned long long)stored);
+		floor_die("claim: item %llu holds %llu", (unsigned long long)seq,
+			  (unsigned long long)stored);
 	st->delivered += stored + ((const uint8_t *)v.mv_data)[v.mv_size - 1];
 }
 
@@ -168,7 +171,8 @@ static void fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until
 		MDB_val v = floor_cursor_set(q->grant, key, 12);
 		memcpy(&grant, v.mv_data, sizeof(grant));
 
-		uint64_t end = grant.first + GRANT_ITEMS < until ? grant.first + GRANT_ITEMS : until;
+		uint64_t end =
+			grant.first + GRANT_ITEMS < until ? grant.first + GRANT_ITEMS : until;
 		for (; st->at.acked < end; st->at.acked++) {
 			uint64_t bit = st->at.acked - grant.first;
 			seq_key(key, st->at.acked);
@@ -312,10 +316,10 @@ static const struct queue_arg trees_backlog = {.trees = true, .backlog = true};
 static const struct queue_arg fifo_churn = {.churn = true};
 static const struct queue_arg trees_churn = {.trees = true, .churn = true};
 
-#define QUEUE(NAME, WHAT, ARG)                                                                         \
-	{                                                                                              \
-		.name = NAME, .what = WHAT, .units = {"items/s"}, .arg = &(ARG), .setup = queue_setup, \
-		.step = queue_step, .fini = queue_fini                                                 \
+#define QUEUE(NAME, WHAT, ARG)                                                   \
+	{                                                                        \
+		.name = NAME, .what = WHAT, .units = {"items/s"}, .arg = &(ARG), \
+		.setup = queue_setup, .step = queue_step, .fini = queue_fini     \
 	}
 
 static const struct floor_scenario scenarios[] = {
@@ -323,8 +327,10 @@ static const struct floor_scenario scenarios[] = {
 	QUEUE("queue-trees", "put + claim + ack: trees for item, ready, lease, timer", trees),
 	QUEUE("queue-fifo-backlog", "queue-fifo behind a backlog", fifo_backlog),
 	QUEUE("queue-trees-backlog", "queue-trees behind a backlog", trees_backlog),
-	QUEUE("queue-fifo-churn", "queue-fifo, 100 random updates beside each 1,000 items", fifo_churn),
-	QUEUE("queue-trees-churn", "queue-trees, 100 random updates beside each 1,000 items", trees_churn),
+	QUEUE("queue-fifo-churn", "queue-fifo, 100 random updates beside each 1,000 items",
+	      fifo_churn),
+	QUEUE("queue-trees-churn", "queue-trees, 100 random updates beside each 1,000 items",
+	      trees_churn),
 };
 
 const struct floor_family floor_family_queue = {

@@ -69,8 +69,8 @@ static void print_value(double v)
 void floor_report_print(const struct floor_report *report)
 {
 	double quiet = best_probe(report) * PROBE_DISTURBED;
-	printf("%-26s %-5s %-18s %11s %11s %11s %9s\n", "scenario", "store", "unit", "median", "min", "max",
-	       "probe us");
+	printf("%-26s %-5s %-18s %11s %11s %11s %9s\n", "scenario", "store", "unit", "median",
+	       "min", "max", "probe us");
 	for (size_t i = 0; i < report->count; i++) {
 		const struct floor_row *row = &report->rows[i];
 		struct summary s = summarise(row->values, row->count);
@@ -102,10 +102,16 @@ void floor_report_json(const struct floor_report *report, const struct floor_opt
 	FILE *out = fopen(path, "we");
 	if (!out)
 		floor_die("--json %s: %s", path, strerror(errno));
-	fprintf(out, "{\n  \"program\": \"sluice-floor\",\n  \"lmdb\": \"%d.%d.%d\",\n  \"cores\": %ld,\n",
-		MDB_VERSION_MAJOR, MDB_VERSION_MINOR, MDB_VERSION_PATCH, sysconf(_SC_NPROCESSORS_ONLN));
-	fprintf(out, "  \"durability\": \"%s\",\n  \"quick\": %s,\n  \"slice_ms\": %u,\n  \"repeats\": %u,\n",
-		opt->sync ? "sync" : "none", opt->quick ? "true" : "false", opt->slice_ms, opt->repeats);
+	fprintf(out,
+		"{\n  \"program\": \"sluice-floor\",\n  \"lmdb\": \"%d.%d.%d\",\n  \"cores\": "
+		"%ld,\n",
+		MDB_VERSION_MAJOR, MDB_VERSION_MINOR, MDB_VERSION_PATCH,
+		sysconf(_SC_NPROCESSORS_ONLN));
+	fprintf(out,
+		"  \"durability\": \"%s\",\n  \"quick\": %s,\n  \"slice_ms\": %u,\n  \"repeats\": "
+		"%u,\n",
+		opt->sync ? "sync" : "none", opt->quick ? "true" : "false", opt->slice_ms,
+		opt->repeats);
 	fprintf(out, "  \"backlog\": %llu,\n  \"records\": %llu,\n  \"turnover\": %llu,\n",
 		(unsigned long long)opt->backlog, (unsigned long long)opt->records,
 		(unsigned long long)opt->turnover);

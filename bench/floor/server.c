@@ -41,7 +41,8 @@ static const char *const mode_names[] = {"record", "segment", "echo", NULL};
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: sluice-floor-server --dir DIR --listen-port PORT [--mode record|segment|echo]\n"
+	fprintf(out, "usage: sluice-floor-server --dir DIR --listen-port PORT [--mode "
+		     "record|segment|echo]\n"
 		     "       sluice-floor-server --dir DIR --age ROUNDS\n\n"
 		     "Bare LMDB behind bare sockets on 127.0.0.1; prints `ready PORT`.\n"
 		     "--age makes an aged store and ends.\n");
@@ -62,9 +63,12 @@ static bool number(const char *text, uint64_t max, uint64_t *ret)
 static int parse(int argc, char **argv, struct options *ret)
 {
 	static const struct option longs[] = {
-		{"dir", required_argument, NULL, 'd'},	{"listen-port", required_argument, NULL, 'p'},
-		{"mode", required_argument, NULL, 'm'}, {"age", required_argument, NULL, 'a'},
-		{"help", no_argument, NULL, 'h'},	{NULL, 0, NULL, 0},
+		{"dir", required_argument, NULL, 'd'},
+		{"listen-port", required_argument, NULL, 'p'},
+		{"mode", required_argument, NULL, 'm'},
+		{"age", required_argument, NULL, 'a'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	*ret = (struct options){.port = -1};
 	int c;
@@ -76,7 +80,9 @@ static int parse(int argc, char **argv, struct options *ret)
 			break;
 		case 'p':
 			if (!number(optarg, 65535, &v))
-				return fprintf(stderr, "sluice-floor-server: --listen-port %s: 0 to 65535\n",
+				return fprintf(stderr,
+					       "sluice-floor-server: --listen-port %s: 0 to "
+					       "65535\n",
 					       optarg),
 				       2;
 			ret->port = (int)v;
@@ -87,14 +93,15 @@ static int parse(int argc, char **argv, struct options *ret)
 				ret->mode++;
 			if (!mode_names[ret->mode])
 				return fprintf(stderr,
-					       "sluice-floor-server: --mode %s: record, segment or echo\n",
+					       "sluice-floor-server: --mode %s: record, segment or "
+					       "echo\n",
 					       optarg),
 				       2;
 			break;
 		case 'a':
 			if (!number(optarg, AGE_ROUNDS_MAX, &ret->age) || !ret->age)
-				return fprintf(stderr, "sluice-floor-server: --age %s: 1 to %d\n", optarg,
-					       AGE_ROUNDS_MAX),
+				return fprintf(stderr, "sluice-floor-server: --age %s: 1 to %d\n",
+					       optarg, AGE_ROUNDS_MAX),
 				       2;
 			break;
 		case 'h':
@@ -140,7 +147,8 @@ static int start_listening(struct server *s, int port)
 	if (s->listener < 0 || s->epoll < 0)
 		floor_die("socket: %s", strerror(errno));
 	(void)setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(s->listener, (struct sockaddr *)&addr, len) < 0 || listen(s->listener, LISTEN_BACKLOG) < 0 ||
+	if (bind(s->listener, (struct sockaddr *)&addr, len) < 0 ||
+	    listen(s->listener, LISTEN_BACKLOG) < 0 ||
 	    getsockname(s->listener, (struct sockaddr *)&addr, &len) < 0)
 		floor_die("listen on 127.0.0.1 port %d: %s", port, strerror(errno));
 	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
@@ -214,8 +222,8 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	/* LMDB frees the pages of large values after each commit: handing them back to the kernel would mean
-	 * to fault them in again. */
+	/* LMDB frees the pages of large values after each commit: handing them back to the kernel
+	 * would mean to fault them in again. */
 	(void)mallopt(M_MMAP_THRESHOLD, MALLOC_KEEP_BYTES);
 	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
 	server.mode = opt.mode;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-floor-server: bare LMDB behind bare sockets. Shared by server.c (options, the loop), server_conn.c
- * (sockets, frames) and server_table.c (records).
+ * sluice-floor-server: bare LMDB behind bare sockets. Shared by server.c (options, the loop),
+ * server_conn.c (sockets, frames) and server_table.c (records).
  *
- * One thread; nothing blocks but epoll_wait and mdb_txn_commit. A failure of the environment ends the program
- * (floor_die), a client's mistake only its connection. A table's `end` runs ahead of `durable` within a
- * transaction; nothing at or above `durable` is answered or delivered.
+ * One thread; nothing blocks but epoll_wait and mdb_txn_commit. A failure of the environment ends
+ * the program (floor_die), a client's mistake only its connection. A table's `end` runs ahead of
+ * `durable` within a transaction; nothing at or above `durable` is answered or delivered.
  */
 #ifndef FLOOR_SERVER_H
 #define FLOOR_SERVER_H

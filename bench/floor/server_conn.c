@@ -26,7 +26,8 @@ void conn_accept(struct server *s)
 		int fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
 			fprintf(stderr,
-				"sluice-floor-server: accept: %s; waiting for a connection to close\n",
+				"sluice-floor-server: accept: %s; waiting for a connection to "
+				"close\n",
 				strerror(errno));
 			s->deaf = true;
 			(void)epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->listener, NULL);
@@ -59,8 +60,8 @@ static void touch(struct server *s, struct conn *c)
 
 /* Ends the connection; `format` gives the reason, NULL: the peer had closed it. It stays in the
  * lists of this turn, without a descriptor. */
-__attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c, const char *format,
-						      ...)
+__attribute__((format(printf, 3, 4))) static void end(struct server *s, struct conn *c,
+						      const char *format, ...)
 {
 	if (c->fd < 0)
 		return;
@@ -194,7 +195,8 @@ static void flush(struct server *s, struct conn *c)
 void server_erase(struct server *s)
 {
 	for (struct conn *c = s->touched; c; c = c->next_touched) {
-		if (c->fd >= 0 && c->role == FLOOR_WORK && c->count > c->erased_bytes && !table_erase(s, c))
+		if (c->fd >= 0 && c->role == FLOOR_WORK && c->count > c->erased_bytes &&
+		    !table_erase(s, c))
 			end(s, c, "an ack of %llu bytes, which is not the end of an item",
 			    (unsigned long long)c->count);
 	}
@@ -247,7 +249,8 @@ static void hello(struct server *s, struct conn *c)
 {
 	struct floor_hello h;
 	memcpy(&h, c->small, sizeof(h));
-	bool reads = h.role == FLOOR_FOLLOW_NEW || h.role == FLOOR_FOLLOW_ALL || h.role == FLOOR_WORK;
+	bool reads =
+		h.role == FLOOR_FOLLOW_NEW || h.role == FLOOR_FOLLOW_ALL || h.role == FLOOR_WORK;
 	if (h.role < FLOOR_PUBLISH || h.role > FLOOR_WORK) {
 		end(s, c, "a hello with role %u", h.role);
 		return;
@@ -283,7 +286,8 @@ static void unit(struct server *s, struct conn *c, const uint8_t *bytes, size_t 
 		return;
 	size_t each = c->body_bytes ? c->body_bytes : len;
 	if (len % each) {
-		end(s, c, "a unit of %zu bytes, which is not a multiple of the bodies' %zu", len, each);
+		end(s, c, "a unit of %zu bytes, which is not a multiple of the bodies' %zu", len,
+		    each);
 		return;
 	}
 	for (size_t at = 0; at < len; at += each)
@@ -364,8 +368,9 @@ static void acked(struct server *s, struct conn *c)
 	uint64_t bytes;
 	memcpy(&bytes, c->small, sizeof(bytes));
 	if (bytes < c->count || bytes > c->sent_bytes) {
-		end(s, c, "an ack of %llu bytes; from %llu to %llu are possible", (unsigned long long)bytes,
-		    (unsigned long long)c->count, (unsigned long long)c->sent_bytes);
+		end(s, c, "an ack of %llu bytes; from %llu to %llu are possible",
+		    (unsigned long long)bytes, (unsigned long long)c->count,
+		    (unsigned long long)c->sent_bytes);
 		return;
 	}
 	c->count = bytes;
@@ -395,7 +400,8 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 			end(s, c, "bytes from a follower, which has nothing to say");
 			return;
 		}
-		size_t used = take_small(c, p, n, c->role ? ACK_BYTES : sizeof(struct floor_hello), &whole);
+		size_t used = take_small(c, p, n, c->role ? ACK_BYTES : sizeof(struct floor_hello),
+					 &whole);
 		p += used;
 		n -= used;
 		if (!whole)
@@ -417,7 +423,8 @@ static void read_all(struct server *s, struct conn *c)
 		size_t rest = c->unit_have ? c->unit_bytes - c->unit_have : 0;
 		ssize_t n;
 		if (rest) {
-			struct iovec iov[2] = {{c->unit + c->unit_have, rest}, {s->in, sizeof(s->in)}};
+			struct iovec iov[2] = {{c->unit + c->unit_have, rest},
+					       {s->in, sizeof(s->in)}};
 			n = readv(c->fd, iov, 2);
 		} else {
 			n = read(c->fd, s->in, sizeof(s->in));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The records of sluice-floor-server: a table for each log and queue, appended at the end, read in order,
- * queues deleted from in order. The key is that of publish.c: log id and offset, big-endian. Each table is a
- * tree of its own, so that every put is an append.
+ * The records of sluice-floor-server: a table for each log and queue, appended at the end, read in
+ * order, queues deleted from in order. The key is that of publish.c: log id and offset, big-endian.
+ * Each table is a tree of its own, so that every put is an append.
  */
 #include "server.h"
 

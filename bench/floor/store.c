@@ -18,9 +18,9 @@
 enum {
 	AGE_RANDOM_BATCH = 500, /* random-key records a transaction */
 	AGE_FIFO_BATCH = 200,	/* FIFO items a transaction */
-	AGE_LIFE_SHARE = 4,	/* a record lives for rounds / this transactions, so that more rounds
-					 * leave more free space */
-	AGE_KEEP_EVERY = 50,	/* one FIFO item in AGE_KEEP_EVERY stays */
+	AGE_LIFE_SHARE = 4,  /* a record lives for rounds / this transactions, so that more rounds
+			      * leave more free space */
+	AGE_KEEP_EVERY = 50, /* one FIFO item in AGE_KEEP_EVERY stays */
 	AGE_FIFO_BYTES_MAX = 6000,
 	PROBE_COMMITS = 10,
 };
@@ -30,7 +30,8 @@ static void open_env(struct floor_store *store)
 	floor_must(mdb_env_create(&store->env), "mdb_env_create");
 	floor_must(mdb_env_set_mapsize(store->env, FLOOR_MAP_BYTES), "mdb_env_set_mapsize");
 	floor_must(mdb_env_set_maxdbs(store->env, 32), "mdb_env_set_maxdbs");
-	floor_must(mdb_env_open(store->env, store->path, MDB_NOSUBDIR | (store->sync ? 0 : MDB_NOSYNC), 0600),
+	floor_must(mdb_env_open(store->env, store->path,
+				MDB_NOSUBDIR | (store->sync ? 0 : MDB_NOSYNC), 0600),
 		   "mdb_env_open");
 }
 
@@ -132,14 +133,16 @@ MDB_cursor *floor_cursor(MDB_txn *txn, MDB_dbi dbi)
 	return cursor;
 }
 
-void floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val, size_t val_len)
+void floor_put(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t key_len, const void *val,
+	       size_t val_len)
 {
 	MDB_val k = {key_len, (void *)key};
 	MDB_val v = {val_len, (void *)val};
 	floor_must(mdb_put(txn, dbi, &k, &v, 0), "mdb_put");
 }
 
-void floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val, size_t val_len)
+void floor_cursor_put(MDB_cursor *cursor, const void *key, size_t key_len, const void *val,
+		      size_t val_len)
 {
 	MDB_val k = {key_len, (void *)key};
 	MDB_val v = {val_len, (void *)val};
@@ -175,8 +178,8 @@ static size_t age_fifo_size(uint64_t i)
 }
 
 /* One transaction of churn: put this round's records, delete those of the round one life ago. */
-static void age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fifo_dbi, uint64_t round,
-		      uint64_t life, bool put)
+static void age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fifo_dbi,
+		      uint64_t round, uint64_t life, bool put)
 {
 	static uint8_t value[AGE_FIFO_BYTES_MAX + 64];
 	MDB_txn *txn = floor_begin(store);
@@ -216,7 +219,8 @@ static int compare_page(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Read LMDB's free list (its table 0: transaction -> count, page numbers) and count contiguous runs. */
+/* Read LMDB's free list (its table 0: transaction -> count, page numbers) and count contiguous
+ * runs. */
 static void age_measure(struct floor_store *store)
 {
 	MDB_txn *txn;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Family values: values of many sizes in FIFO order, whole or split in pages, and what they do to the file.
+ * Family values: values of many sizes in FIFO order, whole or split in pages, and what they do to
+ * the file.
  *
- * A value of more than about 2,000 bytes lies on a contiguous run of overflow pages, which LMDB must find
- * in its free list; split, each part takes any one page. A few items that stay long are the hard case:
- * they break the runs. So beside the speed, each scenario says how large the file is compared to what is
- * live, and by how much it still grew in the second half of the run: 0 is a plateau.
+ * A value of more than about 2,000 bytes lies on a contiguous run of overflow pages, which LMDB
+ * must find in its free list; split, each part takes any one page. A few items that stay long are
+ * the hard case: they break the runs. So beside the speed, each scenario says how large the file is
+ * compared to what is live, and by how much it still grew in the second half of the run: 0 is a
+ * plateau.
  */
 #include "floor.h"
 
@@ -96,7 +98,8 @@ static void value_del(struct values_state *st, MDB_cursor *cursor, const struct 
 	st->deleted_items++;
 }
 
-/* Take the oldest out of the ring: delete it, or let it stay in place of the one that stayed longest. */
+/* Take the oldest out of the ring: delete it, or let it stay in place of the one that stayed
+ * longest. */
 static void value_retire(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg)
 {
 	struct value oldest = st->ring[st->first++ % RING_ITEMS];
@@ -166,11 +169,12 @@ static const struct values_arg mixed_split = {10, VALUE_BYTES_MAX, true, false};
 static const struct values_arg long_whole = {10, VALUE_BYTES_MAX, false, true};
 static const struct values_arg long_split = {10, VALUE_BYTES_MAX, true, true};
 
-#define VALUES(NAME, WHAT, ARG)                                                                              \
-	{                                                                                                    \
-		.name = NAME, .what = WHAT, .units = {"MB/s", "put+delete/s", "file/live", "% late growth"}, \
-		.store_each = true, .arg = &(ARG), .setup = values_setup, .step = values_step,               \
-		.fini = values_fini                                                                          \
+#define VALUES(NAME, WHAT, ARG)                                                                \
+	{                                                                                      \
+		.name = NAME, .what = WHAT,                                                    \
+		.units = {"MB/s", "put+delete/s", "file/live", "% late growth"},               \
+		.store_each = true, .arg = &(ARG), .setup = values_setup, .step = values_step, \
+		.fini = values_fini                                                            \
 	}
 
 static const struct floor_scenario scenarios[] = {

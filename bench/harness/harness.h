@@ -72,7 +72,8 @@ struct scenario {
 	bool slow_peers;     /* peers take part in the long form only */
 	int (*run)(struct trial *trial);
 	const void *arg;
-	/* Targets, of the system sluice: a ratio to the floor and to a peer; 0: none. For lower-is-better the ratio must be at most this. */
+	/* Targets, of the system sluice: a ratio to the floor and to a peer; 0: none. For
+	 * lower-is-better the ratio must be at most this. */
 	double floor_ratio, peer_ratio;
 	const char *peer;
 	double absolute;	     /* in the unit; 0: none */
@@ -89,12 +90,11 @@ struct row {
 	const struct bench_system *system;
 	bool aged, failed;
 	char error[512];
-	double values[REPEATS_MAX], server_cpu[REPEATS_MAX], client_cpu[REPEATS_MAX], offered[REPEATS_MAX],
-		achieved[REPEATS_MAX];
+	double values[REPEATS_MAX], server_cpu[REPEATS_MAX], client_cpu[REPEATS_MAX],
+		offered[REPEATS_MAX], achieved[REPEATS_MAX];
 	unsigned count;
-	double latency
-		[LATENCIES]
-		[REPEATS_MAX]; /* us; of each run, because one disturbed run would be all of a common p99.9 */
+	double latency[LATENCIES][REPEATS_MAX]; /* us; of each run, because one disturbed run would
+						   be all of a common p99.9 */
 	double rss_peak;
 	double state[8];
 	char command[BENCH_COMMAND_MAX];
@@ -136,17 +136,18 @@ int load_publish(struct trial *trial, const struct publish_load *load);
  * answered. */
 int load_fill(struct trial *trial, const struct publish_load *load, uint64_t bodies, unsigned ms,
 	      uint64_t *ret);
-/* `count` bodies published by one thread and received (WORK: settled) by `readers` connections of another; *ret_s: first send to last. Latencies
- * from send to receipt, of all readers. Role of the readers: BENCH_FOLLOW_NEW or BENCH_WORK. */
-int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role, unsigned readers,
-		 uint64_t count, double *ret_s);
+/* `count` bodies published by one thread and received (WORK: settled) by `readers` connections of
+ * another; *ret_s: first send to last. Latencies from send to receipt, of all readers. Role of the
+ * readers: BENCH_FOLLOW_NEW or BENCH_WORK. */
+int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role,
+		 unsigned readers, uint64_t count, double *ret_s);
 /* Open loop: `rate` units per second for slice_ms, latencies from the scheduled time of each to its
  * receipt by a follower (its answer, for systems without followers). */
 int load_rate(struct trial *trial, const struct publish_load *load, double rate, unsigned ms);
 /* One reader receives `count` stored bodies; *ret_s: from before its open to the last. No
  * latencies: stamps are those of the preload. */
-int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes, uint64_t count,
-	      double *ret_s);
+int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes,
+	      uint64_t count, double *ret_s);
 
 /* ---- measure.c ---- */
 struct meter {
@@ -174,7 +175,8 @@ double row_latency(const struct row *row,
 /* Three digits with a unit: "123 k", "1.23 M"; "-" for NaN. Returns text. */
 const char *amount_format(char *text, size_t bytes, double value);
 /* Parameters of a figure besides the scenario: "5000 active"; "" if none. */
-const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes);
+const char *row_detail(const struct row *row, const struct options *options, char *text,
+		       size_t bytes);
 /* The floor's figure for a row, in its unit; NaN: none measured. */
 double row_floor(const struct results *results, const struct row *row);
 void report_table(FILE *out, const struct results *results, const struct options *options);

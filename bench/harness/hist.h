@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Latencies in nanoseconds, counted in buckets of 1/64 of their power of two: a percentile is at most 1.6 % too high and never too low. */
+ * Latencies in nanoseconds, counted in buckets of 1/64 of their power of two: a percentile is at
+ * most 1.6 % too high and never too low. */
 #ifndef BENCH_HIST_H
 #define BENCH_HIST_H
 

@@ -22,7 +22,8 @@
 
 enum { STALL_MS_MAX = 30000 };
 
-int pump_open(struct pump *pump, struct trial *trial, const struct publish_load *load, unsigned stamps)
+int pump_open(struct pump *pump, struct trial *trial, const struct publish_load *load,
+	      unsigned stamps)
 {
 	struct bench_conn_spec spec = {.role = load->role,
 				       .name = load->role == BENCH_PUT ? BENCH_QUEUE : BENCH_STREAM,
@@ -75,7 +76,8 @@ int pump_take(struct pump *pump, int timeout_us)
 	if (progress.answered == 0)
 		return 0;
 	if (progress.answered > pump->inflight)
-		return bench_error("%llu answers for %llu units", (unsigned long long)progress.answered,
+		return bench_error("%llu answers for %llu units",
+				   (unsigned long long)progress.answered,
 				   (unsigned long long)pump->inflight);
 	now = bench_now_ns();
 	pump->inflight -= progress.answered;
@@ -119,7 +121,8 @@ int pump_drain(struct pump *pump)
 static int pump_turn(struct pump *pump, uint64_t units_left)
 {
 	uint64_t room = pump->load->window - pump->inflight,
-		 burst = BURST_BODIES / pump->load->batch > 0 ? BURST_BODIES / pump->load->batch : 1;
+		 burst = BURST_BODIES / pump->load->batch > 0 ? BURST_BODIES / pump->load->batch
+							      : 1;
 
 	room = room < burst ? room : burst;
 	room = room < units_left ? room : units_left;
@@ -182,7 +185,8 @@ int load_publish(struct trial *trial, const struct publish_load *load)
 int load_fill(struct trial *trial, const struct publish_load *load, uint64_t bodies, unsigned ms,
 	      uint64_t *ret)
 {
-	uint64_t units = (bodies + load->batch - 1) / load->batch, end = bench_now_ns() + ms * 1000000ull;
+	uint64_t units = (bodies + load->batch - 1) / load->batch,
+		 end = bench_now_ns() + ms * 1000000ull;
 	struct pump pump;
 	int rc = pump_open(&pump, trial, load, load->window + 1);
 
@@ -223,7 +227,9 @@ int reader_open(struct reader *reader, struct trial *trial, enum bench_role role
 				       .on_body = reader_body,
 				       .user = reader};
 
-	*reader = (struct reader){.driver = trial->system->driver, .role = role, .hist = reader->hist};
+	*reader = (struct reader){.driver = trial->system->driver,
+				  .role = role,
+				  .hist = reader->hist};
 	return reader->driver->open(&trial->server, &spec, &reader->conn);
 }
 
@@ -266,7 +272,8 @@ static int reader_run(struct reader *reader, uint64_t count, const atomic_bool *
 			since = bench_now_ns();
 		} else if (bench_now_ns() - since > STALL_MS_MAX * 1000000ull) {
 			return bench_error("nothing came for %d s; %llu of %llu are here",
-					   STALL_MS_MAX / 1000, (unsigned long long)reader->progress.received,
+					   STALL_MS_MAX / 1000,
+					   (unsigned long long)reader->progress.received,
 					   (unsigned long long)count);
 		}
 	}
@@ -274,8 +281,8 @@ static int reader_run(struct reader *reader, uint64_t count, const atomic_bool *
 	return 0;
 }
 
-int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes, uint64_t count,
-	      double *ret_s)
+int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t body_bytes,
+	      uint64_t count, double *ret_s)
 {
 	struct reader reader = {0};
 	struct meter meter;
@@ -343,13 +350,15 @@ static void *crew_run(void *user)
 {
 	struct crew *crew = user;
 
-	crew->rc = crew->count == 1 ? reader_run(crew->readers, crew->each, &crew->ends) : crew_many(crew);
+	crew->rc = crew->count == 1 ? reader_run(crew->readers, crew->each, &crew->ends)
+				    : crew_many(crew);
 	if (crew->rc != 0)
 		(void)snprintf(crew->error, sizeof(crew->error), "%s", bench_last_error());
 	return NULL;
 }
 
-static int through(struct trial *trial, struct pump *pump, struct crew *crew, uint64_t units, double *ret_s)
+static int through(struct trial *trial, struct pump *pump, struct crew *crew, uint64_t units,
+		   double *ret_s)
 {
 	struct meter meter;
 	pthread_t thread;
@@ -375,11 +384,13 @@ static int through(struct trial *trial, struct pump *pump, struct crew *crew, ui
 	return rc;
 }
 
-int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role, unsigned readers,
-		 uint64_t count, double *ret_s)
+int load_through(struct trial *trial, const struct publish_load *load, enum bench_role role,
+		 unsigned readers, uint64_t count, double *ret_s)
 {
 	struct reader all[READERS_MAX] = {{0}};
-	struct crew crew = {.readers = all, .count = readers, .each = count / load->batch * load->batch};
+	struct crew crew = {.readers = all,
+			    .count = readers,
+			    .each = count / load->batch * load->batch};
 	struct pump pump;
 	int rc = pump_open(&pump, trial, load, load->window + 1);
 
@@ -414,14 +425,16 @@ static void wait_until(const struct pump *pump, uint64_t due)
 static int pace(struct pump *pump, double rate, uint64_t units, uint64_t start)
 {
 	while (pump->sent < units) {
-		uint64_t now = bench_now_ns(), due = start + (uint64_t)((double)pump->sent * 1e9 / rate);
+		uint64_t now = bench_now_ns(),
+			 due = start + (uint64_t)((double)pump->sent * 1e9 / rate);
 
 		if (interrupted)
 			return bench_error("interrupted");
 		if (due > now || pump->inflight >= pump->load->window) {
 			wait_until(pump, due > now ? due : now + 1000000);
 		} else {
-			for (; due <= now && pump->inflight < pump->load->window && pump->sent < units;
+			for (; due <= now && pump->inflight < pump->load->window &&
+			       pump->sent < units;
 			     due = start + (uint64_t)((double)pump->sent * 1e9 / rate))
 				if (pump_send(pump, 1, due) != 0)
 					return -1;
@@ -432,7 +445,8 @@ static int pace(struct pump *pump, double rate, uint64_t units, uint64_t start)
 	return pump_drain(pump);
 }
 
-static int rate_run(struct trial *trial, struct pump *pump, struct crew *crew, double rate, uint64_t units)
+static int rate_run(struct trial *trial, struct pump *pump, struct crew *crew, double rate,
+		    uint64_t units)
 {
 	struct meter meter;
 	pthread_t thread;

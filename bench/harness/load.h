@@ -27,7 +27,8 @@ struct pump {
 };
 
 /* The caller calls pump_close() in any case. stamps: runs that may be in flight at once. */
-int pump_open(struct pump *pump, struct trial *trial, const struct publish_load *load, unsigned stamps);
+int pump_open(struct pump *pump, struct trial *trial, const struct publish_load *load,
+	      unsigned stamps);
 void pump_close(struct pump *pump);
 int pump_send(struct pump *pump, unsigned units, uint64_t stamp_ns);
 int pump_take(struct pump *pump, int timeout_us);

@@ -36,7 +36,8 @@ static bool own_paths(struct options *options, char *bin, char *dir)
 		options->bin = bin;
 	}
 	if (realpath(options->bin, self) == NULL) {
-		(void)fprintf(stderr, "sluice-bench: there is no build directory '%s'\n", options->bin);
+		(void)fprintf(stderr, "sluice-bench: there is no build directory '%s'\n",
+			      options->bin);
 		return false;
 	}
 	(void)snprintf(bin, PATH_MAX, "%s", self);
@@ -47,7 +48,8 @@ static bool own_paths(struct options *options, char *bin, char *dir)
 		(void)snprintf(dir, PATH_MAX, "%s", options->dir);
 	options->dir = dir;
 	/* Servers stand in other directories. */
-	if (dir_make(dir) != 0 || realpath(dir, self) == NULL || strlen(self) > BENCH_PATH_MAX / 4) {
+	if (dir_make(dir) != 0 || realpath(dir, self) == NULL ||
+	    strlen(self) > BENCH_PATH_MAX / 4) {
 		(void)fprintf(stderr, "sluice-bench: '%s' cannot be a scratch directory\n", dir);
 		return false;
 	}
@@ -68,9 +70,11 @@ static bool outputs_writable(const struct options *options)
 	struct stat folder;
 	FILE *file;
 
-	if (options->svg != NULL && (dir_make(options->svg) != 0 || stat(options->svg, &folder) != 0 ||
-				     !S_ISDIR(folder.st_mode) || access(options->svg, W_OK | X_OK) != 0)) {
-		(void)fprintf(stderr, "sluice-bench: --svg '%s': not a directory that can be written to\n",
+	if (options->svg != NULL &&
+	    (dir_make(options->svg) != 0 || stat(options->svg, &folder) != 0 ||
+	     !S_ISDIR(folder.st_mode) || access(options->svg, W_OK | X_OK) != 0)) {
+		(void)fprintf(stderr,
+			      "sluice-bench: --svg '%s': not a directory that can be written to\n",
 			      options->svg);
 		return false;
 	}
@@ -78,7 +82,8 @@ static bool outputs_writable(const struct options *options)
 		return true;
 	file = fopen(options->json, "ae");
 	if (file == NULL) {
-		(void)fprintf(stderr, "sluice-bench: --json '%s': %s\n", options->json, strerror(errno));
+		(void)fprintf(stderr, "sluice-bench: --json '%s': %s\n", options->json,
+			      strerror(errno));
 		return false;
 	}
 	(void)fclose(file);
@@ -96,10 +101,9 @@ static void heading(const struct options *options, FILE *out)
 			      system.release, sysconf(_SC_NPROCESSORS_ONLN), options->repeats,
 			      options->slice_ms);
 	if (statfs(options->dir, &disk) == 0 && disk.f_type == TMPFS)
-		(void)fprintf(
-			out,
-			"The scratch directory is on a tmpfs, where a sync costs nothing: these are no figures "
-			"of durable systems. --dir names another.\n");
+		(void)fprintf(out, "The scratch directory is on a tmpfs, where a sync costs "
+				   "nothing: these are no figures "
+				   "of durable systems. --dir names another.\n");
 	(void)fflush(out);
 }
 
@@ -127,8 +131,8 @@ int main(int argc, char **argv)
 	if (plan_run(&options, &results) != 0)
 		return 2;
 	if (interrupted) {
-		(void)fprintf(stderr,
-			      "\nsluice-bench: interrupted; servers are stopped and data is removed\n");
+		(void)fprintf(stderr, "\nsluice-bench: interrupted; servers are stopped and data "
+				      "is removed\n");
 		return 130;
 	}
 	report_table(for_people(&options), &results, &options);

@@ -10,19 +10,23 @@
 static const char usage[] =
 	"usage: sluice-bench [OPTIONS]\n"
 	"\n"
-	"Measures Sluice, the bare floor below it and peers, all by the same load, in one run on this machine.\n"
+	"Measures Sluice, the bare floor below it and peers, all by the same load, in one run on "
+	"this machine.\n"
 	"\n"
-	"  --quick            short slices and small backlogs; about 3 minutes (the whole: about 15)\n"
+	"  --quick            short slices and small backlogs; about 3 minutes (the whole: about "
+	"15)\n"
 	"  --only SCENARIO    only this one; a shell pattern; may be repeated\n"
 	"  --system SYSTEM    only this one; likewise\n"
-	"  --json FILE        all results and runs, as an array of objects ('-': standard output, and the table on the other)\n"
+	"  --json FILE        all results and runs, as an array of objects ('-': standard output, "
+	"and the table on the other)\n"
 	"  --svg DIR          a picture for each scenario\n"
 	"  --repeats N        measured repeats of each (5 to 100; default 5)\n"
 	"  --slice MS         measured time of a timed repeat (default 1000; quick: 200)\n"
 	"  --stored N         events of start-stored (default 10000000)\n"
 	"  --idle N           connections of idle (default 10000)\n"
 	"  --active N         job lives that are under way at once (default 5000)\n"
-	"  --dir DIR          the disk that is measured: scratch data, removed at the end (default: bench-data in the build)\n"
+	"  --dir DIR          the disk that is measured: scratch data, removed at the end "
+	"(default: bench-data in the build)\n"
 	"  --bin DIR          the build directory (default: where this program is)\n"
 	"  --list             scenarios and systems\n"
 	"\n"
@@ -56,8 +60,8 @@ static bool number(const char *name, const char *text, uint64_t min, uint64_t ma
 	*ret = strtoull(text, &end, 10);
 	if (errno == 0 && *text >= '0' && *text <= '9' && *end == 0 && *ret >= min && *ret <= max)
 		return true;
-	(void)fprintf(stderr, "sluice-bench: --%s '%s': expected a number from %llu to %llu\n", name, text,
-		      (unsigned long long)min, (unsigned long long)max);
+	(void)fprintf(stderr, "sluice-bench: --%s '%s': expected a number from %llu to %llu\n",
+		      name, text, (unsigned long long)min, (unsigned long long)max);
 	return false;
 }
 

@@ -40,9 +40,10 @@ static void progress(struct plan *plan, const struct row *row, unsigned number, 
 
 	if (isatty(STDERR_FILENO) == 0)
 		return;
-	(void)fprintf(stderr, "\r[%u/%u] %-22s %-16s %s %u/%u  %s %s\033[K", plan->scenario, plan->scenarios,
-		      row->scenario, row->system->name, number == 0 ? "warm-up" : "repeat", number,
-		      plan->options->repeats, amount_format(text, sizeof(text), value), row->of->unit);
+	(void)fprintf(stderr, "\r[%u/%u] %-22s %-16s %s %u/%u  %s %s\033[K", plan->scenario,
+		      plan->scenarios, row->scenario, row->system->name,
+		      number == 0 ? "warm-up" : "repeat", number, plan->options->repeats,
+		      amount_format(text, sizeof(text), value), row->of->unit);
 	plan->line_open = true;
 }
 
@@ -66,8 +67,8 @@ static void row_fail(struct plan *plan, struct row *row)
 	row->failed = true;
 	(void)snprintf(row->error, sizeof(row->error), "%s", bench_last_error());
 	if (!interrupted)
-		say(plan, "bench: %s, %s: %s (its log: %s)\n", row->scenario, row->system->name, row->error,
-		    row->log);
+		say(plan, "bench: %s, %s: %s (its log: %s)\n", row->scenario, row->system->name,
+		    row->error, row->log);
 	if (row->server.pid > 0)
 		bench_stop(&row->server, SIGKILL);
 }
@@ -95,7 +96,9 @@ static int aged_copy(struct plan *plan, const struct row *row)
 
 static int row_start(struct plan *plan, struct row *row)
 {
-	struct bench_server_spec spec = {.dir = row->dir, .bin = plan->options->bin, .log = row->log};
+	struct bench_server_spec spec = {.dir = row->dir,
+					 .bin = plan->options->bin,
+					 .log = row->log};
 	const struct bench_driver *driver = row->system->driver;
 
 	if ((row->aged ? aged_copy(plan, row) : dir_make(row->dir)) != 0)
@@ -158,7 +161,8 @@ static void row_trial(struct plan *plan, struct row *row, unsigned number)
 			row->offered[row->count] = sample.offered;
 			row->achieved[row->count] = sample.achieved;
 			for (unsigned i = 0; i < LATENCIES; i++)
-				row->latency[i][row->count] = hist_percentile_us(sample.hist, parts[i]);
+				row->latency[i][row->count] =
+					hist_percentile_us(sample.hist, parts[i]);
 			row->count++;
 			if (isnan(row->rss_peak) || sample.rss_anon > row->rss_peak)
 				row->rss_peak = sample.rss_anon;
@@ -196,8 +200,10 @@ static struct row *row_new(struct plan *plan, const struct scenario *scenario,
 	row->system = system;
 	row->aged = aged;
 	row->rss_peak = NAN;
-	(void)snprintf(row->scenario, sizeof(row->scenario), "%s%s", scenario->name, aged ? "-aged" : "");
-	(void)snprintf(row->dir, sizeof(row->dir), "%s/%s-%s", plan->base, row->scenario, system->name);
+	(void)snprintf(row->scenario, sizeof(row->scenario), "%s%s", scenario->name,
+		       aged ? "-aged" : "");
+	(void)snprintf(row->dir, sizeof(row->dir), "%s/%s-%s", plan->base, row->scenario,
+		       system->name);
 	(void)snprintf(row->log, sizeof(row->log), "%s/%s.log", plan->options->dir, system->name);
 	return row;
 }
@@ -209,7 +215,8 @@ static bool takes_part(const struct plan *plan, const struct scenario *scenario,
 {
 	return word_in(scenario->systems, system->name) &&
 	       chosen(plan->options->systems, plan->options->system_count, system->name) &&
-	       !(system->driver->kind == BENCH_PEER && scenario->slow_peers && plan->options->quick) &&
+	       !(system->driver->kind == BENCH_PEER && scenario->slow_peers &&
+		 plan->options->quick) &&
 	       (!aged || system->driver->age != NULL);
 }
 
@@ -260,7 +267,8 @@ static bool names_scenario(const char *pattern)
 
 	for (unsigned i = 0; i < scenario_count; i++)
 		for (int aged = 0; aged <= (scenarios[i].aged ? 1 : 0); aged++) {
-			(void)snprintf(name, sizeof(name), "%s%s", scenarios[i].name, aged ? "-aged" : "");
+			(void)snprintf(name, sizeof(name), "%s%s", scenarios[i].name,
+				       aged ? "-aged" : "");
 			if (fnmatch(pattern, name, 0) == 0)
 				return true;
 		}
@@ -282,13 +290,15 @@ static bool patterns_name_something(const struct options *options)
 {
 	for (unsigned i = 0; i < options->only_count; i++)
 		if (!names_scenario(options->only[i])) {
-			(void)fprintf(stderr, "bench: no scenario is named '%s'; --list has their names\n",
+			(void)fprintf(stderr,
+				      "bench: no scenario is named '%s'; --list has their names\n",
 				      options->only[i]);
 			return false;
 		}
 	for (unsigned i = 0; i < options->system_count; i++)
 		if (!names_system(options->systems[i])) {
-			(void)fprintf(stderr, "bench: no system is named '%s'; --list has their names\n",
+			(void)fprintf(stderr,
+				      "bench: no system is named '%s'; --list has their names\n",
 				      options->systems[i]);
 			return false;
 		}
@@ -331,7 +341,8 @@ int plan_run(const struct options *options, struct results *results)
 		memory_touch(&plan, options->quick ? 1024 : 4096);
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned i = 0; i < scenario_count; i++)
-			for (int aged = 0; aged <= (scenarios[i].aged ? 1 : 0) && !interrupted; aged++) {
+			for (int aged = 0; aged <= (scenarios[i].aged ? 1 : 0) && !interrupted;
+			     aged++) {
 				(void)snprintf(name, sizeof(name), "%s%s", scenarios[i].name,
 					       aged ? "-aged" : "");
 				if (!chosen(options->only, options->only_count, name) ||
@@ -345,9 +356,8 @@ int plan_run(const struct options *options, struct results *results)
 	results->seconds = (double)(bench_now_ns() - start) / 1e9;
 	(void)dir_remove(plan.base);
 	if (plan.scenarios == 0) {
-		(void)fprintf(
-			stderr,
-			"bench: no scenario is named so, or no such system takes part in it; --list has their names\n");
+		(void)fprintf(stderr, "bench: no scenario is named so, or no such system takes "
+				      "part in it; --list has their names\n");
 		return -1;
 	}
 	return 0;

@@ -46,7 +46,8 @@ static void become(const char *as, const char *const argv[], int log, int out, u
 int bench_spawn(const struct bench_server_spec *spec, const char *as, const char *const argv[],
 		pid_t *ret_pid, int *ret_out)
 {
-	int pipe_fds[2] = {-1, -1}, log = open(spec->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int pipe_fds[2] = {-1, -1},
+	    log = open(spec->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	pid_t pid;
 
 	if (log < 0)
@@ -154,7 +155,8 @@ int bench_connect(int port)
 
 	if (fd < 0)
 		return bench_error("socket: %s", strerror(errno));
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) != 0 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {
 		(void)bench_error("connect to port %d: %s", port, strerror(errno));
 		(void)close(fd);

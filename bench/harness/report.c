@@ -46,7 +46,8 @@ double row_latency(const struct row *row, unsigned which)
 	return median_of(row->latency[which], row->count);
 }
 
-const char *row_detail(const struct row *row, const struct options *options, char *text, size_t bytes)
+const char *row_detail(const struct row *row, const struct options *options, char *text,
+		       size_t bytes)
 {
 	if (strcmp(row->of->name, "jobs") == 0)
 		(void)snprintf(text, bytes, "%u active", options->jobs_active);
@@ -59,7 +60,8 @@ const char *row_detail(const struct row *row, const struct options *options, cha
 	return text;
 }
 
-static const struct row *row_find(const struct results *results, const struct row *like, const char *system)
+static const struct row *row_find(const struct results *results, const struct row *like,
+				  const char *system)
 {
 	for (unsigned i = 0; i < results->count; i++)
 		if (results->rows[i]->of == like->of && results->rows[i]->aged == like->aged &&
@@ -172,10 +174,11 @@ static void table_head(FILE *out, const struct row *row, const struct options *o
 
 	(void)row_detail(row, options, detail, sizeof(detail));
 	(void)fprintf(out, "\n%s (%s%s): %s%s%s%s\n", row->scenario, row->of->unit,
-		      row->of->lower ? ", less is better" : "", row->of->what, detail[0] != 0 ? "; " : "",
-		      detail, row->aged ? "; on an aged store" : "");
-	(void)fprintf(out, "  %-15s %9s  %-21s %7s %8s %8s %8s %7s %7s %8s\n", "system", "median", "range",
-		      "floor", "p50 us", "p99 us", "p99.9 us", "srv s/M", "cli s/M", "anon MB");
+		      row->of->lower ? ", less is better" : "", row->of->what,
+		      detail[0] != 0 ? "; " : "", detail, row->aged ? "; on an aged store" : "");
+	(void)fprintf(out, "  %-15s %9s  %-21s %7s %8s %8s %8s %7s %7s %8s\n", "system", "median",
+		      "range", "floor", "p50 us", "p99 us", "p99.9 us", "srv s/M", "cli s/M",
+		      "anon MB");
 }
 
 /* ---- targets ---- */
@@ -198,8 +201,9 @@ static void verdict(struct verdicts *verdicts, const struct row *row, const char
 		(void)fprintf(verdicts->out, "\ntargets\n");
 	verdicts->reached += ok;
 	verdicts->missed += !ok;
-	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)%s\n", ok ? "reached" : "MISSED",
-		      row->scenario, what, amount_format(text[0], 32, is), at_most ? "at most" : "at least",
+	(void)fprintf(verdicts->out, "  %-7s %-22s %-34s %9s  (%s %s)%s\n",
+		      ok ? "reached" : "MISSED", row->scenario, what,
+		      amount_format(text[0], 32, is), at_most ? "at most" : "at least",
 		      amount_format(text[1], 32, wanted), verdicts->doubtful ? " ~" : "");
 }
 
@@ -220,15 +224,16 @@ static bool doubtful(const struct results *results, const struct row *row)
 		const char *name = other->system->name;
 
 		if (other->of == row->of && other->aged == row->aged && uneven(other) &&
-		    (other == row || (row->of->floor != NULL && strstr(row->of->floor, name) != NULL) ||
+		    (other == row ||
+		     (row->of->floor != NULL && strstr(row->of->floor, name) != NULL) ||
 		     (row->of->peer != NULL && strcmp(row->of->peer, name) == 0)))
 			return true;
 	}
 	return false;
 }
 
-static void row_verdicts(struct verdicts *verdicts, const struct results *results, const struct row *row,
-			 const struct options *options)
+static void row_verdicts(struct verdicts *verdicts, const struct results *results,
+			 const struct row *row, const struct options *options)
 {
 	const struct scenario *of = row->of;
 	double median = row_median(row), floor = row_floor(results, row);
@@ -239,16 +244,17 @@ static void row_verdicts(struct verdicts *verdicts, const struct results *result
 	verdict(verdicts, row, "of the floor", median / floor, of->floor_ratio, of->lower);
 	if (of->peer != NULL) {
 		(void)snprintf(what, sizeof(what), "times %s", of->peer);
-		verdict(verdicts, row, what, median / median_named(results, row, of->peer, strlen(of->peer)),
+		verdict(verdicts, row, what,
+			median / median_named(results, row, of->peer, strlen(of->peer)),
 			of->peer_ratio, of->lower);
 	}
 	if (asked_in_full(row, options))
 		verdict(verdicts, row, of->unit, median, of->absolute, of->lower);
 	if (bare != NULL) {
-		verdict(verdicts, row, "p50, times the floor's", row_latency(row, 0) / row_latency(bare, 0),
-			of->p50_ratio, true);
-		verdict(verdicts, row, "p99, times the floor's", row_latency(row, 1) / row_latency(bare, 1),
-			of->p99_ratio, true);
+		verdict(verdicts, row, "p50, times the floor's",
+			row_latency(row, 0) / row_latency(bare, 0), of->p50_ratio, true);
+		verdict(verdicts, row, "p99, times the floor's",
+			row_latency(row, 1) / row_latency(bare, 1), of->p99_ratio, true);
 	}
 }
 
@@ -271,29 +277,30 @@ void report_table(FILE *out, const struct results *results, const struct options
 			table_head(out, row, options);
 		table_row(out, results, row);
 	}
-	(void)fprintf(
-		out,
-		"\nfloor: the median as a part (less is better: as a multiple) of the floor that binds the row\n");
+	(void)fprintf(out, "\nfloor: the median as a part (less is better: as a multiple) of the "
+			   "floor that binds the row\n");
 	for (unsigned i = 0; i < scenario_count; i++)
 		if (scenarios[i].floor != NULL && scenario_seen(results, &scenarios[i]))
 			(void)fprintf(out, "  %-22s %s\n", scenarios[i].name, scenarios[i].floor);
-	(void)fprintf(
-		out,
-		"srv s/M, cli s/M: seconds of processor time, server and client, for a million of what is counted\n"
-		"  (deliveries, lives; events, where the figure is MB/s or us)\n"
-		"anon MB: the server's anonymous memory, peak\n"
-		"~: the repeats differ by more than half; something else was at work, or the system is uneven\n"
-		"\nservers (an example of each)\n");
+	(void)fprintf(out, "srv s/M, cli s/M: seconds of processor time, server and client, for a "
+			   "million of what is counted\n"
+			   "  (deliveries, lives; events, where the figure is MB/s or us)\n"
+			   "anon MB: the server's anonymous memory, peak\n"
+			   "~: the repeats differ by more than half; something else was at work, "
+			   "or the system is uneven\n"
+			   "\nservers (an example of each)\n");
 	for (unsigned s = 0; system_at(s) != NULL; s++)
 		for (unsigned i = 0; i < results->count; i++)
-			if (results->rows[i]->system == system_at(s) && results->rows[i]->command[0] != 0) {
+			if (results->rows[i]->system == system_at(s) &&
+			    results->rows[i]->command[0] != 0) {
 				(void)fprintf(out, "  %-15s %s: %s\n", system_at(s)->name,
 					      system_at(s)->durability, results->rows[i]->command);
 				break;
 			}
 	for (unsigned i = 0; i < results->count; i++)
-		if (results->rows[i]->system->driver->kind == BENCH_OURS && !results->rows[i]->failed)
+		if (results->rows[i]->system->driver->kind == BENCH_OURS &&
+		    !results->rows[i]->failed)
 			row_verdicts(&verdicts, results, results->rows[i], options);
-	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached, verdicts.missed,
-		      results->seconds);
+	(void)fprintf(out, "\n%u targets reached, %u missed, %.0f s\n", verdicts.reached,
+		      verdicts.missed, results->seconds);
 }

@@ -20,7 +20,8 @@ static json_t *reals(const double *values, unsigned count)
 	return array;
 }
 
-static json_t *row_object(const struct results *results, const struct row *row, const struct options *options)
+static json_t *row_object(const struct results *results, const struct row *row,
+			  const struct options *options)
 {
 	char detail[64];
 	double floor = row_floor(results, row), median = row_median(row), low, high;
@@ -49,16 +50,20 @@ static json_t *row_object(const struct results *results, const struct row *row, 
 	(void)json_object_set_new(object, "p999_us_runs", reals(row->latency[2], row->count));
 	(void)json_object_set_new(object, "server_cpu_runs", reals(row->server_cpu, row->count));
 	(void)json_object_set_new(object, "client_cpu_runs", reals(row->client_cpu, row->count));
-	(void)json_object_set_new(object, "offered_per_s", real(median_of(row->offered, row->count)));
-	(void)json_object_set_new(object, "achieved_per_s", real(median_of(row->achieved, row->count)));
+	(void)json_object_set_new(object, "offered_per_s",
+				  real(median_of(row->offered, row->count)));
+	(void)json_object_set_new(object, "achieved_per_s",
+				  real(median_of(row->achieved, row->count)));
 	(void)json_object_set_new(object, "floor",
-				  row->of->floor != NULL ? json_string(row->of->floor) : json_null());
+				  row->of->floor != NULL ? json_string(row->of->floor)
+							 : json_null());
 	(void)json_object_set_new(object, "of_floor", real(median / floor));
 	(void)json_object_set_new(object, "detail",
 				  json_string(row_detail(row, options, detail, sizeof(detail))));
 	(void)json_object_set_new(object, "command",
 				  row->command[0] != 0 ? json_string(row->command) : json_null());
-	(void)json_object_set_new(object, "error", row->failed ? json_string(row->error) : json_null());
+	(void)json_object_set_new(object, "error",
+				  row->failed ? json_string(row->error) : json_null());
 	return object;
 }
 

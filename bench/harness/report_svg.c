@@ -52,14 +52,14 @@ static int picture(const char *dir, const struct results *results, unsigned firs
 		row_range(results->rows[i], &low, &high);
 		max = high > max ? high : max; /* not for NaN: a row that failed */
 	}
-	(void)fprintf(
-		out,
-		"<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%u' font-family='sans-serif' font-size='13'>\n"
-		"<rect width='100%%' height='100%%' fill='#fff'/>\n"
-		"<text x='16' y='24' font-size='16' font-weight='bold'>%s (%s%s)</text>\n"
-		"<text x='16' y='44' fill='#555'>%s</text>\n",
-		WIDTH, height, head->scenario, head->of->unit, head->of->lower ? ", less is better" : "",
-		head->of->what);
+	(void)fprintf(out,
+		      "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%u' "
+		      "font-family='sans-serif' font-size='13'>\n"
+		      "<rect width='100%%' height='100%%' fill='#fff'/>\n"
+		      "<text x='16' y='24' font-size='16' font-weight='bold'>%s (%s%s)</text>\n"
+		      "<text x='16' y='44' fill='#555'>%s</text>\n",
+		      WIDTH, height, head->scenario, head->of->unit,
+		      head->of->lower ? ", less is better" : "", head->of->what);
 	for (unsigned i = first; i < last; i++)
 		bar(out, results->rows[i], max > 0 ? (WIDTH - LEFT - RIGHT) / max : 0,
 		    TOP + (i - first) * BAR);
@@ -72,8 +72,8 @@ int report_svg(const char *dir, const struct results *results)
 	int rc = dir_make(dir);
 
 	for (unsigned i = 0, end; i < results->count && rc == 0; i = end) {
-		for (end = i + 1; end < results->count &&
-				  strcmp(results->rows[end]->scenario, results->rows[i]->scenario) == 0;)
+		for (end = i + 1; end < results->count && strcmp(results->rows[end]->scenario,
+								 results->rows[i]->scenario) == 0;)
 			end++;
 		rc = picture(dir, results, i, end);
 	}

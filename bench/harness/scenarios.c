@@ -43,8 +43,8 @@ static int run_drain(struct trial *trial)
 	uint64_t count;
 	double seconds;
 
-	if (load_fill(trial, &put_batches, trial->options->preload_max, trial->options->slice_ms, &count) !=
-		    0 ||
+	if (load_fill(trial, &put_batches, trial->options->preload_max, trial->options->slice_ms,
+		      &count) != 0 ||
 	    load_read(trial, BENCH_WORK, 1000, SMALL_BYTES, count, &seconds) != 0)
 		return -1;
 	trial->sample->ops = (double)count;
@@ -83,7 +83,8 @@ static int run_fanout(struct trial *trial)
 
 static int run_rate(struct trial *trial)
 {
-	unsigned ms = trial->options->slice_ms > RATE_MS_MIN ? trial->options->slice_ms : RATE_MS_MIN;
+	unsigned ms =
+		trial->options->slice_ms > RATE_MS_MIN ? trial->options->slice_ms : RATE_MS_MIN;
 	int rc = load_rate(trial, &paced, RATE, ms);
 
 	trial->sample->value = hist_percentile_us(trial->sample->hist, 0.5);
@@ -244,8 +245,8 @@ static int run_restart(struct trial *trial)
 
 	if (trial->server.pid == 0) {
 		if (start(trial) != 0 || prepare(trial, BENCH_PUT, BENCH_QUEUE) != 0 ||
-		    load_fill(trial, &put_batches, trial->options->preload_max, 2 * trial->options->slice_ms,
-			      &count) != 0)
+		    load_fill(trial, &put_batches, trial->options->preload_max,
+			      2 * trial->options->slice_ms, &count) != 0)
 			return -1;
 		trial->state[0] = (double)count;
 	}
@@ -262,7 +263,8 @@ static int run_restart(struct trial *trial)
 
 const struct scenario scenarios[] = {
 	{.name = "publish-1",
-	 .what = "one event of 100 bytes in flight; floor: a commit and a ping-pong, one after the other",
+	 .what = "one event of 100 bytes in flight; floor: a commit and a ping-pong, one after the "
+		 "other",
 	 .unit = "events/s",
 	 .systems = "sluice floor-commit floor-echo floor-record redis-always redis-everysec",
 	 .floor = "floor-commit+floor-echo",
@@ -318,7 +320,8 @@ const struct scenario scenarios[] = {
 	 .aged = true,
 	 .run = run_drain},
 	{.name = "queue-at-once",
-	 .what = "put, claim and ack at once, through one connection each, 1,000 in flight and held",
+	 .what = "put, claim and ack at once, through one connection each, 1,000 in flight and "
+		 "held",
 	 .unit = "items/s",
 	 .systems = PEERS,
 	 .floor = "floor-record",
@@ -353,7 +356,8 @@ const struct scenario scenarios[] = {
 	 .floor = "floor-record",
 	 .run = run_fanout},
 	{.name = "jobs",
-	 .what = "full job lives: submit, claim, intent, QUEUED, ACTIVE, SUSPENDED, COMPLETE; floor: seven records a life",
+	 .what = "full job lives: submit, claim, intent, QUEUED, ACTIVE, SUSPENDED, COMPLETE; "
+		 "floor: seven records a life",
 	 .unit = "lives/s",
 	 .systems = "sluice floor-record",
 	 .floor = "floor-record",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * SIGKILL for broker and scheduler. The broker at random moments; the scheduler at random moments too, and, in turn, in each window
- * between intent, start, recording and report: there it is started with a pause setting, stops itself at the window, and is killed.
+ * SIGKILL for broker and scheduler. The broker at random moments; the scheduler at random moments
+ * too, and, in turn, in each window between intent, start, recording and report: there it is
+ * started with a pause setting, stops itself at the window, and is killed.
  */
 #include "replay.h"
 

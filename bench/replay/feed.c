@@ -19,7 +19,8 @@ static void count_terminal(struct replay *replay, struct plan *plan, const char 
 {
 	static const char *const lower[] = {"complete", "failed", "canceled"};
 	static const char *const upper[] = {"COMPLETE", "FAILED", "CANCELED"};
-	size_t *counts[] = {&replay->counts.complete, &replay->counts.failed, &replay->counts.canceled};
+	size_t *counts[] = {&replay->counts.complete, &replay->counts.failed,
+			    &replay->counts.canceled};
 
 	for (int i = 0; i < 3; i++) {
 		if (strcmp(state, lower[i]) != 0)
@@ -33,7 +34,8 @@ static void count_terminal(struct replay *replay, struct plan *plan, const char 
 		(void)snprintf(plan->stream_state, sizeof(plan->stream_state), "%s", upper[i]);
 		return;
 	}
-	if (strcmp(state, "active") == 0 && plan->active_events++ == 0 && plan->terminal_events == 0)
+	if (strcmp(state, "active") == 0 && plan->active_events++ == 0 &&
+	    plan->terminal_events == 0)
 		replay->counts.active++;
 }
 
@@ -105,12 +107,14 @@ static void on_submitted(sluice_client *client, const sluice_reply *reply, void 
 	if (code == 0)
 		replay->counts.submitted++;
 	else
-		submit->plan->submit_failed = true; /* the main loop tries again: a submit is idempotent */
+		submit->plan->submit_failed =
+			true; /* the main loop tries again: a submit is idempotent */
 	(void)pthread_mutex_unlock(&replay->lock);
 	free(submit);
 }
 
-static void payload_write(const struct replay *replay, const struct plan *plan, char *buf, size_t bytes)
+static void payload_write(const struct replay *replay, const struct plan *plan, char *buf,
+			  size_t bytes)
 {
 	bool waits = plan->expect == EXPECT_CANCELED_RUNNING;
 	int code = plan->expect == EXPECT_FAILED ? 1 : 0;
@@ -119,8 +123,10 @@ static void payload_write(const struct replay *replay, const struct plan *plan, 
 	if (replay->options.plant == PLANT_WRONG && plan->expect == EXPECT_COMPLETE &&
 	    strcmp(plan->id, replay->sample) == 0)
 		code = 9;
-	(void)snprintf(buf, bytes, "{\"argv\":[\"%s\",\"--job\",\"%s\",\"%s\",\"1\",\"%u\",\"%s\",\"%d\"]}",
-		       replay->self, replay->starts, plan->id, plan->run_ms, waits ? "wait" : "exit", code);
+	(void)snprintf(buf, bytes,
+		       "{\"argv\":[\"%s\",\"--job\",\"%s\",\"%s\",\"1\",\"%u\",\"%s\",\"%d\"]}",
+		       replay->self, replay->starts, plan->id, plan->run_ms,
+		       waits ? "wait" : "exit", code);
 }
 
 bool feed_submit(struct replay *replay, struct plan *plan)
@@ -140,11 +146,13 @@ bool feed_submit(struct replay *replay, struct plan *plan)
 	if (!submit->txn) {
 		rc = sluice_job_submit(replay->client, &spec, &call, NULL);
 	} else {
-		/* Cancelled before its start: both in one commit, so that nothing can get in between. */
+		/* Cancelled before its start: both in one commit, so that nothing can get in
+		 * between. */
 		txn = sluice_txn_create();
 		rc = txn == NULL ? SLUICE_E_NOMEM : sluice_txn_job_submit(txn, &spec);
 		if (rc == 0)
-			rc = sluice_txn_job_cancel(txn, plan->id, "the trace cancels it before its start");
+			rc = sluice_txn_job_cancel(txn, plan->id,
+						   "the trace cancels it before its start");
 		if (rc == 0)
 			rc = sluice_txn_commit(replay->client, txn, &call, NULL);
 		sluice_txn_destroy(txn);

@@ -31,18 +31,22 @@ static void stop_all(struct replay *replay)
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(
-		to,
-		"usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] [--kill|--kills N] [--seed N] [--plant lost|double|wrong]\n"
-		"Replays a trace of a real supercomputer through Sluice and compares ledger, event stream, processes and trace.\n"
-		"  --trace FILE   another trace in the Standard Workload Format (default: the excerpt in tests/data/swf or share/sluice)\n"
-		"  --jobs N       only its first N jobs\n"
-		"  --speedup X    how much faster than real (default 5000; gaps end at 100 ms, run times at 2 s)\n"
-		"  --kill         SIGKILL broker and scheduler, at least 30 times each, meanwhile\n"
-		"  --kills N      the same, at least N times each\n"
-		"  --seed N       the moments of the kills, as an earlier run printed it\n"
-		"  --plant WHAT   plant a fault, to see that the comparison would find it\n"
-		"  --no-stay      end at once, also on a terminal\n");
+	(void)fprintf(to,
+		      "usage: ./dev run [--trace FILE.swf[.gz]] [--jobs N] [--speedup X] "
+		      "[--kill|--kills N] [--seed N] [--plant lost|double|wrong]\n"
+		      "Replays a trace of a real supercomputer through Sluice and compares ledger, "
+		      "event stream, processes and trace.\n"
+		      "  --trace FILE   another trace in the Standard Workload Format (default: "
+		      "the excerpt in tests/data/swf or share/sluice)\n"
+		      "  --jobs N       only its first N jobs\n"
+		      "  --speedup X    how much faster than real (default 5000; gaps end at 100 "
+		      "ms, run times at 2 s)\n"
+		      "  --kill         SIGKILL broker and scheduler, at least 30 times each, "
+		      "meanwhile\n"
+		      "  --kills N      the same, at least N times each\n"
+		      "  --seed N       the moments of the kills, as an earlier run printed it\n"
+		      "  --plant WHAT   plant a fault, to see that the comparison would find it\n"
+		      "  --no-stay      end at once, also on a terminal\n");
 	return code;
 }
 
@@ -54,7 +58,8 @@ static bool number(const char *text, uint64_t max, uint64_t *ret)
 
 	errno = 0;
 	*ret = strtoull(text, &end, 10);
-	return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0 && *ret >= 1 && *ret <= max;
+	return text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0 && *ret >= 1 &&
+	       *ret <= max;
 }
 
 static bool take_trace(struct options *options, const char *value)
@@ -141,11 +146,11 @@ static int option_value(struct options *options, const char *option, const char 
 		if (value != NULL && row->take(options, value))
 			return 0;
 		if (value == NULL)
-			(void)fprintf(stderr, "sluice-replay: %s needs a value; expected %s\n", option,
-				      row->expected);
+			(void)fprintf(stderr, "sluice-replay: %s needs a value; expected %s\n",
+				      option, row->expected);
 		else
-			(void)fprintf(stderr, "sluice-replay: %s is '%s'; expected %s\n", option, value,
-				      row->expected);
+			(void)fprintf(stderr, "sluice-replay: %s is '%s'; expected %s\n", option,
+				      value, row->expected);
 		return 2;
 	}
 	(void)fprintf(stderr, "sluice-replay: '%s' is unknown\n", option);
@@ -178,32 +183,36 @@ static int parse(struct options *options, int argc, char **argv)
 	return -1;
 }
 
-/* Sets the folder of the programs, its layout, and the trace: --bin names a build directory or the prefix of an installed tree; without it this
- * program is an installed one, in PREFIX/bin. */
+/* Sets the folder of the programs, its layout, and the trace: --bin names a build directory or the
+ * prefix of an installed tree; without it this program is an installed one, in PREFIX/bin. */
 static void find_programs(struct replay *replay)
 {
 	struct options *options = &replay->options;
 	char bin[PATH_BYTES], path[PATH_BYTES + 32], *slash;
 
-	(void)snprintf(path, sizeof(path), "%s", options->bin != NULL ? options->bin : replay->self);
+	(void)snprintf(path, sizeof(path), "%s",
+		       options->bin != NULL ? options->bin : replay->self);
 	for (int up = 0; options->bin == NULL && up < 2; up++) {
 		slash = strrchr(path, '/');
 		if (slash != NULL)
 			*slash = 0;
 	}
 	if (realpath(path, bin) == NULL)
-		fail(replay, "--bin: %s: %s; expected a build directory or the prefix of an installation",
+		fail(replay,
+		     "--bin: %s: %s; expected a build directory or the prefix of an installation",
 		     path, strerror(errno));
 	(void)snprintf(path, sizeof(path), "%s/bin/sluiced", bin);
 	replay->installed = access(path, X_OK) == 0;
 	(void)snprintf(path, sizeof(path), "%s/broker/sluiced", bin);
 	if (!replay->installed && access(path, X_OK) != 0)
 		fail(replay,
-		     "--bin: %s has neither bin/sluiced nor broker/sluiced; ./dev run gives the build directory",
+		     "--bin: %s has neither bin/sluiced nor broker/sluiced; ./dev run gives the "
+		     "build directory",
 		     bin);
 	options->bin = strdup(bin);
 	if (options->trace != NULL)
-		(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s", options->trace);
+		(void)snprintf(options->trace_path, sizeof(options->trace_path), "%s",
+			       options->trace);
 	else if (replay->installed)
 		(void)snprintf(options->trace_path, sizeof(options->trace_path),
 			       "%.900s/share/sluice/excerpt.swf", bin);
@@ -256,15 +265,17 @@ static void prepare(struct replay *replay)
 
 static void introduce(const struct replay *replay)
 {
-	(void)printf("Replaying %zu jobs of %s, %.0f times faster than real%s.\n", replay->plan_count,
-		     replay->options.trace_path, replay->options.speedup,
+	(void)printf("Replaying %zu jobs of %s, %.0f times faster than real%s.\n",
+		     replay->plan_count, replay->options.trace_path, replay->options.speedup,
 		     replay->options.kill ? ", while broker and scheduler are killed" : "");
 	if (replay->options.kill)
-		(void)printf("Seed %llu (--seed repeats it).\n", (unsigned long long)replay->options.seed);
+		(void)printf("Seed %llu (--seed repeats it).\n",
+			     (unsigned long long)replay->options.seed);
 	for (int i = 0; i < SWF_NOTICE_COUNT; i++)
 		if (replay->swf.notices[i].count > 0)
 			(void)printf("Notice: %s (%zu times, first in line %zu).\n",
-				     swf_notice_text((enum swf_notice)i), replay->swf.notices[i].count,
+				     swf_notice_text((enum swf_notice)i),
+				     replay->swf.notices[i].count,
 				     replay->swf.notices[i].first_line);
 }
 
@@ -277,12 +288,13 @@ static size_t submit_due(struct replay *replay, size_t from, size_t terminal, ui
 
 	if (replay->options.kill && !chaos_done(replay)) {
 		limit = (size_t)((double)replay->plan_count * chaos_share(replay)) + 24;
-		/* A window is only reached by a job: with none under way, the next may not wait for kills. */
+		/* A window is only reached by a job: with none under way, the next may not wait for
+		 * kills. */
 		if (terminal >= from && limit <= from)
 			limit = from + 1;
 	}
-	for (;
-	     from < replay->plan_count && from < limit && replay->begin_ms + replay->plans[from].at_ms <= now;
+	for (; from < replay->plan_count && from < limit &&
+	       replay->begin_ms + replay->plans[from].at_ms <= now;
 	     from++) {
 		struct plan *plan = &replay->plans[from];
 
@@ -356,8 +368,9 @@ static void run_loop(struct replay *replay)
 /* A second start behind the scheduler's back. */
 static void plant_double(struct replay *replay)
 {
-	const char *argv[] = {replay->self, "--job", replay->starts, replay->sample, "1", "0", "exit",
-			      "0",	    NULL};
+	const char *argv[] = {replay->self,   "--job", replay->starts,
+			      replay->sample, "1",     "0",
+			      "exit",	      "0",     NULL};
 	pid_t pid;
 
 	if (replay->options.plant != PLANT_DOUBLE)
@@ -420,7 +433,8 @@ static void clean(struct replay *replay)
 		(void)fprintf(stderr, "sluice-replay: %s could not be removed\n", replay->dir);
 }
 
-/* Reads the four accounts and compares them; on a terminal the broker then stays up. True: they agree. */
+/* Reads the four accounts and compares them; on a terminal the broker then stays up. True: they
+ * agree. */
 static bool conclude(struct replay *replay)
 {
 	bool good, stays;

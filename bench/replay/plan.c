@@ -15,11 +15,13 @@ enum { GAP_MS_MAX = 100, RUN_MS_MAX = 2000 };
 
 const char *expect_state(enum expect expect)
 {
-	return expect == EXPECT_COMPLETE ? "COMPLETE" : expect == EXPECT_FAILED ? "FAILED" : "CANCELED";
+	return expect == EXPECT_COMPLETE ? "COMPLETE"
+	       : expect == EXPECT_FAILED ? "FAILED"
+					 : "CANCELED";
 }
 
-/* 0 failed, 4 partial and failed: FAILED. 1, 2, 3, and -1 (the trace does not say): the process ends well. 5: cancelled, before its start
- * if it never ran. */
+/* 0 failed, 4 partial and failed: FAILED. 1, 2, 3, and -1 (the trace does not say): the process
+ * ends well. 5: cancelled, before its start if it never ran. */
 static enum expect expect_of(const struct swf_job *job)
 {
 	if (job->status == 5)
@@ -62,12 +64,14 @@ struct plan *plan_find(struct replay *replay, const char *id)
 	const char *dash = strrchr(id, '-');
 	size_t place = dash != NULL ? strtoul(dash + 1, NULL, 10) : 0;
 
-	if (place == 0 || place > replay->plan_count || strcmp(replay->plans[place - 1].id, id) != 0)
+	if (place == 0 || place > replay->plan_count ||
+	    strcmp(replay->plans[place - 1].id, id) != 0)
 		return NULL;
 	return &replay->plans[place - 1];
 }
 
-/* --job STARTS ID ATTEMPT RUN_MS exit CODE | wait: one line in STARTS, written at once, then the work. */
+/* --job STARTS ID ATTEMPT RUN_MS exit CODE | wait: one line in STARTS, written at once, then the
+ * work. */
 int job_main(int argc, char **argv)
 {
 	char line[256];

@@ -62,7 +62,8 @@ static void await_ready(struct replay *replay, int fd)
 			continue; /* a signal, or its time is over */
 		got = read(fd, text + len, sizeof(text) - 1 - len);
 		if (got <= 0)
-			fail(replay, "the broker exited during its start; its log is %s", replay->log);
+			fail(replay, "the broker exited during its start; its log is %s",
+			     replay->log);
 		len += (size_t)got;
 		text[len] = 0;
 		if (strchr(text, '\n') != NULL)
@@ -118,7 +119,8 @@ void scheduler_start(struct replay *replay, const char *pause)
 	if (replay->installed)
 		(void)snprintf(plugin, sizeof(plugin), "local");
 	else
-		(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so", replay->options.bin);
+		(void)snprintf(plugin, sizeof(plugin), "%s/plugins/local/local.so",
+			       replay->options.bin);
 	(void)snprintf(spool, sizeof(spool), "spool=%s", replay->spool);
 	(void)snprintf(note, sizeof(note), "%s/paused", replay->spool);
 	(void)unlink(note);
@@ -194,7 +196,8 @@ static void arguments(pid_t pid, char *buf, size_t bytes, const char *ret[ARGUME
 	}
 }
 
-/* A job names our file of starts, its shepherd a folder of our spool; both have our run's own name in them. */
+/* A job names our file of starts, its shepherd a folder of our spool; both have our run's own name
+ * in them. */
 static bool is_job(const struct replay *replay, const char *const argv[ARGUMENTS_MAX])
 {
 	return strcmp(argv[1], "--job") == 0 && strcmp(argv[2], replay->starts) == 0;
@@ -207,7 +210,8 @@ static bool is_shepherd(const struct replay *replay, const char *const argv[ARGU
 	return strncmp(argv[1], replay->spool, len) == 0 && argv[1][len] == '/';
 }
 
-/* SIGKILL to each job's process; how many of jobs and shepherds are there. A shepherd ends with its job. */
+/* SIGKILL to each job's process; how many of jobs and shepherds are there. A shepherd ends with its
+ * job. */
 static size_t jobs_kill(const struct replay *replay)
 {
 	char buf[4 * PATH_BYTES];
@@ -243,6 +247,6 @@ void jobs_end(struct replay *replay)
 	while ((left = jobs_kill(replay)) > 0 && mono_ms() < until)
 		(void)nanosleep(&(struct timespec){0, 5000000}, NULL);
 	if (left > 0)
-		(void)fprintf(stderr, "sluice-replay: %zu processes of jobs did not end in %d s\n", left,
-			      JOBS_END_MS_MAX / 1000);
+		(void)fprintf(stderr, "sluice-replay: %zu processes of jobs did not end in %d s\n",
+			      left, JOBS_END_MS_MAX / 1000);
 }

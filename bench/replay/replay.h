@@ -57,11 +57,12 @@ struct counts {
 };
 
 struct replay {
-	void (*stop)(struct replay *replay); /* ends all processes of the run; NULL: there are none */
+	void (*stop)(
+		struct replay *replay); /* ends all processes of the run; NULL: there are none */
 	struct options options;
 	bool installed; /* options.bin is a prefix and not a build directory */
-	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES], self[PATH_BYTES],
-		log[PATH_BYTES];
+	char dir[PATH_BYTES], data[PATH_BYTES], spool[PATH_BYTES], starts[PATH_BYTES],
+		self[PATH_BYTES], log[PATH_BYTES];
 	struct swf swf;
 	struct plan *plans;
 	size_t plan_count;
@@ -88,7 +89,8 @@ extern volatile sig_atomic_t interrupted; /* the signal that requested the end; 
 uint64_t mono_ms(void);
 uint64_t rand_next(struct replay *replay); /* from the seed */
 /* Ends the program with a message, after replay->stop. */
-void fail(struct replay *replay, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+void fail(struct replay *replay, const char *format, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
 
 /* plan.c */
 void plan_make(struct replay *replay);

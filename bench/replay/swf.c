@@ -92,28 +92,30 @@ static int parse_line(struct swf *swf, const struct line *at, char *text, struct
 			char buf[80];
 
 			(void)snprintf(at->why, at->why_bytes,
-				       "%s, line %zu: column %zu is '%s'; expected a number", at->path,
-				       at->number, columns + 1, visible(word, buf));
+				       "%s, line %zu: column %zu is '%s'; expected a number",
+				       at->path, at->number, columns + 1, visible(word, buf));
 			return -1;
 		}
 		columns++;
 	}
 	if (columns < COLUMNS) {
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: %zu columns; expected %d", at->path,
-			       at->number, columns, COLUMNS);
+		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: %zu columns; expected %d",
+			       at->path, at->number, columns, COLUMNS);
 		return -1;
 	}
 	if (values[COL_ID] < 0 || values[COL_SUBMIT] < 0) {
 		/* A submit time of -1 is a missing one. */
 		(void)snprintf(at->why, at->why_bytes,
-			       "%s, line %zu: the %s is missing (%" PRId64 "); expected a number from 0",
+			       "%s, line %zu: the %s is missing (%" PRId64
+			       "); expected a number from 0",
 			       at->path, at->number, values[COL_ID] < 0 ? "job id" : "submit time",
 			       values[COL_ID] < 0 ? values[COL_ID] : values[COL_SUBMIT]);
 		return -1;
 	}
 	if (values[COL_STATUS] < -1 || values[COL_STATUS] > 5) {
-		(void)snprintf(at->why, at->why_bytes, "%s, line %zu: status %" PRId64 "; expected -1 to 5",
-			       at->path, at->number, values[COL_STATUS]);
+		(void)snprintf(at->why, at->why_bytes,
+			       "%s, line %zu: status %" PRId64 "; expected -1 to 5", at->path,
+			       at->number, values[COL_STATUS]);
 		return -1;
 	}
 	if (columns > COLUMNS)
@@ -186,8 +188,8 @@ static bool next_line(gzFile file, struct line *at, char text[LINE_MAX_BYTES])
 
 static int wrong_file(const struct line *at, const char *what)
 {
-	(void)snprintf(at->why, at->why_bytes, "%s: %s; expected text in ASCII or UTF-8, plain or in gzip",
-		       at->path, what);
+	(void)snprintf(at->why, at->why_bytes,
+		       "%s: %s; expected text in ASCII or UTF-8, plain or in gzip", at->path, what);
 	return -1;
 }
 
@@ -213,7 +215,8 @@ static int skip_mark(struct swf *swf, const struct line *at, char **io_text)
 		       : 0;
 }
 
-/* A line that holds a job: 1; a comment, an empty one or the mark that DOS ends a file with: 0; else -1. */
+/* A line that holds a job: 1; a comment, an empty one or the mark that DOS ends a file with: 0;
+ * else -1. */
 static int line_kind(struct swf *swf, const struct line *at, const char *text, bool *io_header)
 {
 	const char *begin = text + strspn(text, " \t");
@@ -276,8 +279,8 @@ int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size
 		return -1;
 	}
 	rc = read_lines(file, &at, jobs_max, ret);
-	/* Of the stream before that of a line: where the data ends too early, the line does as well. Z_BUF_ERROR is a
-	 * gzip file that ends too early. */
+	/* Of the stream before that of a line: where the data ends too early, the line does as
+	 * well. Z_BUF_ERROR is a gzip file that ends too early. */
 	(void)gzerror(file, &error);
 	if (error == Z_ERRNO) {
 		(void)snprintf(why, why_bytes, "%s: %s", path, strerror(errno));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Traces in the Standard Workload Format (Parallel Workloads Archive): 18 columns, header lines begin with
- * ';'. Plain or gzip. A wrong column count, a missing id or submit time and a damaged file are errors with
- * their line number; bytes that cannot be seen are shown as \xEF. Optional values of -1, a missing header, disorder of
- * submit times, columns beyond 18, fractions, byte order marks and the DOS end-of-file mark are accepted; each kind is a
- * notice, given once with its first line and its count. Lines end in LF, CR LF or CR.
+ * Traces in the Standard Workload Format (Parallel Workloads Archive): 18 columns, header lines
+ * begin with ';'. Plain or gzip. A wrong column count, a missing id or submit time and a damaged
+ * file are errors with their line number; bytes that cannot be seen are shown as \xEF. Optional
+ * values of -1, a missing header, disorder of submit times, columns beyond 18, fractions, byte
+ * order marks and the DOS end-of-file mark are accepted; each kind is a notice, given once with its
+ * first line and its count. Lines end in LF, CR LF or CR.
  */
 #ifndef SLUICE_REPLAY_SWF_H
 #define SLUICE_REPLAY_SWF_H
@@ -17,7 +18,8 @@ struct swf_job {
 	int64_t submit_s; /* since the trace's begin */
 	int64_t run_s;	  /* -1: unknown */
 	int64_t user;	  /* -1: unknown */
-	int status; /* 0 failed, 1 completed, 2 and 3 partial, 4 partial and failed, 5 cancelled, -1 unknown */
+	int status; /* 0 failed, 1 completed, 2 and 3 partial, 4 partial and failed, 5 cancelled, -1
+		       unknown */
 	size_t line;
 };
 enum swf_notice {
@@ -39,8 +41,8 @@ struct swf {
 };
 /* The text is static. */
 const char *swf_notice_text(enum swf_notice notice);
-/* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and expected), and *ret
- * is empty. *ret is owned: swf_free. Blocks for the file. */
+/* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and
+ * expected), and *ret is empty. *ret is owned: swf_free. Blocks for the file. */
 int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size_t why_bytes);
 void swf_free(struct swf *swf);
 

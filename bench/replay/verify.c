@@ -14,7 +14,8 @@ static void read_ledger(struct replay *replay)
 	while (more) {
 		sluice_reply *reply = NULL;
 		sluice_job_info job = SLUICE_JOB_INFO();
-		int rc = sluice_job_list(replay->client, &filter, &SLUICE_CALL(.deadline_ms = 30000), &reply);
+		int rc = sluice_job_list(replay->client, &filter,
+					 &SLUICE_CALL(.deadline_ms = 30000), &reply);
 
 		if (rc != 0)
 			fail(replay, "the ledger cannot be listed: %s",
@@ -27,7 +28,8 @@ static void read_ledger(struct replay *replay)
 				continue;
 			plan->ledger_rows++;
 			plan->ledger_terminal = job.terminal;
-			(void)snprintf(plan->ledger_state, sizeof(plan->ledger_state), "%s", job.state);
+			(void)snprintf(plan->ledger_state, sizeof(plan->ledger_state), "%s",
+				       job.state);
 		}
 		more = sluice_reply_more(reply);
 		sluice_reply_free(reply);
@@ -41,7 +43,8 @@ static void read_audit(struct replay *replay)
 	do {
 		sluice_reply *reply = NULL;
 		sluice_job_audit_info audit = SLUICE_JOB_AUDIT_INFO();
-		int rc = sluice_job_audit(replay->client, &SLUICE_JOB_AUDIT_SPEC(.after_number = after),
+		int rc = sluice_job_audit(replay->client,
+					  &SLUICE_JOB_AUDIT_SPEC(.after_number = after),
 					  &SLUICE_CALL(.deadline_ms = 30000), &reply);
 
 		if (rc != 0)
@@ -59,8 +62,8 @@ static void read_quarantine(struct replay *replay)
 	sluice_reply *reply = NULL;
 	sluice_quarantine_row row = SLUICE_QUARANTINE_ROW();
 
-	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &SLUICE_CALL(.deadline_ms = 30000), &reply) ==
-	    0)
+	if (sluice_quarantine_list(replay->client, NULL, 0, 0, &SLUICE_CALL(.deadline_ms = 30000),
+				   &reply) == 0)
 		while (sluice_reply_quarantine(reply, replay->quarantined, &row))
 			replay->quarantined++;
 	sluice_reply_free(reply);

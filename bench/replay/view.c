@@ -33,15 +33,16 @@ void view_progress(struct replay *replay, bool last)
 	memset(bar, '#', filled);
 	bar[BAR] = 0;
 	if (replay->options.kill)
-		(void)snprintf(kills, sizeof(kills), "  kills: broker %" PRIu64 ", scheduler %" PRIu64,
+		(void)snprintf(kills, sizeof(kills),
+			       "  kills: broker %" PRIu64 ", scheduler %" PRIu64,
 			       replay->broker_kills, replay->scheduler_kills);
-	(void)printf(
-		"%s[%s] %3zu%%  submitted %zu  active %zu  complete %zu  failed %zu  canceled %zu  %" PRIu64
-		" events, %" PRIu64 "/s%s%s",
-		replay->tty ? "\r\033[K" : "", bar, counts.terminal * 100 / replay->plan_count,
-		counts.submitted, counts.active, counts.complete, counts.failed, counts.canceled,
-		counts.events, elapsed > 0 ? counts.events * 1000 / elapsed : 0, kills,
-		replay->tty && !last ? "" : "\n");
+	(void)printf("%s[%s] %3zu%%  submitted %zu  active %zu  complete %zu  failed %zu  canceled "
+		     "%zu  %" PRIu64 " events, %" PRIu64 "/s%s%s",
+		     replay->tty ? "\r\033[K" : "", bar, counts.terminal * 100 / replay->plan_count,
+		     counts.submitted, counts.active, counts.complete, counts.failed,
+		     counts.canceled, counts.events,
+		     elapsed > 0 ? counts.events * 1000 / elapsed : 0, kills,
+		     replay->tty && !last ? "" : "\n");
 	(void)fflush(stdout);
 }
 
@@ -51,15 +52,17 @@ struct tally {
 	size_t ledger, stream, starts, lost, twice, double_starts, wrong, reported;
 };
 
-static void disagree(struct replay *replay, struct tally *tally, const struct plan *plan, const char *what)
+static void disagree(struct replay *replay, struct tally *tally, const struct plan *plan,
+		     const char *what)
 {
 	if (tally->reported++ < DISAGREEMENTS_MAX)
-		(void)printf(
-			"  %s%s%s: %s (trace %s, ledger %s, stream %s in %u terminal events, %u starts)\n",
-			color(replay, "\033[31m"), plan->id, color(replay, "\033[0m"), what,
-			expect_state(plan->expect), plan->ledger_rows > 0 ? plan->ledger_state : "nothing",
-			plan->terminal_events > 0 ? plan->stream_state : "nothing", plan->terminal_events,
-			plan->starts);
+		(void)printf("  %s%s%s: %s (trace %s, ledger %s, stream %s in %u terminal events, "
+			     "%u starts)\n",
+			     color(replay, "\033[31m"), plan->id, color(replay, "\033[0m"), what,
+			     expect_state(plan->expect),
+			     plan->ledger_rows > 0 ? plan->ledger_state : "nothing",
+			     plan->terminal_events > 0 ? plan->stream_state : "nothing",
+			     plan->terminal_events, plan->starts);
 }
 
 static void compare(struct replay *replay, const struct plan *plan, struct tally *tally)
@@ -67,8 +70,8 @@ static void compare(struct replay *replay, const struct plan *plan, struct tally
 	const char *want = expect_state(plan->expect);
 	uint32_t starts = plan->expect == EXPECT_CANCELED_WAITING ? 0 : 1;
 
-	tally->ledger +=
-		plan->ledger_rows == 1 && plan->ledger_terminal && strcmp(plan->ledger_state, want) == 0;
+	tally->ledger += plan->ledger_rows == 1 && plan->ledger_terminal &&
+			 strcmp(plan->ledger_state, want) == 0;
 	tally->stream += plan->terminal_events == 1 && strcmp(plan->stream_state, want) == 0;
 	tally->starts += plan->starts == starts;
 	if (plan->ledger_rows == 0 || plan->terminal_events == 0 || !plan->ledger_terminal) {
@@ -111,12 +114,12 @@ bool view_summary(struct replay *replay)
 	(void)printf("  ledger        %zu of %zu in the trace's terminal state; audit: %" PRIu64
 		     " findings; quarantine: %" PRIu64 "\n",
 		     tally.ledger, n, replay->findings, replay->quarantined);
-	(void)printf("  event stream  %zu of %zu with exactly one terminal event, the same one; %" PRIu64
-		     " events in all\n",
+	(void)printf("  event stream  %zu of %zu with exactly one terminal event, the same one; "
+		     "%" PRIu64 " events in all\n",
 		     tally.stream, n, replay->counts.events);
-	(void)printf(
-		"  processes     %zu of %zu started as often as they should (once; never, if cancelled before)\n",
-		tally.starts, n);
+	(void)printf("  processes     %zu of %zu started as often as they should (once; never, if "
+		     "cancelled before)\n",
+		     tally.starts, n);
 	view_kills(replay);
 	good = tally.ledger == n && tally.stream == n && tally.starts == n && replay->findings == 0;
 	if (good && replay->options.kill && !chaos_done(replay)) {
@@ -125,15 +128,15 @@ bool view_summary(struct replay *replay)
 		return false;
 	}
 	if (good)
-		(void)printf(
-			"%sThey agree: no job lost, none with two terminal states, none started twice.%s\n",
-			color(replay, "\033[32m"), color(replay, "\033[0m"));
+		(void)printf("%sThey agree: no job lost, none with two terminal states, none "
+			     "started twice.%s\n",
+			     color(replay, "\033[32m"), color(replay, "\033[0m"));
 	else
-		(void)printf(
-			"%sThey DISAGREE: %zu lost, %zu with two terminal states, %zu started twice, %zu with another outcome, %" PRIu64
-			" audit findings.%s\n",
-			color(replay, "\033[31m"), tally.lost, tally.twice, tally.double_starts, tally.wrong,
-			replay->findings, color(replay, "\033[0m"));
+		(void)printf("%sThey DISAGREE: %zu lost, %zu with two terminal states, %zu started "
+			     "twice, %zu with another outcome, %" PRIu64 " audit findings.%s\n",
+			     color(replay, "\033[31m"), tally.lost, tally.twice,
+			     tally.double_starts, tally.wrong, replay->findings,
+			     color(replay, "\033[0m"));
 	return good;
 }
 

@@ -24,7 +24,8 @@ static const struct row rows[] = {
 #define TEXT(key, def, text) {#key, ROW_TEXT, offsetof(struct config, key), def, 0, 0, 0, "", text},
 #define NUMBER(key, def, min, max, unit, text) \
 	{#key, ROW_NUMBER, offsetof(struct config, key), NULL, def, min, max, unit, text},
-#define FLAG(key, def, text) {#key, ROW_FLAG, offsetof(struct config, key), NULL, def, 0, 1, "", text},
+#define FLAG(key, def, text) \
+	{#key, ROW_FLAG, offsetof(struct config, key), NULL, def, 0, 1, "", text},
 #include "broker/admin/config.def"
 #undef TEXT
 #undef NUMBER
@@ -42,7 +43,8 @@ void config_init(struct config *config)
 	memset(config, 0, sizeof(*config));
 	for (size_t i = 0; i < ROW_COUNT; i++) {
 		if (rows[i].kind == ROW_TEXT)
-			(void)snprintf(member(config, &rows[i]), CONFIG_TEXT_MAX, "%s", rows[i].text_default);
+			(void)snprintf(member(config, &rows[i]), CONFIG_TEXT_MAX, "%s",
+				       rows[i].text_default);
 		else if (rows[i].kind == ROW_NUMBER)
 			*(uint64_t *)member(config, &rows[i]) = rows[i].number_default;
 		else
@@ -50,7 +52,8 @@ void config_init(struct config *config)
 	}
 }
 
-static int set_number(uint64_t *number, const struct row *row, const char *value, char *why, size_t why_bytes)
+static int set_number(uint64_t *number, const struct row *row, const char *value, char *why,
+		      size_t why_bytes)
 {
 	char *end = NULL;
 	unsigned long long parsed;
@@ -60,15 +63,16 @@ static int set_number(uint64_t *number, const struct row *row, const char *value
 	if (!isdigit((unsigned char)value[0]) || *end != 0 || errno != 0 || parsed < row->min ||
 	    parsed > row->max) {
 		(void)snprintf(why, why_bytes,
-			       "%s is '%s'; expected a number from %" PRIu64 " to %" PRIu64 " (%s)", row->key,
-			       value, row->min, row->max, row->unit);
+			       "%s is '%s'; expected a number from %" PRIu64 " to %" PRIu64 " (%s)",
+			       row->key, value, row->min, row->max, row->unit);
 		return SLUICE_E_INVAL;
 	}
 	*number = parsed;
 	return 0;
 }
 
-static int set_flag(bool *flag, const struct row *row, const char *value, char *why, size_t why_bytes)
+static int set_flag(bool *flag, const struct row *row, const char *value, char *why,
+		    size_t why_bytes)
 {
 	bool yes = strcmp(value, "yes") == 0 || strcmp(value, "true") == 0;
 
@@ -80,11 +84,12 @@ static int set_flag(bool *flag, const struct row *row, const char *value, char *
 	return 0;
 }
 
-int config_set(struct config *config, const char *key, const char *value, char *why, size_t why_bytes)
+int config_set(struct config *config, const char *key, const char *value, char *why,
+	       size_t why_bytes)
 {
 	if (strlen(value) >= CONFIG_TEXT_MAX) {
-		(void)snprintf(why, why_bytes, "%s has %zu bytes; expected fewer than %d", key, strlen(value),
-			       CONFIG_TEXT_MAX);
+		(void)snprintf(why, why_bytes, "%s has %zu bytes; expected fewer than %d", key,
+			       strlen(value), CONFIG_TEXT_MAX);
 		return SLUICE_E_LIMIT;
 	}
 	if (strcmp(key, "plugin") == 0) {
@@ -92,20 +97,23 @@ int config_set(struct config *config, const char *key, const char *value, char *
 			(void)snprintf(why, why_bytes, "more than %d plugins", CONFIG_PLUGINS_MAX);
 			return SLUICE_E_LIMIT;
 		}
-		(void)snprintf(config->plugins[config->plugin_count++], CONFIG_TEXT_MAX, "%s", value);
+		(void)snprintf(config->plugins[config->plugin_count++], CONFIG_TEXT_MAX, "%s",
+			       value);
 		return 0;
 	}
 	for (size_t i = 0; i < ROW_COUNT; i++) {
 		if (strcmp(rows[i].key, key) != 0)
 			continue;
 		if (rows[i].kind == ROW_NUMBER)
-			return set_number(member(config, &rows[i]), &rows[i], value, why, why_bytes);
+			return set_number(member(config, &rows[i]), &rows[i], value, why,
+					  why_bytes);
 		if (rows[i].kind == ROW_FLAG)
 			return set_flag(member(config, &rows[i]), &rows[i], value, why, why_bytes);
 		(void)snprintf(member(config, &rows[i]), CONFIG_TEXT_MAX, "%s", value);
 		return 0;
 	}
-	(void)snprintf(why, why_bytes, "there is no setting '%.100s'; `sluiced --settings` lists them", key);
+	(void)snprintf(why, why_bytes,
+		       "there is no setting '%.100s'; `sluiced --settings` lists them", key);
 	return SLUICE_E_INVAL;
 }
 
@@ -167,15 +175,17 @@ void config_print(FILE *to)
 		const struct row *row = &rows[i];
 
 		if (row->kind == ROW_NUMBER)
-			(void)fprintf(to, "%-22s %-18" PRIu64 " %" PRIu64 "..%" PRIu64 " %s: %s\n", row->key,
-				      row->number_default, row->min, row->max, row->unit, row->text);
+			(void)fprintf(to, "%-22s %-18" PRIu64 " %" PRIu64 "..%" PRIu64 " %s: %s\n",
+				      row->key, row->number_default, row->min, row->max, row->unit,
+				      row->text);
 		else
 			(void)fprintf(to, "%-22s %-18s %s\n", row->key,
-				      row->kind == ROW_FLAG ? (row->number_default != 0 ? "yes" : "no")
-							    : row->text_default,
+				      row->kind == ROW_FLAG
+					      ? (row->number_default != 0 ? "yes" : "no")
+					      : row->text_default,
 				      row->text);
 	}
-	(void)fprintf(
-		to, "%-22s %-18s %s\n", "plugin", "",
-		"PATH [KEY=VALUE ...]; a plugin to load; may be given several times; with spaces: \"/a b/x.so\" key=\"a b\"");
+	(void)fprintf(to, "%-22s %-18s %s\n", "plugin", "",
+		      "PATH [KEY=VALUE ...]; a plugin to load; may be given several times; with "
+		      "spaces: \"/a b/x.so\" key=\"a b\"");
 }

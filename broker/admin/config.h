@@ -33,7 +33,8 @@ void config_init(struct config *config); /* defaults */
 int config_set(struct config *config, const char *key, const char *value, char *why,
 	       size_t why_bytes) SLUICE_MUST_USE;
 /* Reads a file; an error in why names file and line, and leaves config untouched. */
-int config_load(struct config *config, const char *path, char *why, size_t why_bytes) SLUICE_MUST_USE;
+int config_load(struct config *config, const char *path, char *why,
+		size_t why_bytes) SLUICE_MUST_USE;
 void config_print(FILE *to); /* every setting with default, bounds and text */
 
 #endif

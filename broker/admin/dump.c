@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The offline dump, see dump.h. Keys are shown as their numbers; values as JSON where they are messages, as text where they are text, else
- * as hex. */
+ * The offline dump, see dump.h. Keys are shown as their numbers; values as JSON where they are
+ * messages, as text where they are text, else as hex. */
 #include "broker/admin/dump.h"
 
 #include <ctype.h>
@@ -30,9 +30,11 @@ static void print_bytes(FILE *to, struct sluice_slice bytes)
 		(void)fprintf(to, "%02x", at[i]);
 }
 
-static void print_message(FILE *to, const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes)
+static void print_message(FILE *to, const ProtobufCMessageDescriptor *descriptor,
+			  struct sluice_slice bytes)
 {
-	ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+	ProtobufCMessage *message =
+		protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
 	char *json = NULL;
 
 	if (message == NULL || message_json(message, false, &json) != 0)
@@ -104,7 +106,8 @@ static bool print_ready_key(FILE *to, struct sluice_slice key)
 	struct ready_key ready;
 
 	return key_ready_decode(key, &ready) &&
-	       PRINT_NUMBERS(to, ready.gateway, ready.queue, 255u - ready.priority, ready.tag, ready.seq);
+	       PRINT_NUMBERS(to, ready.gateway, ready.queue, 255u - ready.priority, ready.tag,
+			     ready.seq);
 }
 
 static bool print_timer_key(FILE *to, struct sluice_slice key)
@@ -124,18 +127,20 @@ static bool print_owned_key(FILE *to, struct sluice_slice key)
 		return PRINT_NUMBERS(to, owned.gateway, owned.session, owned.kind, owned.id);
 	if (!key_orphan_decode(key, &orphan))
 		return false;
-	return orphan.source != 0
-		       ? PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue, orphan.source,
-				       orphan.job)
-		       : PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue, orphan.job);
+	return orphan.source != 0 ? PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue,
+						  orphan.source, orphan.job)
+				  : PRINT_NUMBERS(to, orphan.gateway, 0, orphan.kind, orphan.queue,
+						  orphan.job);
 }
 
 /* Reserved tables have no layout yet. */
 static bool (*const print_layout[STORE_TABLE_COUNT])(FILE *to, struct sluice_slice key) = {
-	[STORE_HOT] = print_hot_key,	 [STORE_NAME] = print_name_key,	  [STORE_TOPO] = print_topo_key,
-	[STORE_LOG] = print_two_key,	 [STORE_ITEM] = print_two_key,	  [STORE_READY] = print_ready_key,
-	[STORE_GRANT] = print_two_key,	 [STORE_TIMER] = print_timer_key, [STORE_LIVE] = print_one_key,
-	[STORE_JOB] = print_one_key,	 [STORE_HIST] = print_one_key,	  [STORE_SESSION] = print_one_key,
+	[STORE_HOT] = print_hot_key,	 [STORE_NAME] = print_name_key,
+	[STORE_TOPO] = print_topo_key,	 [STORE_LOG] = print_two_key,
+	[STORE_ITEM] = print_two_key,	 [STORE_READY] = print_ready_key,
+	[STORE_GRANT] = print_two_key,	 [STORE_TIMER] = print_timer_key,
+	[STORE_LIVE] = print_one_key,	 [STORE_JOB] = print_one_key,
+	[STORE_HIST] = print_one_key,	 [STORE_SESSION] = print_one_key,
 	[STORE_OWNED] = print_owned_key, [STORE_QUAR] = print_one_key,
 };
 
@@ -179,9 +184,11 @@ static void print_live(FILE *to, struct sluice_slice value)
 		      live.flags, live.queue, live.hist_last);
 }
 
-static void print_value(FILE *to, enum store_table table, struct sluice_slice key, struct sluice_slice value)
+static void print_value(FILE *to, enum store_table table, struct sluice_slice key,
+			struct sluice_slice value)
 {
-	const ProtobufCMessageDescriptor *descriptor = table == STORE_TOPO ? topo_descriptor(key) : NULL;
+	const ProtobufCMessageDescriptor *descriptor =
+		table == STORE_TOPO ? topo_descriptor(key) : NULL;
 
 	if (descriptor != NULL)
 		print_message(to, descriptor, value);

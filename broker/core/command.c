@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The command codec and table. Bodies of BIN commands are laid out here, one function pair each; PUBLISH's is
- * its frame's.
+ * The command codec and table. Bodies of BIN commands are laid out here, one function pair each;
+ * PUBLISH's is its frame's.
  *
- * Canonical: command_decode refuses every input that command_encode would not have written (unknown fields,
- * fields out of order, defaults that were spelled out, trailing bytes), so equal commands have equal bytes.
+ * Canonical: command_decode refuses every input that command_encode would not have written (unknown
+ * fields, fields out of order, defaults that were spelled out, trailing bytes), so equal commands
+ * have equal bytes.
  */
 #include "broker/core/command.h"
 
@@ -144,7 +145,8 @@ static size_t bin_size(uint16_t type, const void *body)
 	case COMMAND_ACK: {
 		const struct cmd_ack *ack = body;
 
-		return 8 + 8 + 1 + 4 + 2 + 2 + (size_t)ack->run_count * FRAME_RUN_BYTES + ack->reason.len;
+		return 8 + 8 + 1 + 4 + 2 + 2 + (size_t)ack->run_count * FRAME_RUN_BYTES +
+		       ack->reason.len;
 	}
 	default:
 		return 0;
@@ -260,7 +262,8 @@ static int session_open_more(const uint8_t *at, size_t len, struct cmd_session_o
 	size_t principal, via, address;
 
 	if (len < SESSION_OPEN_MORE)
-		return bad(ret_why, SLUICE_E_PROTOCOL, "session_open: body of version 2 is too short");
+		return bad(ret_why, SLUICE_E_PROTOCOL,
+			   "session_open: body of version 2 is too short");
 	principal = get_be16(at + 2);
 	via = get_be16(at + 4);
 	address = get_be16(at + 6);
@@ -275,8 +278,8 @@ static int session_open_more(const uint8_t *at, size_t len, struct cmd_session_o
 	return 0;
 }
 
-static int session_open_decode(const uint8_t *at, size_t len, uint8_t version, struct cmd_session_open *ret,
-			       const char **ret_why)
+static int session_open_decode(const uint8_t *at, size_t len, uint8_t version,
+			       struct cmd_session_open *ret, const char **ret_why)
 {
 	size_t name, client, first;
 
@@ -356,11 +359,13 @@ static int bin_decode(struct owned *owned, size_t len, uint8_t version, const ch
 		return session_open_decode(at, len, version, &owned->body.session_open, ret_why);
 	case COMMAND_SESSION_EXPIRE:
 		if (len != 8)
-			return bad(ret_why, SLUICE_E_PROTOCOL, "session_expire: body is not 8 bytes");
+			return bad(ret_why, SLUICE_E_PROTOCOL,
+				   "session_expire: body is not 8 bytes");
 		owned->body.session_expire.session = get_be64(at);
 		return 0;
 	case COMMAND_PUBLISH:
-		return frame_publish_decode((struct sluice_slice){at, len}, &owned->body.publish, ret_why);
+		return frame_publish_decode((struct sluice_slice){at, len}, &owned->body.publish,
+					    ret_why);
 	case COMMAND_CLAIM:
 		return claim_decode(at, len, version, &owned->body.claim, ret_why);
 	case COMMAND_ACK:
@@ -390,13 +395,13 @@ static bool packs_as(const ProtobufCMessage *message, const uint8_t *bytes, size
 	return same;
 }
 
-static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor, size_t len,
-			  bool strict, const char **ret_why)
+static int message_decode(struct owned *owned, const ProtobufCMessageDescriptor *descriptor,
+			  size_t len, bool strict, const char **ret_why)
 {
 	ProtobufCMessage *message = NULL;
 	const char *why = NULL;
-	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len}, LIMIT_COMMAND_BYTES_MAX,
-				&message, &why);
+	int rc = message_unpack(descriptor, (struct sluice_slice){owned->bytes, len},
+				LIMIT_COMMAND_BYTES_MAX, &message, &why);
 
 	if (rc != 0)
 		return bad(ret_why, rc, why);
@@ -441,7 +446,8 @@ size_t command_encode(uint8_t *buf, const struct command *command)
 	return bytes;
 }
 
-static int head_check(struct sluice_slice bytes, const struct command_spec **ret_spec, const char **ret_why)
+static int head_check(struct sluice_slice bytes, const struct command_spec **ret_spec,
+		      const char **ret_why)
 {
 	const uint8_t *at = bytes.data;
 	uint64_t body_max;
@@ -456,14 +462,17 @@ static int head_check(struct sluice_slice bytes, const struct command_spec **ret
 		return bad(ret_why, SLUICE_E_VERSION, "unknown version of the command encoding");
 	body = get_be32(at + 23);
 	if (body != bytes.len - COMMAND_HEAD_BYTES)
-		return bad(ret_why, SLUICE_E_PROTOCOL, "the command's length does not fit its body");
-	body_max = get_be16(at) == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
+		return bad(ret_why, SLUICE_E_PROTOCOL,
+			   "the command's length does not fit its body");
+	body_max =
+		get_be16(at) == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
 	if (body > body_max)
 		return bad(ret_why, SLUICE_E_LIMIT, "the command is longer than its limit");
 	return 0;
 }
 
-static int decode(struct sluice_slice bytes, bool strict, struct command **ret, const char **ret_why)
+static int decode(struct sluice_slice bytes, bool strict, struct command **ret,
+		  const char **ret_why)
 {
 	const struct command_spec *spec = NULL;
 	const uint8_t *at = bytes.data;
@@ -511,7 +520,8 @@ void command_free(struct command *command)
 		return;
 	spec = command_spec(command->type);
 	if (spec != NULL && spec->message != NULL)
-		protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)command->message, NULL);
+		protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)command->message,
+						 NULL);
 	free(command);
 }
 

@@ -13,7 +13,8 @@
 #include "sluice.pb-c.h"
 
 enum command_type {
-#define PB(NAME, number, Message, message, permission, headroom, handler, text) COMMAND_##NAME = number,
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
+	COMMAND_##NAME = number,
 #define BIN(NAME, number, body, permission, headroom, handler, text) COMMAND_##NAME = number,
 #include "broker/core/commands.def"
 #undef PB
@@ -125,12 +126,14 @@ const struct command_spec *command_specs(size_t *ret_count);
  * operations. The type must be known. */
 enum headroom command_headroom(const struct command *command);
 
-/* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64 random, u32 body bytes, body.
- * size + encode write the canonical form. decode allocates the command and its body (owned; command_free) and copies what it
- * needs from the input. Errors: PROTOCOL, UNKNOWN_TYPE, VERSION, LIMIT, NOMEM. Thread-safe. */
+/* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64
+ * random, u32 body bytes, body. size + encode write the canonical form. decode allocates the
+ * command and its body (owned; command_free) and copies what it needs from the input. Errors:
+ * PROTOCOL, UNKNOWN_TYPE, VERSION, LIMIT, NOMEM. Thread-safe. */
 size_t command_size(const struct command *command);
 size_t command_encode(uint8_t *buf, const struct command *command);
-int command_decode(struct sluice_slice bytes, struct command **ret, const char **ret_why) SLUICE_MUST_USE;
+int command_decode(struct sluice_slice bytes, struct command **ret,
+		   const char **ret_why) SLUICE_MUST_USE;
 void command_free(struct command *command); /* of command_decode / command_copy; accepts NULL */
 /* A deep copy in one owner (through the codec), without unknown fields. */
 int command_copy(const struct command *command, struct command **ret) SLUICE_MUST_USE;

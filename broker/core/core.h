@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The rules. core applies commands to a store transaction and says what follows as data (effects). No I/O, clock, threads or
- * randomness: time comes with the batch, random numbers with the command. The same batches in the same order give
- * the same database; a batch may be aborted and replayed at any point.
+ * The rules. core applies commands to a store transaction and says what follows as data (effects).
+ * No I/O, clock, threads or randomness: time comes with the batch, random numbers with the command.
+ * The same batches in the same order give the same database; a batch may be aborted and replayed at
+ * any point.
  *
  * Life of a batch (the engine, or the simulator):
- *     store_begin -> core_batch_begin(clock) -> core_apply * n -> core_batch_end -> store_commit -> release effects
+ *     store_begin -> core_batch_begin(clock) -> core_apply * n -> core_batch_end -> store_commit ->
+ *       release effects
  *     on any failure: store_abort, core_batch_abort, effects_clear
- * Nothing but caches derived from the store is kept in RAM between batches; core_batch_abort drops them.
+ * Nothing but caches derived from the store is kept in RAM between batches; core_batch_abort drops
+ * them.
  *
- * Thread: one writer thread calls everything but core_query, which any thread may call with its own read transaction.
+ * Thread: one writer thread calls everything but core_query, which any thread may call with its own
+ * read transaction.
  */
 #ifndef SLUICE_CORE_CORE_H
 #define SLUICE_CORE_CORE_H
@@ -24,13 +28,15 @@ int core_create(struct core **ret) SLUICE_MUST_USE;
 void core_destroy(struct core *core); /* accepts NULL */
 
 struct batch_clock {
-	uint64_t mono_ms; /* durable monotone clock: durations, leases, delays, sessions; never goes back */
+	uint64_t mono_ms; /* durable monotone clock: durations, leases, delays, sessions; never goes
+			     back */
 	uint64_t wall_ms; /* since 1970 UTC: event times */
 };
 
-/* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1) with its "dead-letter" queue and
- * lifecycle "airavata". On a store that has them: nothing. */
-int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+/* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1)
+ * with its "dead-letter" queue and lifecycle "airavata". On a store that has them: nothing. */
+int core_bootstrap(struct core *core, struct store_txn *txn,
+		   struct batch_clock clock) SLUICE_MUST_USE;
 
 /* The clocks as of the last commit; 0 in a fresh store. */
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
@@ -39,16 +45,20 @@ int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_
  * not known. age.h explains the time while the broker was stopped. */
 int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
 		    struct batch_clock *ret) SLUICE_MUST_USE;
-/* At boot, in a transaction: sessions and timed leases get at least one full timeout from clock.mono_ms. */
+/* At boot, in a transaction: sessions and timed leases get at least one full timeout from
+ * clock.mono_ms. */
 int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
 
-/* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM): the batch must be aborted. A refusal is
- * not a failure: it is an outcome in a FX_REPLY effect. core_apply always adds exactly one FX_REPLY per command (after its other
- * effects), except for TICK, which adds none. */
-int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+/* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM): the batch must be
+ * aborted. A refusal is not a failure: it is an outcome in a FX_REPLY effect. core_apply always
+ * adds exactly one FX_REPLY per command (after its other effects), except for TICK, which adds
+ * none. */
+int core_batch_begin(struct core *core, struct store_txn *txn,
+		     struct batch_clock clock) SLUICE_MUST_USE;
 int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
 	       struct effects *effects) SLUICE_MUST_USE;
-int core_batch_end(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
+int core_batch_end(struct core *core, struct store_txn *txn,
+		   struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);
 
 /* Work of the open batch so far: items, segments and grants' items, and their bytes; and the steps
@@ -72,17 +82,20 @@ struct timer_ref {
 bool core_timer_read(struct sluice_slice key, struct timer_ref *ret) SLUICE_MUST_USE;
 
 /* Earliest due time on the monotone clock over all gateways; UINT64_MAX when there is none. */
-int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms) SLUICE_MUST_USE;
+int core_next_deadline(struct core *core, struct store_txn *txn,
+		       uint64_t *ret_mono_ms) SLUICE_MUST_USE;
 
 /* Gateway name -> number; NOT_FOUND. Read or write transaction. */
-int core_gateway_find(struct store_txn *txn, struct sluice_slice name, uint32_t *ret) SLUICE_MUST_USE;
+int core_gateway_find(struct store_txn *txn, struct sluice_slice name,
+		      uint32_t *ret) SLUICE_MUST_USE;
 /* The applied index of a gateway (0: none yet). */
 int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret) SLUICE_MUST_USE;
 
 /* --- reads, any thread, read transaction --- */
-/* Answers a read request (…_show, …_list, job_history, job_explain, audit, quarantine_list, queue_peek, session_list and the core part of
- * status_get) into a Reply, packed into *ret (malloc'd, owned). Refusals are inside the Reply. UNSUPPORTED (returned): the
- * request is not a read. */
+/* Answers a read request (…_show, …_list, job_history, job_explain, audit, quarantine_list,
+ * queue_peek, session_list and the core part of status_get) into a Reply, packed into *ret
+ * (malloc'd, owned). Refusals are inside the Reply. UNSUPPORTED (returned): the request is not a
+ * read. */
 struct query_clock {
 	uint64_t mono_ms;
 	uint64_t wall_ms;
@@ -97,9 +110,11 @@ bool core_request_is_query(const Sluice__Request *request);
  * more (store_txn_read_cost), at least one record. *ret_done false: another turn is due; true: *ret
  * is the packed Reply (owned). An error ends it, too. */
 struct core_read;
-int core_read_begin(uint32_t gateway, const Sluice__Request *request, struct core_read **ret) SLUICE_MUST_USE;
-int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock, uint64_t cost_max,
-		   bool *ret_done, uint8_t **ret, size_t *ret_bytes) SLUICE_MUST_USE;
+int core_read_begin(uint32_t gateway, const Sluice__Request *request,
+		    struct core_read **ret) SLUICE_MUST_USE;
+int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock,
+		   uint64_t cost_max, bool *ret_done, uint8_t **ret,
+		   size_t *ret_bytes) SLUICE_MUST_USE;
 /* The code in the reply so far; *ret_text is borrowed from read. */
 int core_read_code(const struct core_read *read, const char **ret_text);
 void core_read_end(struct core_read *read); /* accepts NULL */
@@ -123,8 +138,8 @@ int core_source_find(struct store_txn *txn, uint32_t gateway, struct sluice_slic
 		     uint64_t *ret) SLUICE_MUST_USE;
 int core_stream_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		     struct stream_ref *ret) SLUICE_MUST_USE;
-int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
-		     uint64_t *ret_offset) SLUICE_MUST_USE;
+int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream,
+		     struct sluice_slice name, uint64_t *ret_offset) SLUICE_MUST_USE;
 /* First offset whose event time is >= time_ms (next_offset when none). */
 int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t time_ms,
 			  uint64_t *ret_offset) SLUICE_MUST_USE;
@@ -138,7 +153,8 @@ int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
 int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
 		       uint64_t *ret) SLUICE_MUST_USE;
 /* Whether the session holds a job, a session lease, or another entry that ends with it. */
-int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session, bool *ret) SLUICE_MUST_USE;
+int core_session_owns(struct store_txn *txn, uint32_t gateway, uint64_t session,
+		      bool *ret) SLUICE_MUST_USE;
 struct session_row {
 	uint32_t gateway;
 	uint64_t session;

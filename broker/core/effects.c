@@ -82,7 +82,8 @@ const struct effect *effects_at(const struct effects *effects, size_t i)
 int effects_add(struct effects *effects, const struct effect *effect)
 {
 	if (effects->count == effects->capacity) {
-		size_t capacity = effects->capacity == 0 ? effects->records_min : effects->capacity * 2;
+		size_t capacity =
+			effects->capacity == 0 ? effects->records_min : effects->capacity * 2;
 		struct effect *records = realloc(effects->records, capacity * sizeof(*records));
 
 		if (records == NULL)
@@ -129,7 +130,8 @@ void *effects_alloc(struct effects *effects, size_t bytes)
 
 	if (rounded < bytes)
 		return NULL;
-	invariant(chunk == NULL || chunk->used % 8 == 0, "an arena of %zu bytes is not aligned", chunk->used);
+	invariant(chunk == NULL || chunk->used % 8 == 0, "an arena of %zu bytes is not aligned",
+		  chunk->used);
 	while (chunk != NULL && chunk->bytes - chunk->used < rounded)
 		chunk = chunk->next;
 	if (chunk == NULL)
@@ -139,13 +141,15 @@ void *effects_alloc(struct effects *effects, size_t bytes)
 	effects->current = chunk;
 	memory = (uint8_t *)(chunk + 1) + chunk->used;
 	chunk->used += rounded;
-	invariant(chunk->used <= chunk->bytes, "%zu bytes used of a chunk of %zu", chunk->used, chunk->bytes);
+	invariant(chunk->used <= chunk->bytes, "%zu bytes used of a chunk of %zu", chunk->used,
+		  chunk->bytes);
 	return memory;
 }
 
 size_t effects_bytes(const struct effects *effects)
 {
-	return sizeof(*effects) + effects->capacity * sizeof(*effects->records) + effects->chunk_bytes;
+	return sizeof(*effects) + effects->capacity * sizeof(*effects->records) +
+	       effects->chunk_bytes;
 }
 
 /* With a NUL behind it. NULL: out of memory. */

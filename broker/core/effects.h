@@ -58,7 +58,8 @@ struct outcome {
 	uint8_t disposition; /* REPORTED: Sluice__Disposition */
 	bool terminal;	     /* CANCELLED, REPORTED: the job's state is */
 	uint32_t attempt;    /* SUBMITTED, REPORTED, RESET */
-	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op (1-based) */
+	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op
+				(1-based) */
 	uint32_t epoch;	     /* PRODUCER */
 	uint64_t index;	     /* of the command; for a duplicate, of the first */
 	/* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: continue after this; 0: done */
@@ -73,10 +74,10 @@ struct effect {
 	enum effect_kind kind;
 	uint32_t command; /* position of its command in the batch (REPLY, GRANT, JOBS) */
 	uint32_t gateway;
-	uint64_t id;	  /* queue, stream, session or job number */
-	uint64_t session; /* JOB_CANCEL, LEASE_LOST: the holder */
-	uint64_t
-		token; /* GRANT, JOB_CANCEL, LEASE_LOST; ITEM_DAMAGED: of the lease it is held under; 0: none */
+	uint64_t id;	    /* queue, stream, session or job number */
+	uint64_t session;   /* JOB_CANCEL, LEASE_LOST: the holder */
+	uint64_t token;	    /* GRANT, JOB_CANCEL, LEASE_LOST; ITEM_DAMAGED: of the lease it is held
+			       under; 0: none */
 	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
@@ -86,10 +87,11 @@ struct effect {
 	uint64_t source;    /* of this source; 0: any */
 	bool again;	    /* GRANT: redelivered to a session that holds it */
 	const struct frame_run *runs;
-	struct sluice_slice payload; /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
-	uint64_t seq;		     /* ITEM_DAMAGED */
 	struct sluice_slice
-		name; /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it; SESSION_OPENED: address */
+		payload;	  /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
+	uint64_t seq;		  /* ITEM_DAMAGED */
+	struct sluice_slice name; /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it;
+				     SESSION_OPENED: address */
 	const struct outcome *outcome; /* REPLY */
 };
 

@@ -39,7 +39,8 @@ enum { CLAIM_FAILURES_MAX = 4 };
 /* What they deliver is bounded too: the rest waits in the store, not in memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
 
-static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag, enum origin_kind kind)
+static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag,
+		      enum origin_kind kind)
 {
 	if (batch->origin_count == batch->origin_capacity) {
 		size_t capacity = batch->origin_capacity == 0 ? 64 : batch->origin_capacity * 2;
@@ -74,7 +75,8 @@ static uint64_t work_done(const struct engine *engine)
 	return work.records + work.bytes / BYTES_PER_RECORD + work.steps / STEPS_PER_RECORD;
 }
 
-static int apply_submissions(struct engine *engine, struct store_txn *txn, struct batch_failure *failure)
+static int apply_submissions(struct engine *engine, struct store_txn *txn,
+			     struct batch_failure *failure)
 {
 	struct batch *batch = &engine->batch;
 
@@ -115,7 +117,9 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn, struc
 static int apply_tick(struct engine *engine, struct store_txn *txn, struct batch_clock clock,
 		      struct batch_failure *failure)
 {
-	struct cmd_tick tick = {.work_max = engine->put_off_bytes > 0 ? 0 : engine->config.tick_work_max,
+	struct cmd_tick tick = {.work_max = engine->put_off_bytes > 0
+						    ? 0
+						    : engine->config.tick_work_max,
 				.put_off = {engine->put_off, engine->put_off_bytes}};
 	struct command command = {.type = COMMAND_TICK, .body = &tick};
 	int rc;
@@ -139,13 +143,14 @@ static void scan_effects(struct engine *engine, uint64_t *io_bytes)
 	const struct effects *effects = batch->release->public.effects;
 	size_t count = effects_count(effects);
 
-	invariant(batch->scanned <= count, "%zu effects were scanned of %zu", batch->scanned, count);
+	invariant(batch->scanned <= count, "%zu effects were scanned of %zu", batch->scanned,
+		  count);
 	for (; batch->scanned < count; batch->scanned++) {
 		const struct effect *effect = effects_at(effects, batch->scanned);
 
 		if (effect->kind == FX_QUEUE_READY)
-			demand_queue_ready(&engine->demand, effect->gateway, effect->id, effect->orphan,
-					   effect->source);
+			demand_queue_ready(&engine->demand, effect->gateway, effect->id,
+					   effect->orphan, effect->source);
 		batch->replies += effect->kind == FX_REPLY;
 		*io_bytes += effect->payload.len;
 	}
@@ -180,10 +185,11 @@ static int claim_run(struct engine *engine, struct store_txn *txn, struct consum
 	if (rc != 0)
 		return rc;
 	batch->commands++;
-	last = effects_at(batch->release->public.effects, effects_count(batch->release->public.effects) - 1);
+	last = effects_at(batch->release->public.effects,
+			  effects_count(batch->release->public.effects) - 1);
 	invariant(last->kind == FX_REPLY && last->command + 1 == batch->origin_count,
-		  "a claim ends with effect %d of command %u, expected the reply of %zu", (int)last->kind,
-		  last->command, batch->origin_count - 1);
+		  "a claim ends with effect %d of command %u, expected the reply of %zu",
+		  (int)last->kind, last->command, batch->origin_count - 1);
 	demand_claimed(&engine->demand, consumer, claim, last->outcome);
 	return 0;
 }
@@ -265,15 +271,17 @@ static int add_forced_replies(struct engine *engine)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < batch->refused_count; i++)
-		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag, ORIGIN_CONSUMER,
-				      SLUICE_E_CORRUPT, sluice_error_text(SLUICE_E_CORRUPT));
+		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag,
+				      ORIGIN_CONSUMER, SLUICE_E_CORRUPT,
+				      sluice_error_text(SLUICE_E_CORRUPT));
 	for (size_t i = batch->first; rc == 0 && i < batch->end; i++) {
 		const struct submission *submission = batch->submissions[i];
 
 		if (submission->forced_code != 0 && submission->sink != NULL)
-			rc = add_forced_reply(batch, submission->sink, submission->tag, ORIGIN_REQUEST,
-					      submission->forced_code,
-					      submission->forced_code == SLUICE_E_NO_SPACE && why[0] != 0
+			rc = add_forced_reply(batch, submission->sink, submission->tag,
+					      ORIGIN_REQUEST, submission->forced_code,
+					      submission->forced_code == SLUICE_E_NO_SPACE &&
+							      why[0] != 0
 						      ? why
 						      : sluice_error_text(submission->forced_code));
 	}
@@ -291,8 +299,9 @@ static void replies_check(const struct batch *batch)
 
 		forced += submission->forced_code != 0 && submission->sink != NULL;
 	}
-	invariant(batch->replies == batch->commands + forced, "%zu replies to %llu commands and %zu refusals",
-		  batch->replies, (unsigned long long)batch->commands, forced);
+	invariant(batch->replies == batch->commands + forced,
+		  "%zu replies to %llu commands and %zu refusals", batch->replies,
+		  (unsigned long long)batch->commands, forced);
 	invariant(batch->scanned == effects_count(batch->release->public.effects),
 		  "%zu effects were scanned of %zu", batch->scanned,
 		  effects_count(batch->release->public.effects));
@@ -340,7 +349,8 @@ static void run_undo(struct engine *engine)
 
 /* Without a timer a session would never expire. After a failure here the next start gives it
  * one. */
-static void session_opened(struct engine *engine, const struct effect *effect, struct batch_clock clock)
+static void session_opened(struct engine *engine, const struct effect *effect,
+			   struct batch_clock clock)
 {
 	struct session_seen seen = {.gateway = effect->gateway,
 				    .session = effect->id,
@@ -367,15 +377,16 @@ static void handle_committed(struct engine *engine, struct batch_clock clock)
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);
 			log_line(LOG_LEVEL_DEBUG, log_id("session.ended", "a session has ended"),
-				 log_u64("gateway", effect->gateway), log_u64("session", effect->id));
+				 log_u64("gateway", effect->gateway),
+				 log_u64("session", effect->id));
 			break;
 		case FX_QUEUE_DELETED:
 			demand_queue_deleted(&engine->demand, effect->gateway, effect->id);
 			break;
 		case FX_ITEM_DAMAGED:
 			log_line(LOG_LEVEL_ERROR,
-				 log_id("store.corrupt",
-					"a stored record is damaged; operations that need it are refused"),
+				 log_id("store.corrupt", "a stored record is damaged; operations "
+							 "that need it are refused"),
 				 log_str("record", effect->name.data));
 			break;
 		case FX_REPLY:
@@ -384,11 +395,11 @@ static void handle_committed(struct engine *engine, struct batch_clock clock)
 				  engine->batch.origin_count);
 			if (engine->batch.origins[effect->command].kind == ORIGIN_CONSUMER &&
 			    effect->outcome->code == SLUICE_E_CORRUPT)
-				log_line(
-					LOG_LEVEL_ERROR,
-					log_id("store.corrupt",
-					       "a stored record is damaged; operations that need it are refused"),
-					log_str("record", effect->outcome->text));
+				log_line(LOG_LEVEL_ERROR,
+					 log_id("store.corrupt",
+						"a stored record is damaged; operations that need "
+						"it are refused"),
+					 log_str("record", effect->outcome->text));
 			break;
 		default:
 			break;
@@ -402,8 +413,8 @@ static void release_post(struct engine *engine)
 	struct release_impl *release = batch->release;
 
 	invariant(batch->scanned == effects_count(release->public.effects),
-		  "release %llu: %zu effects were scanned of %zu", ULL(engine->sequence), batch->scanned,
-		  effects_count(release->public.effects));
+		  "release %llu: %zu effects were scanned of %zu", ULL(engine->sequence),
+		  batch->scanned, effects_count(release->public.effects));
 	release->origins = batch->origins;
 	release->public.origins = batch->origins;
 	release->public.origin_count = batch->origin_count;
@@ -423,7 +434,8 @@ static void release_post(struct engine *engine)
 static void log_damage(void)
 {
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("store.corrupt", "a stored record is damaged; operations that need it are refused"),
+		 log_id("store.corrupt",
+			"a stored record is damaged; operations that need it are refused"),
 		 log_str("record", store_last_error()));
 }
 
@@ -441,7 +453,8 @@ static void refuse_command(struct batch *batch, const struct batch_failure *fail
 }
 
 /* Puts off the timer that met damage, or all timers if it is not known which one did. */
-static void put_off_timer(struct engine *engine, const struct batch_failure *failure, uint64_t mono_ms)
+static void put_off_timer(struct engine *engine, const struct batch_failure *failure,
+			  uint64_t mono_ms)
 {
 	struct timer_ref timer;
 
@@ -453,9 +466,10 @@ static void put_off_timer(struct engine *engine, const struct batch_failure *fai
 	memcpy(engine->put_off, failure->timer.data, sizeof(engine->put_off));
 	engine->put_off_bytes = sizeof(engine->put_off);
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("engine.put_off", "a timer needs a damaged record; it is retried in a minute"),
-		 log_u64("gateway", timer.gateway), log_u64("kind", timer.kind), log_u64("of", timer.id),
-		 log_u64("sub", timer.sub));
+		 log_id("engine.put_off",
+			"a timer needs a damaged record; it is retried in a minute"),
+		 log_u64("gateway", timer.gateway), log_u64("kind", timer.kind),
+		 log_u64("of", timer.id), log_u64("sub", timer.sub));
 }
 
 /* Ends the consumer whose claim met damage. The claims before it are made again; after several such
@@ -472,8 +486,8 @@ static int refuse_claimer(struct engine *engine, const struct batch_failure *fai
 	return 0;
 }
 
-static bool refuse_damaged(struct engine *engine, const struct batch_failure *failure, size_t claims,
-			   uint64_t mono_ms)
+static bool refuse_damaged(struct engine *engine, const struct batch_failure *failure,
+			   size_t claims, uint64_t mono_ms)
 {
 	log_damage();
 	if (failure->submission != NULL)
@@ -481,14 +495,15 @@ static bool refuse_damaged(struct engine *engine, const struct batch_failure *fa
 	else if (failure->tick)
 		put_off_timer(engine, failure, mono_ms);
 	else
-		return failure->claimer.sink != NULL && refuse_claimer(engine, failure, claims) == 0;
+		return failure->claimer.sink != NULL &&
+		       refuse_claimer(engine, failure, claims) == 0;
 	return true;
 }
 
 /* Marks what must be refused so that the next run can succeed. claims: number of claims in the
  * undone run. False: nothing is left to refuse. */
-static bool refuse_for(struct engine *engine, int rc, const struct batch_failure *failure, size_t claims,
-		       struct batch_clock clock)
+static bool refuse_for(struct engine *engine, int rc, const struct batch_failure *failure,
+		       size_t claims, struct batch_clock clock)
 {
 	if (rc == SLUICE_E_CORRUPT)
 		return refuse_damaged(engine, failure, claims, clock.mono_ms);
@@ -544,12 +559,12 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 
 	if (rc != 0)
 		return rc;
-	invariant(batch->claim_count == 0 && batch->refused_count == 0 && batch->origin_count == 0 &&
-			  batch->replies == 0,
+	invariant(batch->claim_count == 0 && batch->refused_count == 0 &&
+			  batch->origin_count == 0 && batch->replies == 0,
 		  "a batch begins with %zu claims, %zu refusals, %zu commands and %zu replies",
 		  batch->claim_count, batch->refused_count, batch->origin_count, batch->replies);
-	batch->end =
-		batch->count - batch->first < batch->part_max ? batch->count : batch->first + batch->part_max;
+	batch->end = batch->count - batch->first < batch->part_max ? batch->count
+								   : batch->first + batch->part_max;
 	batch->claim_max = engine->config.claims_max; /* the next batch serves the others */
 	batch->claim_failures = 0;
 	(void)lag_check(engine);
@@ -623,7 +638,8 @@ void batch_release_all(struct engine *engine)
 		inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
 		batch->submissions[i]->destroy(batch->submissions[i]);
 	}
-	invariant(bytes == batch->bytes, "a batch of %llu bytes has %llu", ULL(batch->bytes), ULL(bytes));
+	invariant(bytes == batch->bytes, "a batch of %llu bytes has %llu", ULL(batch->bytes),
+		  ULL(bytes));
 	batch->count = 0;
 	batch->bytes = 0;
 }

@@ -119,7 +119,8 @@ static int by_turn(const struct consumer *a, const struct consumer *b)
 static void consumer_enter(struct consumer *consumer)
 {
 	struct demand_queue *queue = consumer->queue;
-	struct consumer **list = consumer->place == CONSUMER_RESUMING ? &queue->resuming : &queue->willing;
+	struct consumer **list =
+		consumer->place == CONSUMER_RESUMING ? &queue->resuming : &queue->willing;
 
 	if (consumer->place == CONSUMER_HELD) {
 		DL_APPEND(consumer->from->held, consumer);
@@ -130,8 +131,8 @@ static void consumer_enter(struct consumer *consumer)
 	else
 		DL_INSERT_INORDER(*list, consumer, by_turn);
 	invariant(consumer->next == NULL || consumer->next->turn > consumer->turn,
-		  "queue %llu: turn %llu stands in front of %llu", ULL(queue->key.queue), ULL(consumer->turn),
-		  ULL(consumer->next->turn));
+		  "queue %llu: turn %llu stands in front of %llu", ULL(queue->key.queue),
+		  ULL(consumer->turn), ULL(consumer->next->turn));
 	if (consumer->place != CONSUMER_WILLING || consumer->class == NULL)
 		return;
 	list = &consumer->class->willing;
@@ -183,13 +184,15 @@ static void queue_drop_unused(struct demand *demand, struct demand_queue *queue)
 	invariant(queue->willing == NULL && queue->resuming == NULL && queue->classes == NULL,
 		  "queue %llu has no consumer and is not empty", ULL(queue->key.queue));
 	queue_list(demand, queue);
-	invariant(!queue->listed, "queue %llu has no consumer and is to be served", ULL(queue->key.queue));
+	invariant(!queue->listed, "queue %llu has no consumer and is to be served",
+		  ULL(queue->key.queue));
 	HASH_DELETE(hh, demand->queues, queue);
 	free(queue);
 }
 
 /* The class of a consumer, created for its first member; NULL and 0: it accepts no orphans. */
-static int class_need(struct demand_queue *queue, const struct consumer_spec *spec, struct demand_class **ret)
+static int class_need(struct demand_queue *queue, const struct consumer_spec *spec,
+		      struct demand_class **ret)
 {
 	struct demand_class *class;
 
@@ -213,7 +216,8 @@ static void class_leave(struct demand_queue *queue, struct demand_class *class)
 {
 	if (class == NULL)
 		return;
-	invariant(class->consumers > 0, "queue %llu: a class loses a consumer that it does not have",
+	invariant(class->consumers > 0,
+		  "queue %llu: a class loses a consumer that it does not have",
 		  ULL(queue->key.queue));
 	if (--class->consumers > 0)
 		return;
@@ -377,7 +381,8 @@ void demand_session_moved(struct demand *demand, uint32_t gateway, uint64_t sess
 
 /* ---- queues ---- */
 
-void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t id, bool orphan, uint64_t source)
+void demand_queue_ready(struct demand *demand, uint32_t gateway, uint64_t id, bool orphan,
+			uint64_t source)
 {
 	struct demand_queue *queue = queue_find(demand, gateway, id);
 	struct demand_class *class;
@@ -425,7 +430,8 @@ static struct consumer *next_to_serve(struct demand *demand)
 	for (struct demand_queue *queue; (queue = demand->to_serve) != NULL;) {
 		struct consumer *consumer = queue_pick(queue);
 
-		invariant(consumer != NULL, "queue %llu is to be served, and no consumer of it can be",
+		invariant(consumer != NULL,
+			  "queue %llu is to be served, and no consumer of it can be",
 			  ULL(queue->key.queue));
 		if (!consumer->from->lags)
 			return consumer;
@@ -434,7 +440,8 @@ static struct consumer *next_to_serve(struct demand *demand)
 	return NULL;
 }
 
-struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim)
+struct consumer *demand_next(struct demand *demand, struct command *ret_command,
+			     struct cmd_claim *ret_claim)
 {
 	struct consumer *consumer = next_to_serve(demand);
 	const struct demand_queue *queue;
@@ -443,16 +450,17 @@ struct consumer *demand_next(struct demand *demand, struct command *ret_command,
 		return NULL;
 	queue = consumer->queue;
 	invariant(!consumer->paused && (consumer->resume || consumer->spec.credit > 0),
-		  "queue %llu: a claim for a consumer with credit %u, paused %d", ULL(queue->key.queue),
-		  consumer->spec.credit, consumer->paused);
+		  "queue %llu: a claim for a consumer with credit %u, paused %d",
+		  ULL(queue->key.queue), consumer->spec.credit, consumer->paused);
 	memset(ret_claim, 0, sizeof(*ret_claim));
 	ret_claim->queue = queue->key.queue;
 	ret_claim->lease_ms = consumer->spec.lease_ms;
 	ret_claim->flags = consumer->spec.claim_flags;
 	ret_claim->source = consumer->spec.source;
 	ret_claim->extend_max_ms = consumer->spec.extend_max_ms;
-	ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX ? consumer->spec.credit
-								       : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
+	ret_claim->max = consumer->spec.credit < LIMIT_GRANT_ITEMS_MAX
+				 ? consumer->spec.credit
+				 : (uint32_t)LIMIT_GRANT_ITEMS_MAX;
 	if (consumer->resume) {
 		ret_claim->flags |= CLAIM_RESUME;
 		ret_claim->max = (uint32_t)LIMIT_GRANT_ITEMS_MAX;
@@ -539,8 +547,8 @@ void demand_undo(struct demand *demand, const struct claim_note *note)
 	consumer->resume_until = note->resume_until;
 	consumer->turn = note->turn;
 	consumer->place = (uint8_t)place_of(consumer);
-	invariant(consumer->place != CONSUMER_IDLE, "a claim was made for an idle consumer: tag %llu",
-		  ULL(note->key.tag));
+	invariant(consumer->place != CONSUMER_IDLE,
+		  "a claim was made for an idle consumer: tag %llu", ULL(note->key.tag));
 	consumer_enter(consumer);
 	queue->entries |= note->entries;
 	if (consumer->class != NULL)

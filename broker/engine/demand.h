@@ -35,7 +35,7 @@ struct consumer {
 	uint8_t place; /* enum consumer_place */
 	/* ascending in every list: the lowest is served first */
 	uint64_t turn;
-	struct consumer *prev, *next;		  /* in `willing` or `resuming` of its queue, or `held` */
+	struct consumer *prev, *next; /* in `willing` or `resuming` of its queue, or `held` */
 	struct consumer *class_prev, *class_next; /* in `willing` of its class */
 	struct demand_sink *from;
 	struct demand_queue *queue;
@@ -114,7 +114,8 @@ void demand_queue_deleted(struct demand *demand, uint32_t gateway, uint64_t queu
 /* Sets whether claims for a sink's consumers are suspended. Not while claims may be undone. */
 void demand_sink_lags(struct demand *demand, const struct engine_sink *sink, bool lags);
 /* The next consumer to make a CLAIM for, with the command filled in; NULL: none. */
-struct consumer *demand_next(struct demand *demand, struct command *ret_command, struct cmd_claim *ret_claim);
+struct consumer *demand_next(struct demand *demand, struct command *ret_command,
+			     struct cmd_claim *ret_claim);
 /* Reports what that CLAIM granted: fewer than requested means that nothing is left for this
  * consumer. */
 void demand_claimed(struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,

@@ -216,7 +216,8 @@ static void handle_consumer(struct engine *engine, const struct note *note)
 
 	if (note->open) {
 		if (demand_open(&engine->demand, spec) != 0)
-			log_line(LOG_LEVEL_ERROR, log_id("engine.no_memory", "no memory for a consumer"),
+			log_line(LOG_LEVEL_ERROR,
+				 log_id("engine.no_memory", "no memory for a consumer"),
 				 log_u64("queue", spec->queue));
 	} else if (spec->credit > 0) {
 		demand_credit(&engine->demand, spec->sink, spec->tag, spec->credit);
@@ -231,12 +232,12 @@ static void handle_session(struct engine *engine, const struct note *note, uint6
 {
 	const struct consumer_spec *spec = &note->spec;
 
-	if (note->attach &&
-	    heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag))
+	if (note->attach && heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session,
+					      spec->sink, spec->tag))
 		demand_session_moved(&engine->demand, spec->gateway, spec->session);
 	if (note->detach)
-		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
-				  note->idle_ms, note->used, mono_ms);
+		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink,
+				  spec->tag, note->idle_ms, note->used, mono_ms);
 }
 
 static void handle_notes(struct engine *engine, uint64_t mono_ms)
@@ -287,8 +288,8 @@ static void expiry_destroy(struct submission *submission)
 {
 	struct expiry *expiry = (struct expiry *)submission; /* its first member */
 
-	heartbeats_again(&expiry->engine->heartbeats, submission->command.gateway, expiry->body.session,
-			 expiry->engine->mono_last_ms + EXPIRY_AGAIN_MS);
+	heartbeats_again(&expiry->engine->heartbeats, submission->command.gateway,
+			 expiry->body.session, expiry->engine->mono_last_ms + EXPIRY_AGAIN_MS);
 	free(expiry);
 }
 
@@ -319,8 +320,8 @@ static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
 	struct session_timer *timer;
 
 	/* The others stay due, and the next batch follows at once. */
-	for (int n = 0;
-	     n < EXPIRIES_PER_BATCH_MAX && (timer = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
+	for (int n = 0; n < EXPIRIES_PER_BATCH_MAX &&
+			(timer = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
 	     n++) {
 		int rc = batch_add_expiry(engine, timer);
 
@@ -358,8 +359,9 @@ static uint64_t session_replaced(struct owner_check *check, const struct submiss
 	if (open->name.len == 0 ||
 	    (check->txn == NULL && store_begin_read(check->engine->store, &check->txn) != 0))
 		return 0;
-	return core_session_named(check->txn, submission->command.gateway, open->name, &older) == 0 ? older
-												    : 0;
+	return core_session_named(check->txn, submission->command.gateway, open->name, &older) == 0
+		       ? older
+		       : 0;
 }
 
 /* At a bound a session that owns nothing ends first, in the same batch. *ret_code: BUSY when there
@@ -378,7 +380,8 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 		return 0;
 	replaced = session_replaced(&check, submission);
 	for (int tries = 0; rc == 0 && tries < 2; tries++) { /* both bounds may be reached */
-		enum session_bound bound = heartbeats_admit(heartbeats, gateway, open->address, replaced);
+		enum session_bound bound =
+			heartbeats_admit(heartbeats, gateway, open->address, replaced);
 		struct session_timer *timer;
 
 		if (bound == BOUND_NONE)
@@ -409,8 +412,9 @@ static int batch_take(struct engine *engine, struct lane *lane)
 
 	/* The first of a lane always enters: otherwise a steady flow of control commands would keep
 	 * a large publish, and all behind it, waiting. */
-	for (; lane->head != NULL && (first || engine->shares.sorted ||
-				      batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
+	for (; lane->head != NULL &&
+	       (first || engine->shares.sorted ||
+		batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
@@ -423,7 +427,8 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		if (rc != 0)
 			return rc;
 		invariant(lane->head == submission && submission->forced_code == 0,
-			  "a submission that was refused with %d is taken", submission->forced_code);
+			  "a submission that was refused with %d is taken",
+			  submission->forced_code);
 		(void)lane_pop(lane);
 		if (spec != NULL && !room_checked &&
 		    command_headroom(&submission->command) != HEADROOM_ALWAYS) {
@@ -454,7 +459,8 @@ static int headroom_check(struct engine *engine, uint64_t mono_ms)
 
 	/* A statvfs and a scan of the free list: often enough to stop in time, rarely enough to
 	 * cost little. */
-	if (engine->gate.checked_mono_ms + HEADROOM_CHECK_MS > mono_ms && engine->gate.checked_mono_ms != 0)
+	if (engine->gate.checked_mono_ms + HEADROOM_CHECK_MS > mono_ms &&
+	    engine->gate.checked_mono_ms != 0)
 		return 0;
 	engine->gate.checked_mono_ms = mono_ms;
 	rc = headroom_room_ensure(engine, 0, &room);
@@ -504,8 +510,8 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 
 	if (engine->failed)
 		return SLUICE_E_IO;
-	invariant(engine->batch.count == 0 && engine->batch.bytes == 0, "%zu submissions of the batch before",
-		  engine->batch.count);
+	invariant(engine->batch.count == 0 && engine->batch.bytes == 0,
+		  "%zu submissions of the batch before", engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);
 	handle_notes(engine, clock.mono_ms);
 	if (lag_check(engine)) {
@@ -574,8 +580,8 @@ void engine_stop(struct engine *engine)
 int engine_submit_quietly(struct engine *engine, struct submission *submission)
 {
 	/* A publish may be as large as a frame; other commands have a tighter bound. */
-	uint64_t max =
-		submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX : LIMIT_COMMAND_BYTES_MAX;
+	uint64_t max = submission->command.type == COMMAND_PUBLISH ? LIMIT_FRAME_BYTES_MAX
+								   : LIMIT_COMMAND_BYTES_MAX;
 
 	if (submission->bytes > max)
 		return SLUICE_E_LIMIT;
@@ -607,14 +613,17 @@ int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec
 	return inbox_note(&engine->inbox, &note, NULL);
 }
 
-int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag, uint32_t more)
+int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag,
+			   uint32_t more)
 {
-	struct note note = {.kind = NOTE_CONSUMER, .spec = {.sink = sink, .tag = tag, .credit = more}};
+	struct note note = {.kind = NOTE_CONSUMER,
+			    .spec = {.sink = sink, .tag = tag, .credit = more}};
 
 	return inbox_note(&engine->inbox, &note, NULL);
 }
 
-int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag, bool paused)
+int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
+			  bool paused)
 {
 	struct note note = {.kind = NOTE_CONSUMER,
 			    .spec = {.sink = sink, .tag = tag},
@@ -626,17 +635,20 @@ int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint6
 
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag)
 {
-	struct note note = {.kind = NOTE_CONSUMER, .spec = {.sink = sink, .tag = tag}, .close = true};
+	struct note note = {.kind = NOTE_CONSUMER,
+			    .spec = {.sink = sink, .tag = tag},
+			    .close = true};
 
 	return inbox_note(&engine->inbox, &note, NULL);
 }
 
-int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag)
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session,
+			  struct engine_sink *sink, uint64_t tag)
 {
-	struct note note = {.kind = NOTE_SESSION,
-			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
-			    .attach = true};
+	struct note note =
+		{.kind = NOTE_SESSION,
+		 .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
+		 .attach = true};
 	struct consumer_spec gone;
 	int rc = inbox_note(&engine->inbox, &note, &gone);
 
@@ -648,14 +660,15 @@ int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t sess
 	return 0;
 }
 
-int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag, uint32_t idle_ms, bool used)
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session,
+			  struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used)
 {
-	struct note note = {.kind = NOTE_SESSION,
-			    .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
-			    .detach = true,
-			    .idle_ms = idle_ms,
-			    .used = used};
+	struct note note =
+		{.kind = NOTE_SESSION,
+		 .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
+		 .detach = true,
+		 .idle_ms = idle_ms,
+		 .used = used};
 
 	atomic_fetch_sub(&engine->attached_count, 1);
 	return inbox_note(&engine->inbox, &note, NULL);

@@ -38,7 +38,8 @@ struct engine_release {
 	uint64_t bytes;	   /* of memory */
 };
 /* The sink has handled a release. Any thread; the call of the last sink frees it. */
-void engine_release_done(struct engine *engine, struct engine_sink *sink, struct engine_release *release);
+void engine_release_done(struct engine *engine, struct engine_sink *sink,
+			 struct engine_release *release);
 
 /* The bytes of the releases that a sink has not handled are bounded (LIMIT_RELEASE_LAG_BYTES_MAX).
  * Above the bound nothing is claimed for its consumers, its submissions are BUSY (in the control
@@ -92,7 +93,8 @@ struct engine_config {
 	void *user;
 };
 
-/* Bootstraps an empty store, advances the clocks, arms the sessions. borrows store, takes nothing. now: monotone and wall. */
+/* Bootstraps an empty store, advances the clocks, arms the sessions. borrows store, takes nothing.
+ * now: monotone and wall. */
 int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
 		  struct engine **ret) SLUICE_MUST_USE;
 void engine_destroy(struct engine *engine); /* accepts NULL; the thread must have been stopped */
@@ -107,7 +109,8 @@ void engine_stop(struct engine *engine);
 /* One round without a thread: handles the inbox, runs at most one batch. now: the process's clocks
  * (mono is converted to the durable clock). *ret_wait_ms: until the next deadline (UINT64_MAX:
  * none); 0 when more waits. Returns 0 or the failure that fail_stop was called with. */
-int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms) SLUICE_MUST_USE;
+int engine_step(struct engine *engine, struct batch_clock now,
+		uint64_t *ret_wait_ms) SLUICE_MUST_USE;
 
 /* 0: the engine owns it. BUSY: the inbox is full or its sink lags; LIMIT: the command is too large.
  * After an error the submission is still the caller's. */
@@ -141,24 +144,28 @@ int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint
 /* Suspends claims for it, because its connection does not read its deliveries. */
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
 			  bool paused) SLUICE_MUST_USE;
-int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
+int engine_consumer_close(struct engine *engine, struct engine_sink *sink,
+			  uint64_t tag) SLUICE_MUST_USE;
 
 /* ---- sessions: heartbeats touch RAM only ---- */
 /* Attaches the session to a connection (an older one is kicked). While attached it does not expire:
  * the sink closes silent connections. */
-int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag) SLUICE_MUST_USE;
+int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session,
+			  struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
 /* Detaches the session; called once for each attach, also when the connection was kicked or the
  * session has ended. It expires `timeout - idle_ms` from now, or sooner if it was never used: no
  * command, no subscription, not resumed (LIMIT_SESSION_UNUSED_MS). used: by this connection. */
-int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session, struct engine_sink *sink,
-			  uint64_t tag, uint32_t idle_ms, bool used) SLUICE_MUST_USE;
+int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session,
+			  struct engine_sink *sink, uint64_t tag, uint32_t idle_ms,
+			  bool used) SLUICE_MUST_USE;
 
 /* ---- reads ---- */
 /* A snapshot of the last commit; end with store_abort. The snapshot includes every release up to
  * *ret_sequence, so a reply must wait until the sink has handled that release. */
-int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence) SLUICE_MUST_USE;
-struct batch_clock engine_clock(const struct engine *engine); /* durable monotone and wall, as of now */
+int engine_read_begin(struct engine *engine, struct store_txn **ret,
+		      uint64_t *ret_sequence) SLUICE_MUST_USE;
+struct batch_clock engine_clock(
+	const struct engine *engine); /* durable monotone and wall, as of now */
 
 enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STOPPED };
 enum { HEADROOM_WHY_BYTES = 224 };
@@ -168,7 +175,8 @@ struct engine_facts {
 	 * session */
 	uint64_t notes;
 	enum headroom_state headroom;
-	char headroom_why[HEADROOM_WHY_BYTES]; /* what is full, and what to do; empty: there is room */
+	char headroom_why[HEADROOM_WHY_BYTES]; /* what is full, and what to do; empty: there is room
+						*/
 	struct store_facts store;
 };
 void engine_facts_get(struct engine *engine, struct engine_facts *ret);

@@ -50,7 +50,8 @@ static uint32_t publish_fill(const struct headroom_gate *gate, uint64_t used)
 
 static bool near_stop(const struct headroom_gate *gate)
 {
-	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >= gate->publish_stop_percent;
+	return publish_fill(gate, gate->used_bytes) + 2 * HYSTERESIS_PERCENT >=
+	       gate->publish_stop_percent;
 }
 
 /* For the refusal and the log: names the one of map and disk that has less left. */
@@ -61,9 +62,11 @@ static void why_set(struct headroom_gate *gate, const char *failure)
 
 	if (failure != NULL)
 		(void)snprintf(gate->why, sizeof(gate->why),
-			       "%.120s; free space, or delete, purge or shorten retention", failure);
+			       "%.120s; free space, or delete, purge or shorten retention",
+			       failure);
 	/* A quota or a limit of file sizes: free bytes of the disk do not show it. */
-	else if (map_left <= gate->disk_free_bytes && gate->room_failure[0] != 0 && !near_stop(gate))
+	else if (map_left <= gate->disk_free_bytes && gate->room_failure[0] != 0 &&
+		 !near_stop(gate))
 		(void)snprintf(gate->why, sizeof(gate->why),
 			       "the disk is full: %s; free space, or delete, purge or "
 			       "shorten retention",
@@ -77,8 +80,9 @@ static void why_set(struct headroom_gate *gate, const char *failure)
 			       gate->report_stop_percent);
 	else
 		(void)snprintf(gate->why, sizeof(gate->why),
-			       "the disk is full: it has %" PRIu64 " MiB free, the store uses %" PRIu64
-			       " and holds %" PRIu64 " for acks and deletes; free space, or delete, purge or "
+			       "the disk is full: it has %" PRIu64
+			       " MiB free, the store uses %" PRIu64 " and holds %" PRIu64
+			       " for acks and deletes; free space, or delete, purge or "
 			       "shorten retention",
 			       gate->disk_free_bytes / mib, used / mib, gate->room_bytes / mib);
 }
@@ -122,7 +126,8 @@ void headroom_fill(struct headroom_gate *gate, uint64_t used)
 
 void headroom_update(struct headroom_gate *gate, const struct store_facts *facts)
 {
-	uint64_t file = facts->file_bytes > facts->used_bytes ? facts->file_bytes : facts->used_bytes;
+	uint64_t file =
+		facts->file_bytes > facts->used_bytes ? facts->file_bytes : facts->used_bytes;
 	uint64_t room = file + facts->ahead_bytes + facts->disk_free_bytes;
 
 	gate->map_bytes = facts->map_bytes;
@@ -161,11 +166,13 @@ void headroom_room(struct headroom_gate *gate, const struct store_room *room)
 	gate->room_bytes = total;
 	/* Lists of freed pages need contiguous pages: part of the reserve has to be contiguous,
 	 * unless plenty of other room is left. */
-	contiguous = room->ahead_bytes >= reserve / CONTIGUOUS_PART || room->inside_bytes >= PLENTY * reserve;
+	contiguous = room->ahead_bytes >= reserve / CONTIGUOUS_PART ||
+		     room->inside_bytes >= PLENTY * reserve;
 	if (total < reserve / 2)
 		gate->room_state = HEADROOM_REPORT_STOPPED;
 	else
-		gate->room_state = total >= wanted && contiguous ? HEADROOM_OK : HEADROOM_PUBLISH_STOPPED;
+		gate->room_state =
+			total >= wanted && contiguous ? HEADROOM_OK : HEADROOM_PUBLISH_STOPPED;
 	if (gate->room_state > before)
 		why_set(gate, NULL);
 }
@@ -195,11 +202,15 @@ bool headroom_admits_command(const struct headroom_gate *gate, const struct comm
 	return headroom_admits(gate, command_headroom(command));
 }
 
-void headroom_init(struct headroom_gate *gate, const struct engine_config *config, uint64_t map_bytes)
+void headroom_init(struct headroom_gate *gate, const struct engine_config *config,
+		   uint64_t map_bytes)
 {
-	gate->publish_stop_percent = config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
-	gate->report_stop_percent = config->report_stop_percent != 0 ? config->report_stop_percent : 95;
-	gate->reserve_bytes = config->reserve_bytes != 0 ? config->reserve_bytes : RESERVE_BYTES_DEFAULT;
+	gate->publish_stop_percent =
+		config->publish_stop_percent != 0 ? config->publish_stop_percent : 80;
+	gate->report_stop_percent =
+		config->report_stop_percent != 0 ? config->report_stop_percent : 95;
+	gate->reserve_bytes =
+		config->reserve_bytes != 0 ? config->reserve_bytes : RESERVE_BYTES_DEFAULT;
 	if (gate->reserve_bytes > map_bytes / RESERVE_PER_MAP)
 		gate->reserve_bytes = map_bytes / RESERVE_PER_MAP;
 	gate->map_bytes = map_bytes;
@@ -217,7 +228,8 @@ static void enough_set(struct headroom_gate *gate)
 		part = reserve_part(gate, (enum headroom) class);
 		room = gate->room_bytes > part ? gate->room_bytes - part : 0;
 		fill = fill < room ? fill : room;
-		gate->enough_bytes[class] = fill > ASIDE_BYTES ? (fill - ASIDE_BYTES) / PAGES_PER_BYTES : 0;
+		gate->enough_bytes[class] =
+			fill > ASIDE_BYTES ? (fill - ASIDE_BYTES) / PAGES_PER_BYTES : 0;
 	}
 }
 
@@ -225,13 +237,15 @@ int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room
 {
 	struct headroom_gate *gate = &engine->gate;
 	/* Half of the reserve on top, for a batch: the reserve is whole after it as well. */
-	int rc = store_reserve_disk(engine->store, gate->reserve_bytes + gate->reserve_bytes / 2 + more, ret);
+	int rc = store_reserve_disk(engine->store,
+				    gate->reserve_bytes + gate->reserve_bytes / 2 + more, ret);
 
 	if (rc == SLUICE_E_UNSUPPORTED && !gate->unsupported_logged) {
 		gate->unsupported_logged = true;
-		log_line(LOG_LEVEL_WARN, log_id("engine.no_reserve",
-						"the file system cannot allocate space in advance: another "
-						"program that fills the disk can stop the broker"));
+		log_line(LOG_LEVEL_WARN,
+			 log_id("engine.no_reserve",
+				"the file system cannot allocate space in advance: another "
+				"program that fills the disk can stop the broker"));
 	}
 	if (rc != 0 && rc != SLUICE_E_NO_SPACE && rc != SLUICE_E_UNSUPPORTED)
 		return rc;
@@ -252,7 +266,8 @@ static int crossed(struct headroom_gate *gate)
 	return SLUICE_E_NO_SPACE;
 }
 
-int headroom_batch_check(struct engine *engine, struct store_txn *txn, const struct command *command)
+int headroom_batch_check(struct engine *engine, struct store_txn *txn,
+			 const struct command *command)
 {
 	struct headroom_gate *gate = &engine->gate;
 	uint64_t put = store_txn_bytes(txn), grown, part, need;
@@ -262,7 +277,8 @@ int headroom_batch_check(struct engine *engine, struct store_txn *txn, const str
 	int rc;
 
 	/* Nearly all commands end here, before their class is read. */
-	if (put <= gate->enough_bytes[HEADROOM_PUBLISH] && put <= gate->enough_bytes[HEADROOM_REPORT])
+	if (put <= gate->enough_bytes[HEADROOM_PUBLISH] &&
+	    put <= gate->enough_bytes[HEADROOM_REPORT])
 		return 0;
 	class = command_headroom(command);
 	if (class == HEADROOM_ALWAYS || put <= gate->enough_bytes[class])

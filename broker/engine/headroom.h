@@ -30,7 +30,8 @@ struct headroom_gate {
 };
 enum { RESERVE_BYTES_DEFAULT = 32 << 20 };
 /* The reserve is limited to 1/20 of the map. */
-void headroom_init(struct headroom_gate *gate, const struct engine_config *config, uint64_t map_bytes);
+void headroom_init(struct headroom_gate *gate, const struct engine_config *config,
+		   uint64_t map_bytes);
 enum headroom_state headroom_state(const struct headroom_gate *gate);
 void headroom_update(struct headroom_gate *gate, const struct store_facts *facts);
 /* The other facts stay those of the last update */
@@ -42,7 +43,8 @@ bool headroom_admits(const struct headroom_gate *gate, enum headroom class);
 bool headroom_admits_command(const struct headroom_gate *gate, const struct command *command);
 /* Measures the disk that the store has allocated, allocates more where it is short, and sets the
  * gate. more: bytes to come on top, 0 at the beginning of a batch. IO. */
-int headroom_room_ensure(struct engine *engine, uint64_t more, struct store_room *ret) SLUICE_MUST_USE;
+int headroom_room_ensure(struct engine *engine, uint64_t more,
+			 struct store_room *ret) SLUICE_MUST_USE;
 /* After each command and before the commit. NO_SPACE: what the batch has put so far exceeds the
  * room of the command's class, and the batch must be aborted. IO. */
 int headroom_batch_check(struct engine *engine, struct store_txn *txn,

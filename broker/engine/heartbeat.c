@@ -45,7 +45,8 @@ static void sift_up(struct heartbeats *heartbeats, struct session_timer *timer)
 {
 	size_t at = timer->place;
 
-	for (; at > 0 && heartbeats->heap[(at - 1) / 2]->deadline_ms > timer->deadline_ms; at = (at - 1) / 2)
+	for (; at > 0 && heartbeats->heap[(at - 1) / 2]->deadline_ms > timer->deadline_ms;
+	     at = (at - 1) / 2)
 		place(heartbeats, heartbeats->heap[(at - 1) / 2], at);
 	place(heartbeats, timer, at);
 }
@@ -68,7 +69,8 @@ static void sift_down(struct heartbeats *heartbeats, struct session_timer *timer
 
 static void next_set(struct heartbeats *heartbeats)
 {
-	heartbeats->next_ms = heartbeats->heap_count > 0 ? heartbeats->heap[0]->deadline_ms : UINT64_MAX;
+	heartbeats->next_ms =
+		heartbeats->heap_count > 0 ? heartbeats->heap[0]->deadline_ms : UINT64_MAX;
 }
 
 static void deadline_clear(struct heartbeats *heartbeats, struct session_timer *timer)
@@ -79,8 +81,8 @@ static void deadline_clear(struct heartbeats *heartbeats, struct session_timer *
 	if (at == NO_PLACE)
 		return;
 	invariant(at < heartbeats->heap_count && heartbeats->heap[at] == timer,
-		  "session %llu is not at its place %zu of %zu", (unsigned long long)timer->key.session, at,
-		  heartbeats->heap_count);
+		  "session %llu is not at its place %zu of %zu",
+		  (unsigned long long)timer->key.session, at, heartbeats->heap_count);
 	timer->place = NO_PLACE;
 	last = heartbeats->heap[--heartbeats->heap_count];
 	if (last != timer) {
@@ -92,7 +94,8 @@ static void deadline_clear(struct heartbeats *heartbeats, struct session_timer *
 }
 
 /* heartbeats_add() has reserved a place. */
-static void deadline_set(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms)
+static void deadline_set(struct heartbeats *heartbeats, struct session_timer *timer,
+			 uint64_t deadline_ms)
 {
 	deadline_clear(heartbeats, timer);
 	timer->deadline_ms = deadline_ms;
@@ -191,8 +194,8 @@ static void unused_remove(struct session_timer *timer)
 }
 
 /* The session has no connection from now on. */
-static void detached_add(struct heartbeats *heartbeats, struct session_timer *timer, uint64_t deadline_ms,
-			 uint64_t now_ms)
+static void detached_add(struct heartbeats *heartbeats, struct session_timer *timer,
+			 uint64_t deadline_ms, uint64_t now_ms)
 {
 	struct session_timer *oldest;
 
@@ -263,8 +266,8 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 static void session_timer_drop(struct heartbeats *heartbeats, struct session_timer *timer)
 {
 	invariant(timer->sink == NULL || (timer->place == NO_PLACE && !timer->in_unused),
-		  "session %llu is attached, and ends at %llu", (unsigned long long)timer->key.session,
-		  (unsigned long long)timer->deadline_ms);
+		  "session %llu is attached, and ends at %llu",
+		  (unsigned long long)timer->key.session, (unsigned long long)timer->deadline_ms);
 	detached_remove(heartbeats, timer);
 	HASH_DELETE(hh, heartbeats->timers, timer);
 	timer->tenant->sessions--;
@@ -314,7 +317,8 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 }
 
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
-		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms)
+		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used,
+		       uint64_t now_ms)
 {
 	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 
@@ -324,12 +328,14 @@ void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 		return; /* another connection has the session; a resumption counts as use */
 	timer->used |= used;
 	detached_add(heartbeats, timer,
-		     now_ms + (idle_ms < timer->timeout_ms ? timer->timeout_ms - idle_ms : 0), now_ms);
+		     now_ms + (idle_ms < timer->timeout_ms ? timer->timeout_ms - idle_ms : 0),
+		     now_ms);
 }
 
 static void expiring_set(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	invariant(!timer->expiring && timer->sink == NULL, "session %llu is attached, or expiring already",
+	invariant(!timer->expiring && timer->sink == NULL,
+		  "session %llu is attached, or expiring already",
 		  (unsigned long long)timer->key.session);
 	deadline_clear(heartbeats, timer);
 	unused_remove(timer);
@@ -349,7 +355,8 @@ struct session_timer *heartbeats_due(struct heartbeats *heartbeats, uint64_t now
 	return timer;
 }
 
-void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms)
+void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		      uint64_t due_ms)
 {
 	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 
@@ -400,7 +407,8 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 				    LIMIT_SESSIONS_ADDRESS_MAX)
 		return BOUND_ADDRESS;
 	if (tenant != NULL &&
-	    tenant->sessions - tenant->expiring + opening(&tenant->opening, heartbeats) >= LIMIT_SESSIONS_MAX)
+	    tenant->sessions - tenant->expiring + opening(&tenant->opening, heartbeats) >=
+		    LIMIT_SESSIONS_MAX)
 		return BOUND_GATEWAY;
 	if (peer != NULL)
 		opening_add(&peer->opening, heartbeats);
@@ -416,10 +424,9 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
  * every SESSION_OPEN calls this. */
 enum { OLDEST_ASKED_MAX = 256, CHECKS_PER_QUERY = 16, CHECKS_PER_BATCH_MAX = 65536 };
 
-struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,
-					struct sluice_slice address,
-					bool (*owns)(void *user, uint32_t gateway, uint64_t session),
-					void *user)
+struct session_timer *heartbeats_oldest(
+	struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
+	bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user)
 {
 	const struct peer *peer = peer_find(heartbeats, address);
 	struct session_timer *timer, *found = NULL;

@@ -66,12 +66,14 @@ void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
 		       struct engine_sink *sink, uint64_t tag);
 void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
-		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used, uint64_t now_ms);
+		       struct engine_sink *sink, uint64_t tag, uint32_t idle_ms, bool used,
+		       uint64_t now_ms);
 /* A session that has expired, now marked expiring; NULL: none. */
 struct session_timer *heartbeats_due(struct heartbeats *heartbeats, uint64_t now_ms);
 /* After a SESSION_EXPIRE that was refused because of damage: the session is still there, and is due
  * again at due_ms. */
-void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session, uint64_t due_ms);
+void heartbeats_again(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		      uint64_t due_ms);
 enum session_bound { BOUND_NONE, BOUND_ADDRESS, BOUND_GATEWAY };
 /* Begins a batch. Sessions that the last one opened were counted by heartbeats_add(). */
 void heartbeats_batch(struct heartbeats *heartbeats);
@@ -82,10 +84,9 @@ enum session_bound heartbeats_admit(struct heartbeats *heartbeats, uint32_t gate
 /* The session without a connection that gives way at a bound, now marked expiring: the oldest that
  * was never used, else the oldest that owns nothing. address: empty: any. Checks a bounded number
  * of sessions. NULL: none. */
-struct session_timer *heartbeats_oldest(struct heartbeats *heartbeats, uint32_t gateway,
-					struct sluice_slice address,
-					bool (*owns)(void *user, uint32_t gateway, uint64_t session),
-					void *user);
+struct session_timer *heartbeats_oldest(
+	struct heartbeats *heartbeats, uint32_t gateway, struct sluice_slice address,
+	bool (*owns)(void *user, uint32_t gateway, uint64_t session), void *user);
 void heartbeats_fini(struct heartbeats *heartbeats);
 
 #endif

@@ -37,7 +37,8 @@ struct submission *lane_pop(struct lane *lane)
 {
 	struct submission *first = lane->head;
 
-	invariant((first == NULL) == (lane->tail == &lane->head), "an empty lane has a last submission");
+	invariant((first == NULL) == (lane->tail == &lane->head),
+		  "an empty lane has a last submission");
 	if (first == NULL)
 		return NULL;
 	lane->head = first->next;
@@ -69,7 +70,8 @@ int inbox_init(struct inbox *inbox, uint64_t bytes_max)
 	if (pthread_mutex_init(&inbox->lock, NULL) != 0)
 		return SLUICE_E_NOMEM;
 	/* Waits are measured on the monotone clock: a clock jump must not delay a lease. */
-	if (pthread_condattr_init(&attr) != 0 || pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) != 0 ||
+	if (pthread_condattr_init(&attr) != 0 ||
+	    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) != 0 ||
 	    pthread_cond_init(&inbox->wake, &attr) != 0) {
 		(void)pthread_mutex_destroy(&inbox->lock);
 		return SLUICE_E_NOMEM;
@@ -155,8 +157,9 @@ static bool same(const struct note *a, const struct note *b)
 
 static struct note **bucket_of(struct inbox *inbox, const struct note *note)
 {
-	uint64_t mix = note->kind == NOTE_CONSUMER ? (uint64_t)(uintptr_t)note->spec.sink ^ note->spec.tag
-						   : note->spec.session ^ (uint64_t)note->spec.gateway << 40;
+	uint64_t mix = note->kind == NOTE_CONSUMER
+			       ? (uint64_t)(uintptr_t)note->spec.sink ^ note->spec.tag
+			       : note->spec.session ^ (uint64_t)note->spec.gateway << 40;
 
 	return &inbox->note_buckets[(mix * 0x9E3779B97F4A7C15ull >> 32) % NOTE_BUCKETS];
 }
@@ -241,8 +244,9 @@ static void credit_add(struct note *to, uint32_t more)
 {
 	uint32_t most = (uint32_t)LIMIT_CREDIT_MAX;
 
-	to->spec.credit =
-		to->spec.credit < most && more < most - to->spec.credit ? to->spec.credit + more : most;
+	to->spec.credit = to->spec.credit < most && more < most - to->spec.credit
+				  ? to->spec.credit + more
+				  : most;
 }
 
 static void consumer_merge(struct inbox *inbox, struct note *waiting, const struct note *note)
@@ -275,7 +279,8 @@ static int session_merge(struct inbox *inbox, struct note *waiting, const struct
 			 struct consumer_spec *ret_gone)
 {
 	if (note->attach) {
-		if (waiting->attach && !waiting->detach && !same_holder(waiting, note) && ret_gone != NULL)
+		if (waiting->attach && !waiting->detach && !same_holder(waiting, note) &&
+		    ret_gone != NULL)
 			*ret_gone = waiting->spec;
 		/* The pending detach of the previous connection is dropped, with its reserve. */
 		if (waiting->detach)

@@ -60,7 +60,8 @@ void inbox_nudge(struct inbox *inbox);
 /* Adds one change of a consumer or session: copied, or merged into its pending note. NOMEM: of an
  * open or attach only. *ret_gone, when not NULL: sink and tag of a pending attach that this one
  * replaces; its sink is NULL otherwise. */
-int inbox_note(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone) SLUICE_MUST_USE;
+int inbox_note(struct inbox *inbox, const struct note *note,
+	       struct consumer_spec *ret_gone) SLUICE_MUST_USE;
 /* Gives back notes from inbox_take; `closed` of them closed a consumer or detached a session. */
 void inbox_notes_done(struct inbox *inbox, struct note *notes, size_t closed);
 size_t inbox_notes_waiting(struct inbox *inbox); /* any thread */

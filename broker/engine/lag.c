@@ -33,8 +33,9 @@ static void log_lag(const struct engine *engine, size_t number, uint64_t lag)
 
 	if (log_may(&rate, &left_out))
 		log_line(LOG_LEVEL_WARN,
-			 log_id("engine.lag", "an I/O thread cannot keep up with its output; claims for its "
-					      "consumers are paused"),
+			 log_id("engine.lag",
+				"an I/O thread cannot keep up with its output; claims for its "
+				"consumers are paused"),
 			 log_u64("thread", number), log_u64("bytes", lag),
 			 log_u64("sequence", engine->sequence), log_u64("left_out", left_out));
 }
@@ -64,7 +65,8 @@ bool lag_check(struct engine *engine)
 bool lag_submit_busy(const struct submission *submission)
 {
 	return submission->sink != NULL &&
-	       lag_of(submission->sink) > (submission->control ? 2 : 1) * LIMIT_RELEASE_LAG_BYTES_MAX;
+	       lag_of(submission->sink) >
+		       (submission->control ? 2 : 1) * LIMIT_RELEASE_LAG_BYTES_MAX;
 }
 
 /* ---- releases for a sink that lags ---- */
@@ -118,8 +120,8 @@ static void copy_own(struct release_impl *copy, const struct engine_release *who
 	copy->public.origins = copy->origins;
 	copy->public.origin_count = origins;
 	copy->public.sequence = whole->sequence;
-	copy->public.bytes =
-		sizeof(*copy) + effects_bytes(effects) + (whole->origin_count + 1) * sizeof(*copy->origins);
+	copy->public.bytes = sizeof(*copy) + effects_bytes(effects) +
+			     (whole->origin_count + 1) * sizeof(*copy->origins);
 }
 
 static void post(struct engine_sink *sink, struct release_impl *release)
@@ -155,7 +157,8 @@ static bool falls_to(uint64_t before, uint64_t after, uint64_t bound)
 	return before > bound && after <= bound;
 }
 
-void engine_release_done(struct engine *engine, struct engine_sink *sink, struct engine_release *release)
+void engine_release_done(struct engine *engine, struct engine_sink *sink,
+			 struct engine_release *release)
 {
 	uint64_t bytes = release->bytes;
 	uint64_t before;

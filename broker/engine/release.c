@@ -16,8 +16,8 @@ void release_unref(struct release_impl *release)
 	if (release == NULL)
 		return;
 	refs = atomic_fetch_sub(&release->refs, 1);
-	invariant(refs > 0, "release %llu is given back with %d references", ULL(release->public.sequence),
-		  refs);
+	invariant(refs > 0, "release %llu is given back with %d references",
+		  ULL(release->public.sequence), refs);
 	if (refs > 1)
 		return;
 	effects_destroy(release->public.effects);

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Whose commands a batch takes. A batch is bounded by the bytes of its commands, but a publish of
- * 140 KB may be 100,000 items. So a commit ends when so much work was done. What is left of the batch,
- * and what does not fit into one, waits here by session, until nobody has had more than a share.
+ * 140 KB may be 100,000 items. So a commit ends when so much work was done. What is left of the
+ * batch, and what does not fit into one, waits here by session, until nobody has had more than a
+ * share.
  *
  * Sessions take turns in rounds. In each, a session may do QUANTUM of work; one that did more, by a
- * large command, is passed by in as many rounds as that was worth. One that is within its share, and
- * whose next command is small as far as is known, does not wait for its turn: it is taken at once
- * (soon), and so is each session that was not seen lately. After a batch with large ones the next
- * takes only of those. So a small request waits for the commit that is being made and for a short one,
- * however many sessions have large ones, however many they send ahead, and also where none of them is
- * large. Only sessions that are new with each request, and those that are within their shares, are
- * ahead of it. Nobody waits for ever: each second batch goes on with the round.
+ * large command, is passed by in as many rounds as that was worth. One that is within its share,
+ * and whose next command is small as far as is known, does not wait for its turn: it is taken at
+ * once (soon), and so is each session that was not seen lately. After a batch with large ones the
+ * next takes only of those. So a small request waits for the commit that is being made and for a
+ * short one, however many sessions have large ones, however many they send ahead, and also where
+ * none of them is large. Only sessions that are new with each request, and those that are within
+ * their shares, are ahead of it. Nobody waits for ever: each second batch goes on with the round.
  *
- * What a command will be is guessed by its bytes and by the session's last ones; its share is charged
- * with what it was. Order within each lane of a session stays.
+ * What a command will be is guessed by its bytes and by the session's last ones; its share is
+ * charged with what it was. Order within each lane of a session stays.
  */
 #include "broker/engine/share.h"
 
@@ -30,11 +31,12 @@ enum { COMMIT_WORK_MAX = 32768, LARGE_COMMIT_WORK_MAX = 16384 };
 /* LONG_WORK: a commit that others notice. SMALL: nobody notices that it was ahead. */
 enum { QUANTUM = 512, SMALL = 64, LONG_WORK = 4096 };
 
-/* While nothing of `later` waits, a batch is worth so many rounds. It looks at so many idle sessions. */
+/* While nothing of `later` waits, a batch is worth so many rounds. It looks at so many idle
+ * sessions. */
 enum { IDLE_ROUNDS = 8, IDLE_LOOKS = 64 };
 
-/* PEAK_FADES: after so many small commands a large one is nearly forgotten. KEPT_BATCHES: for so many
- * a session is known. */
+/* PEAK_FADES: after so many small commands a large one is nearly forgotten. KEPT_BATCHES: for so
+ * many a session is known. */
 enum { PEAK_FADES = 16, KEPT_BATCHES = 256 };
 
 static int64_t guess_of(const struct share *share, const struct submission *submission)
@@ -146,7 +148,8 @@ static void soon_first(struct shares *shares, struct share *share)
 	DL_PREPEND(shares->lists[SHARE_SOON], share);
 }
 
-/* It has something that waits again. One that is known to have small ones is ahead of one that is not. */
+/* It has something that waits again. One that is known to have small ones is ahead of one that is
+ * not. */
 static void enter(struct shares *shares, struct share *share, const struct submission *submission)
 {
 	refill(shares, share);
@@ -201,9 +204,9 @@ struct choice {
 	bool large, full;
 };
 
-/* As much of the session's as its share and the batch allow; one command if it is not known what they
- * are like. The first of a batch always goes, and so does the first of `later`: those of `soon` would
- * keep a large one out of each batch. */
+/* As much of the session's as its share and the batch allow; one command if it is not known what
+ * they are like. The first of a batch always goes, and so does the first of `later`: those of
+ * `soon` would keep a large one out of each batch. */
 static bool serve(struct shares *shares, struct choice *choice, struct share *share, bool always)
 {
 	const size_t before = choice->count;
@@ -216,8 +219,8 @@ static bool serve(struct shares *shares, struct choice *choice, struct share *sh
 			choice->work -= COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX;
 		}
 		always = always || choice->count == 0;
-		choice->full =
-			choice->work <= 0 || (choice->bytes + next->bytes > choice->bytes_max && !always);
+		choice->full = choice->work <= 0 ||
+			       (choice->bytes + next->bytes > choice->bytes_max && !always);
 		if (choice->full)
 			break;
 		always = false;
@@ -269,7 +272,8 @@ static void serve_later(struct shares *shares, struct choice *choice)
 			return;
 		if (share->waiting > 0 && share->left > nearest)
 			nearest = share->left;
-		place(shares, share, share->waiting > 0 || share == &shares->rest ? SHARE_LATER : SHARE_IDLE);
+		place(shares, share,
+		      share->waiting > 0 || share == &shares->rest ? SHARE_LATER : SHARE_IDLE);
 		if (share != &shares->rest)
 			continue;
 		shares->round += any || !whole ? 1 : (uint64_t)(-nearest / QUANTUM) + 1;
@@ -279,14 +283,16 @@ static void serve_later(struct shares *shares, struct choice *choice)
 	}
 }
 
-/* One that has its whole share, and of which nothing was seen for a while, is like one that never was. */
+/* One that has its whole share, and of which nothing was seen for a while, is like one that never
+ * was. */
 static void forget(struct shares *shares)
 {
 	struct share *share;
 
 	if (shares->waiting_later == 0)
 		shares->round += IDLE_ROUNDS;
-	for (int looks = 0; looks < IDLE_LOOKS && (share = shares->lists[SHARE_IDLE]) != NULL; looks++) {
+	for (int looks = 0; looks < IDLE_LOOKS && (share = shares->lists[SHARE_IDLE]) != NULL;
+	     looks++) {
 		if (shares->batches - share->seen <= KEPT_BATCHES)
 			return;
 		refill(shares, share);
@@ -341,7 +347,8 @@ static void give(struct share *share, int64_t work)
 }
 
 /* Of one session: count commands in succession. */
-static void charge(struct shares *shares, struct submission *const *done, size_t count, int64_t work)
+static void charge(struct shares *shares, struct submission *const *done, size_t count,
+		   int64_t work)
 {
 	struct share *share;
 
@@ -366,7 +373,8 @@ static bool same_session(const struct submission *a, const struct submission *b)
 	return a->command.session == b->command.session && a->command.gateway == b->command.gateway;
 }
 
-void shares_charge(struct shares *shares, struct submission *const *done, size_t count, uint64_t work)
+void shares_charge(struct shares *shares, struct submission *const *done, size_t count,
+		   uint64_t work)
 {
 	size_t next;
 

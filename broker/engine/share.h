@@ -27,11 +27,12 @@ struct share {
 };
 struct shares {
 	struct share *all; /* uthash, but `rest` */
-	/* utlists. Idle: nothing waits, the one that was busy last behind the others. Soon: small ones wait,
-	 * and its share is not used up. Later, in turn: all others. */
+	/* utlists. Idle: nothing waits, the one that was busy last behind the others. Soon: small
+	 * ones wait, and its share is not used up. Later, in turn: all others. */
 	struct share *lists[SHARE_APART];
-	struct share rest; /* of all for whom there is no memory; always in later: there a round ends */
-	size_t waiting;	   /* commands, of all */
+	struct share
+		rest; /* of all for whom there is no memory; always in later: there a round ends */
+	size_t waiting; /* commands, of all */
 	size_t waiting_later;
 	uint64_t round;
 	uint64_t batches;
@@ -46,8 +47,10 @@ void shares_choose(struct shares *shares, struct taken *taken, uint64_t bytes_ma
 /* Of a commit, after a command: it has done so much work that the rest is for the next. */
 bool shares_enough(const struct shares *shares, uint64_t work);
 /* After a commit that did so much work: the sessions of its commands are charged with theirs. */
-void shares_charge(struct shares *shares, struct submission *const *done, size_t count, uint64_t work);
-/* One that was taken and not applied is the first of its session again. The last one comes first. */
+void shares_charge(struct shares *shares, struct submission *const *done, size_t count,
+		   uint64_t work);
+/* One that was taken and not applied is the first of its session again. The last one comes
+ * first. */
 void shares_return(struct shares *shares, struct taken *taken, struct submission *submission);
 struct submission *shares_pop(struct shares *shares); /* any; NULL: nothing waits */
 void shares_fini(struct shares *shares);	      /* nothing waits */

@@ -13,9 +13,11 @@
 struct net;
 
 /* Registers its sinks with the engine, so it must run before engine_start. borrows engine. */
-int net_create(const struct net_config *config, struct engine *engine, struct net **ret) SLUICE_MUST_USE;
+int net_create(const struct net_config *config, struct engine *engine,
+	       struct net **ret) SLUICE_MUST_USE;
 int net_start(struct net *net) SLUICE_MUST_USE;
-/* Closes listeners and connections and ends the threads. The engine must have been stopped before. */
+/* Closes listeners and connections and ends the threads. The engine must have been stopped
+ * before. */
 void net_stop(struct net *net);
 void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 
@@ -23,7 +25,8 @@ void net_destroy(struct net *net); /* accepts NULL; after net_stop */
  * *ret_port gets the bound port (for port 0). borrows listener for the net's life. Errors: INVAL
  * (address), IN_USE, IO; *ret_why says more. Before net_start. */
 int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
-	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why) SLUICE_MUST_USE;
+	       const char *address, uint16_t port, uint16_t *ret_port,
+	       const char **ret_why) SLUICE_MUST_USE;
 /* Adds a connected socket as if it had been accepted (in-process transports). takes the descriptor.
  * Any thread. */
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener,

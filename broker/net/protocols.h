@@ -9,7 +9,8 @@
 
 struct protocol_ops; /* broker/net/conn/protocol.h */
 
-extern const struct protocol_ops native_protocol;  /* native/; listener: NULL */
-extern const struct protocol_ops foreign_protocol; /* foreign/; a plugin's struct sluice_listener_ops */
+extern const struct protocol_ops native_protocol; /* native/; listener: NULL */
+extern const struct protocol_ops
+	foreign_protocol; /* foreign/; a plugin's struct sluice_listener_ops */
 
 #endif

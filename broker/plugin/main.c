@@ -15,10 +15,10 @@ enum { SETTINGS_MAX = 64 };
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(
-		to,
-		"usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... [--log-level LEVEL] PLUGIN\n"
-		"Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN is a path, or the name of an installed plugin, such as local.\n");
+	(void)fprintf(to, "usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... "
+			  "[--log-level LEVEL] PLUGIN\n"
+			  "Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN "
+			  "is a path, or the name of an installed plugin, such as local.\n");
 	return code;
 }
 
@@ -43,25 +43,27 @@ static int parse(int argc, char **argv, struct arguments *ret)
 			ret->address = argv[++i];
 		} else if (strcmp(argv[i], "--log-level") == 0 && next != NULL) {
 			if (log_level_parse(argv[++i], &level) != 0) {
-				(void)fprintf(
-					stderr,
-					"sluice-plugin: log level '%s'; expected error, warn, info or debug\n",
-					argv[i]);
+				(void)fprintf(stderr,
+					      "sluice-plugin: log level '%s'; expected error, "
+					      "warn, info or debug\n",
+					      argv[i]);
 				return 2;
 			}
 			log_configure(STDERR_FILENO, level, LOG_FORMAT_LOGFMT);
 		} else if (strcmp(argv[i], "--set") == 0 && next != NULL) {
 			char *equals = strchr(argv[++i], '=');
 
-			if (equals == NULL || equals == argv[i] || ret->setting_count == SETTINGS_MAX) {
-				(void)fprintf(
-					stderr,
-					"sluice-plugin: --set '%s'; expected KEY=VALUE, at most %d of them\n",
-					argv[i], SETTINGS_MAX);
+			if (equals == NULL || equals == argv[i] ||
+			    ret->setting_count == SETTINGS_MAX) {
+				(void)fprintf(stderr,
+					      "sluice-plugin: --set '%s'; expected KEY=VALUE, at "
+					      "most %d of them\n",
+					      argv[i], SETTINGS_MAX);
 				return 2;
 			}
 			*equals = 0;
-			ret->settings[ret->setting_count++] = (struct plugin_setting){argv[i], equals + 1};
+			ret->settings[ret->setting_count++] =
+				(struct plugin_setting){argv[i], equals + 1};
 		} else if (argv[i][0] == '-' || ret->path != NULL) {
 			(void)fprintf(stderr, "sluice-plugin: unexpected '%s'\n", argv[i]);
 			return usage(stderr, 2);
@@ -91,12 +93,13 @@ int main(int argc, char **argv)
 			 log_str("cause", strerror(errno)));
 	stop_fd = process_stop_fd();
 	if (stop_fd < 0) {
-		(void)fprintf(stderr, "sluice-plugin: the thread for signals cannot be started: %s\n",
+		(void)fprintf(stderr,
+			      "sluice-plugin: the thread for signals cannot be started: %s\n",
 			      strerror(errno));
 		return 1;
 	}
-	rc = plugin_load(arguments.path, SLUICE_PLUGIN_SERVICE, arguments.settings, arguments.setting_count,
-			 &plugin, why, sizeof(why));
+	rc = plugin_load(arguments.path, SLUICE_PLUGIN_SERVICE, arguments.settings,
+			 arguments.setting_count, &plugin, why, sizeof(why));
 	if (rc != 0) {
 		(void)fprintf(stderr, "sluice-plugin: %s\n", why);
 		return sluice_error_exit_code(rc);

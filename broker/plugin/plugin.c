@@ -70,10 +70,12 @@ static const char *kind_name(uint32_t kind)
 /* The end of a struct in its first version: a plugin of an older minor version has no more. */
 #define END_OF(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
-static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why, size_t why_bytes)
+static int ops_check(const struct sluice_plugin *symbol, const char *name, char *why,
+		     size_t why_bytes)
 {
-	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE ? END_OF(struct sluice_service_ops, run)
-							    : END_OF(struct sluice_listener_ops, closed);
+	size_t need = symbol->kind == SLUICE_PLUGIN_SERVICE
+			      ? END_OF(struct sluice_service_ops, run)
+			      : END_OF(struct sluice_listener_ops, closed);
 	const char *missing;
 	size_t has;
 
@@ -84,13 +86,14 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 	memcpy(&has, symbol->ops, sizeof(has));
 	if (has < need) {
 		(void)snprintf(why, why_bytes,
-			       "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu", name, has,
-			       kind_name(symbol->kind), SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
-			       need);
+			       "%s: its ops have %zu bytes; a %s of ABI %d.%d has at least %zu",
+			       name, has, kind_name(symbol->kind), SLUICE_PLUGIN_ABI_MAJOR,
+			       SLUICE_PLUGIN_ABI_MINOR, need);
 		return SLUICE_E_UNSUPPORTED;
 	}
 	if (symbol->kind == SLUICE_PLUGIN_SERVICE) {
-		missing = ((const struct sluice_service_ops *)symbol->ops)->run == NULL ? "run" : NULL;
+		missing = ((const struct sluice_service_ops *)symbol->ops)->run == NULL ? "run"
+											: NULL;
 	} else {
 		const struct sluice_listener_ops *ops = symbol->ops;
 
@@ -102,28 +105,30 @@ static int ops_check(const struct sluice_plugin *symbol, const char *name, char 
 						: NULL;
 	}
 	if (missing != NULL) {
-		(void)snprintf(why, why_bytes, "%s: its ops have no %s; a %s needs it", name, missing,
-			       kind_name(symbol->kind));
+		(void)snprintf(why, why_bytes, "%s: its ops have no %s; a %s needs it", name,
+			       missing, kind_name(symbol->kind));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return 0;
 }
 
-int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted, char *why,
-		 size_t why_bytes)
+int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t kind_wanted,
+		 char *why, size_t why_bytes)
 {
 	if (symbol->struct_size < END_OF(struct sluice_plugin, ops)) {
-		(void)snprintf(why, why_bytes, "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu",
-			       name, symbol->struct_size, SLUICE_PLUGIN_ABI_MAJOR, SLUICE_PLUGIN_ABI_MINOR,
-			       END_OF(struct sluice_plugin, ops));
+		(void)snprintf(why, why_bytes,
+			       "%s: its struct has %zu bytes; ABI %d.%d needs at least %zu", name,
+			       symbol->struct_size, SLUICE_PLUGIN_ABI_MAJOR,
+			       SLUICE_PLUGIN_ABI_MINOR, END_OF(struct sluice_plugin, ops));
 		return SLUICE_E_UNSUPPORTED;
 	}
-	if (symbol->abi_major != SLUICE_PLUGIN_ABI_MAJOR || symbol->abi_minor > SLUICE_PLUGIN_ABI_MINOR) {
-		(void)snprintf(
-			why, why_bytes,
-			"%s: built for plugin ABI %u.%u; this host has %d.%d (the major must match, the minor may not be newer)",
-			name, symbol->abi_major, symbol->abi_minor, SLUICE_PLUGIN_ABI_MAJOR,
-			SLUICE_PLUGIN_ABI_MINOR);
+	if (symbol->abi_major != SLUICE_PLUGIN_ABI_MAJOR ||
+	    symbol->abi_minor > SLUICE_PLUGIN_ABI_MINOR) {
+		(void)snprintf(why, why_bytes,
+			       "%s: built for plugin ABI %u.%u; this host has %d.%d (the major "
+			       "must match, the minor may not be newer)",
+			       name, symbol->abi_major, symbol->abi_minor, SLUICE_PLUGIN_ABI_MAJOR,
+			       SLUICE_PLUGIN_ABI_MINOR);
 		return SLUICE_E_UNSUPPORTED;
 	}
 	if (symbol->name == NULL || symbol->version == NULL) {
@@ -132,8 +137,8 @@ int plugin_check(const struct sluice_plugin *symbol, const char *name, uint32_t 
 	}
 	if (symbol->kind != kind_wanted ||
 	    (symbol->kind != SLUICE_PLUGIN_SERVICE && symbol->kind != SLUICE_PLUGIN_LISTENER)) {
-		(void)snprintf(why, why_bytes, "%s: it is a plugin of kind %s (%u); expected %s", name,
-			       kind_name(symbol->kind), symbol->kind, kind_name(kind_wanted));
+		(void)snprintf(why, why_bytes, "%s: it is a plugin of kind %s (%u); expected %s",
+			       name, kind_name(symbol->kind), symbol->kind, kind_name(kind_wanted));
 		return SLUICE_E_UNSUPPORTED;
 	}
 	return ops_check(symbol, name, why, why_bytes);
@@ -192,13 +197,15 @@ static int open_library(struct plugin *plugin, const char *path, char *why, size
 	plugin->library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 	if (plugin->library == NULL) {
 		(void)snprintf(why, why_bytes,
-			       "%s: it cannot be loaded: %s; expected a shared object with its libraries",
+			       "%s: it cannot be loaded: %s; expected a shared object with its "
+			       "libraries",
 			       path, dlerror());
 		return SLUICE_E_UNSUPPORTED;
 	}
 	plugin->symbol = dlsym(plugin->library, SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
 	if (plugin->symbol == NULL) {
-		(void)snprintf(why, why_bytes, "%s: it does not export %s, so it is no Sluice plugin", path,
+		(void)snprintf(why, why_bytes,
+			       "%s: it does not export %s, so it is no Sluice plugin", path,
 			       SYMBOL_TEXT(SLUICE_PLUGIN_SYMBOL));
 		return SLUICE_E_UNSUPPORTED;
 	}
@@ -288,7 +295,8 @@ static void *service_run(void *user)
 	const struct sluice_service_ops *ops = plugin->symbol->ops;
 	const uint64_t one = 1;
 
-	plugin->result = ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
+	plugin->result =
+		ops->run(&plugin->host, plugin->address, plugin->transport_fd, plugin->stop_fd);
 	log_line(plugin->result != 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
 		 log_id("plugin.ended", "a service plugin ended"), log_str("plugin", plugin->name),
 		 log_str("result", sluice_error_name(plugin->result)));
@@ -346,8 +354,9 @@ int plugin_service_stop(struct plugin *plugin, uint32_t wait_ms)
 	}
 	plugin->stuck = true;
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("plugin.stuck", "a service plugin did not return after its stop_fd was readable; "
-					"it is abandoned"),
+		 log_id("plugin.stuck",
+			"a service plugin did not return after its stop_fd was readable; "
+			"it is abandoned"),
 		 log_str("plugin", plugin->name), log_u64("waited_ms", wait_ms));
 	return SLUICE_E_TIMEOUT;
 }

@@ -50,8 +50,8 @@ static int cells_flush(struct store_txn *txn, enum store_table table)
 		if (!cell->pending)
 			continue;
 		invariant(cell->dirty && cell->table == table,
-			  "a cell of table %d, dirty %d, is pending in %d", (int)cell->table, cell->dirty,
-			  (int)table);
+			  "a cell of table %d, dirty %d, is pending in %d", (int)cell->table,
+			  cell->dirty, (int)table);
 		if (cell->exists)
 			rc = record_put(txn, table, cell_key(cell), cell_value(cell));
 		else
@@ -199,7 +199,8 @@ int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluic
 	return 0;
 }
 
-int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key,
+		    struct sluice_slice *ret_value)
 {
 	const struct raw_ops *ops = scan->txn->store->ops;
 	struct sluice_slice record;
@@ -210,8 +211,9 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 	if (scan->ended)
 		return SLUICE_E_NOT_FOUND;
 	if (!scan->begun)
-		rc = ops->cursor_seek(scan->cursor, (struct sluice_slice){scan->from, scan->from_len},
-				      ret_key, &record);
+		rc = ops->cursor_seek(scan->cursor,
+				      (struct sluice_slice){scan->from, scan->from_len}, ret_key,
+				      &record);
 	else
 		rc = ops->cursor_next(scan->cursor, ret_key, &record);
 	scan->begun = true;
@@ -221,8 +223,8 @@ int store_scan_next(struct store_scan *scan, struct sluice_slice *ret_key, struc
 		scan->ended = true;
 		return rc;
 	}
-	invariant(ret_key->len <= STORE_KEY_BYTES_MAX, "a key of %zu bytes in table %d", ret_key->len,
-		  (int)scan->table);
+	invariant(ret_key->len <= STORE_KEY_BYTES_MAX, "a key of %zu bytes in table %d",
+		  ret_key->len, (int)scan->table);
 	scan->txn->read_cost += STORE_READ_COST + record.len;
 	scan->last_len = ret_key->len;
 	memcpy(scan->last_key, ret_key->data, ret_key->len);
@@ -239,8 +241,8 @@ int store_scan_del(struct store_scan *scan)
 
 	if (rc != 0)
 		return rc;
-	invariant(scan->begun && scan->last_len > 0, "a scan of table %d deletes before its first record",
-		  (int)scan->table);
+	invariant(scan->begun && scan->last_len > 0,
+		  "a scan of table %d deletes before its first record", (int)scan->table);
 	if (!is_hot(scan->table)) {
 		rc = undo_note_record(txn, scan->table, key);
 		if (rc == 0)
@@ -267,8 +269,8 @@ void store_scan_end(struct store_scan *scan)
 	free(scan);
 }
 
-int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
-		  struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+		  size_t prefix_bytes, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
 {
 	struct sluice_slice record;
 	int rc = record_key_check(key);
@@ -315,14 +317,15 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 	/* Locked longer than the implementation's lock, because the cells are updated after its
 	 * commit. */
 	if (rc == 0 && write && pthread_mutex_lock(&store->writer) != 0)
-		rc = store_fail(SLUICE_E_INTERNAL, "this thread has a write transaction open already");
+		rc = store_fail(SLUICE_E_INTERNAL,
+				"this thread has a write transaction open already");
 	if (rc != 0) {
 		free(txn);
 		return rc;
 	}
 	/* No state of the previous transaction is left. */
-	invariant(!write || store->cells.dirty.count == 0, "%zu cells are dirty and no transaction is open",
-		  store->cells.dirty.count);
+	invariant(!write || store->cells.dirty.count == 0,
+		  "%zu cells are dirty and no transaction is open", store->cells.dirty.count);
 	rc = store->ops->begin(store->impl, write, &txn->raw);
 	if (rc != 0) {
 		end(txn);
@@ -378,7 +381,8 @@ int store_commit(struct store_txn *txn)
 
 /* ---- life ---- */
 
-int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options, struct store **ret)
+int store_wrap(const struct raw_ops *ops, void *impl, const struct store_options *options,
+	       struct store **ret)
 {
 	struct store *store = calloc(1, sizeof(*store));
 	pthread_mutexattr_t checked;

@@ -1,31 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store: ordered tables of small records under one write transaction at a time and any number of short
- * read snapshots. The only folder that knows LMDB. Two implementations behind this one interface: lmdb
- * (store_open_lmdb) and mem (store_open_mem; for the simulator and unit tests; same semantics, nothing
- * durable).
+ * The store: ordered tables of small records under one write transaction at a time and any number
+ * of short read snapshots. The only folder that knows LMDB. Two implementations behind this one
+ * interface: lmdb (store_open_lmdb) and mem (store_open_mem; for the simulator and unit tests; same
+ * semantics, nothing durable).
  *
- * Records. store_put frames a value with a format version and a CRC-32C over key and value; store_get
- * checks both and answers SLUICE_E_CORRUPT (naming table and key through store_last_error) rather than
- * hand out a bad one. Tables marked "self" hold values that carry their own CRC (log segments): the store
- * adds nothing and checks nothing.
+ * Records. store_put frames a value with a format version and a CRC-32C over key and value;
+ * store_get checks both and answers SLUICE_E_CORRUPT (naming table and key through
+ * store_last_error) rather than hand out a bad one. Tables marked "self" hold values that carry
+ * their own CRC (log segments): the store adds nothing and checks nothing.
  *
- * Hot tables. Tables marked "hot" go through an overlay of cells: puts and dels stay in memory until
- * commit, when each dirty cell is written once; abort drops them. A scan of a hot table first writes its
- * dirty cells through, so it sees everything. Clean cells stay cached (bounded) between transactions. Read
- * snapshots see the committed state only.
+ * Hot tables. Tables marked "hot" go through an overlay of cells: puts and dels stay in memory
+ * until commit, when each dirty cell is written once; abort drops them. A scan of a hot table first
+ * writes its dirty cells through, so it sees everything. Clean cells stay cached (bounded) between
+ * transactions. Read snapshots see the committed state only.
  *
- * Savepoints. store_savepoint / store_rollback / store_release, one level: an undo log over cells and
- * tables alike.
+ * Savepoints. store_savepoint / store_rollback / store_release, one level: an undo log over cells
+ * and tables alike.
  *
- * Threads: a write transaction belongs to one thread. A read transaction belongs to the thread that began
- * it, must be short (no I/O, no callback that waits), and may run beside the writer. Slices returned are
- * borrowed: valid until the next call that writes in the same transaction, or its end.
+ * Threads: a write transaction belongs to one thread. A read transaction belongs to the thread that
+ * began it, must be short (no I/O, no callback that waits), and may run beside the writer. Slices
+ * returned are borrowed: valid until the next call that writes in the same transaction, or its end.
  *
- * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full), SLUICE_E_IO,
- * SLUICE_E_NOMEM, SLUICE_E_LIMIT (a key that is empty or longer than 511 bytes), SLUICE_E_INTERNAL (a call
- * that the contract forbids). Any other failure of a write than NOT_FOUND, LIMIT and INTERNAL leaves the
- * transaction half-done: later writes, a rollback and the commit answer the same, and abort ends it.
+ * Errors: 0, SLUICE_E_NOT_FOUND, SLUICE_E_CORRUPT, SLUICE_E_NO_SPACE (map or disk full),
+ * SLUICE_E_IO, SLUICE_E_NOMEM, SLUICE_E_LIMIT (a key that is empty or longer than 511 bytes),
+ * SLUICE_E_INTERNAL (a call that the contract forbids). Any other failure of a write than
+ * NOT_FOUND, LIMIT and INTERNAL leaves the transaction half-done: later writes, a rollback and the
+ * commit answer the same, and abort ends it.
  */
 #ifndef SLUICE_STORE_STORE_H
 #define SLUICE_STORE_STORE_H
@@ -37,27 +38,28 @@
 #include "sluice/types.h"
 
 /* X(NAME, name, hot, self-checked) */
-#define STORE_TABLES(X)                                                                                \
-	X(META, "meta", false, false) /* schema, clocks, applied; no gateway in its keys */            \
-	X(HOT, "hot", true, false)    /* heads, counters, producers, cursors */                        \
-	X(NAME, "name", false, false)                                                                  \
-	X(TOPO, "topo", false, false) /* definitions of streams, queues, routers, edges, lifecycles */ \
-	X(LOG, "log", false, true)                                                                     \
-	X(ITEM, "item", false, false)                                                                  \
-	X(READY, "ready", false, false)                                                                \
-	X(GRANT, "grant", true, false)                                                                 \
-	X(TIMER, "timer", false, false)                                                                \
-	X(LIVE, "live", true, false)                                                                   \
-	X(JOB, "job", false, false)                                                                    \
-	X(HIST, "hist", false, false)                                                                  \
-	X(GATE, "gate", false, false)                                                                  \
-	X(SESSION, "session", true, false)                                                             \
-	X(OWNED, "owned", false, false)                                                                \
-	X(QUAR, "quar", false, false) /* quarantined and parked reports */                             \
-	X(NODE, "node", false, false)                                                                  \
-	X(CHILD, "child", false, false)                                                                \
-	X(NHIST, "nhist", false, false)                                                                \
-	X(CHANGE, "change", false, false)                                                              \
+#define STORE_TABLES(X)                                                                     \
+	X(META, "meta", false, false) /* schema, clocks, applied; no gateway in its keys */ \
+	X(HOT, "hot", true, false)    /* heads, counters, producers, cursors */             \
+	X(NAME, "name", false, false)                                                       \
+	X(TOPO, "topo", false,                                                              \
+	  false) /* definitions of streams, queues, routers, edges, lifecycles */           \
+	X(LOG, "log", false, true)                                                          \
+	X(ITEM, "item", false, false)                                                       \
+	X(READY, "ready", false, false)                                                     \
+	X(GRANT, "grant", true, false)                                                      \
+	X(TIMER, "timer", false, false)                                                     \
+	X(LIVE, "live", true, false)                                                        \
+	X(JOB, "job", false, false)                                                         \
+	X(HIST, "hist", false, false)                                                       \
+	X(GATE, "gate", false, false)                                                       \
+	X(SESSION, "session", true, false)                                                  \
+	X(OWNED, "owned", false, false)                                                     \
+	X(QUAR, "quar", false, false) /* quarantined and parked reports */                  \
+	X(NODE, "node", false, false)                                                       \
+	X(CHILD, "child", false, false)                                                     \
+	X(NHIST, "nhist", false, false)                                                     \
+	X(CHANGE, "change", false, false)                                                   \
 	X(BLOB, "blob", false, true)
 
 enum store_table {
@@ -98,16 +100,16 @@ void store_close(struct store *store); /* accepts NULL */
  * before stays. Accepts NULL. */
 void store_discard(struct store *store);
 
-/* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected. Never
- * NULL. */
+/* Text about the last SLUICE_E_CORRUPT / IO of this thread: table, key in hex, what was expected.
+ * Never NULL. */
 const char *store_last_error(void);
 /* The caller cannot decode the record that this thread read last, or misses one that must exist:
  * names its key in store_last_error() with the text `what`, and returns SLUICE_E_CORRUPT. */
 int store_damaged(const char *what) SLUICE_MUST_USE;
 
 /* --- transactions --- */
-int store_begin(struct store *store,
-		struct store_txn **ret) SLUICE_MUST_USE; /* write; blocks while another thread's is open */
+int store_begin(struct store *store, struct store_txn **ret)
+	SLUICE_MUST_USE; /* write; blocks while another thread's is open */
 int store_begin_read(struct store *store,
 		     struct store_txn **ret) SLUICE_MUST_USE; /* snapshot of the last commit */
 /* Writes dirty cells, commits with full sync. Frees the transaction in any case. 0: durable.
@@ -138,8 +140,8 @@ int store_putv(struct store_txn *txn, enum store_table table, struct sluice_slic
 int store_del(struct store_txn *txn, enum store_table table,
 	      struct sluice_slice key) SLUICE_MUST_USE; /* NOT_FOUND when absent */
 
-/* --- scans, in key order --- Between begin and end of a scan other tables may be written; the scanned
- * table only through store_scan_del. One scan per table and transaction at a time. */
+/* --- scans, in key order --- Between begin and end of a scan other tables may be written; the
+ * scanned table only through store_scan_del. One scan per table and transaction at a time. */
 int store_scan_begin(struct store_txn *txn, enum store_table table, struct sluice_slice from,
 		     struct store_scan **ret) SLUICE_MUST_USE;
 /* 0 with the next record at or after the position; SLUICE_E_NOT_FOUND at the end of the table.
@@ -152,8 +154,9 @@ int store_scan_del(struct store_scan *scan) SLUICE_MUST_USE;
 void store_scan_end(struct store_scan *scan);
 /* The last record whose key is <= key and starts with prefix (its first prefix_bytes bytes of key);
  * NOT_FOUND otherwise. */
-int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key, size_t prefix_bytes,
-		  struct sluice_slice *ret_key, struct sluice_slice *ret_value) SLUICE_MUST_USE;
+int store_last_le(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+		  size_t prefix_bytes, struct sluice_slice *ret_key,
+		  struct sluice_slice *ret_value) SLUICE_MUST_USE;
 
 /* --- walk --- every record of every table, in table and key order, from one transaction; damaged
  * ones are reported and skipped. visit is called with code 0 and a record, or with SLUICE_E_CORRUPT

@@ -60,7 +60,8 @@ static bool is_equal(const uint8_t *left, const uint8_t *right, size_t len)
 {
 	if (len < sizeof(uint64_t) || len > 2 * sizeof(uint64_t))
 		return memcmp(left, right, len) == 0;
-	return get_be64(left + len - sizeof(uint64_t)) == get_be64(right + len - sizeof(uint64_t)) &&
+	return get_be64(left + len - sizeof(uint64_t)) ==
+		       get_be64(right + len - sizeof(uint64_t)) &&
 	       get_be64(left) == get_be64(right);
 }
 
@@ -183,8 +184,9 @@ struct cell *cells_find(struct cells *cells, enum store_table table, struct slui
 
 struct cell *cells_add(struct cells *cells, enum store_table table, struct sluice_slice key)
 {
-	struct cell *cell =
-		slots_grow(cells) == 0 ? malloc(sizeof(*cell) + 1 + key.len + CELL_VALUE_BYTES) : NULL;
+	struct cell *cell = slots_grow(cells) == 0
+				    ? malloc(sizeof(*cell) + 1 + key.len + CELL_VALUE_BYTES)
+				    : NULL;
 
 	if (cell == NULL)
 		return NULL;
@@ -228,7 +230,8 @@ static int compare_cells(const struct cell *left, const struct cell *right)
 	size_t len = left->key_len < right->key_len ? left->key_len : right->key_len;
 	int order = memcmp(left->key, right->key, len);
 
-	return order != 0 ? order : (left->key_len > right->key_len) - (left->key_len < right->key_len);
+	return order != 0 ? order
+			  : (left->key_len > right->key_len) - (left->key_len < right->key_len);
 }
 
 static int compare(const void *a, const void *b)
@@ -247,7 +250,8 @@ static int list_add(struct cell_list *list, struct cell *cell)
 		list->cells = grown;
 		list->capacity = capacity;
 	}
-	invariant(list->count < list->capacity, "%zu cells in a list for %zu", list->count, list->capacity);
+	invariant(list->count < list->capacity, "%zu cells in a list for %zu", list->count,
+		  list->capacity);
 	list->cells[list->count++] = cell;
 	return 0;
 }
@@ -267,8 +271,8 @@ int cells_dirty(struct cells *cells, struct cell *cell)
 		}
 		cell->dirty = true;
 	}
-	invariant(cell->dirty && cells->dirty.count > 0, "a cell of table %d is pending and not dirty",
-		  (int)cell->table);
+	invariant(cell->dirty && cells->dirty.count > 0,
+		  "a cell of table %d is pending and not dirty", (int)cell->table);
 	if (cell->pending)
 		return 0;
 	rc = list_add(pending, cell);
@@ -298,13 +302,14 @@ void cells_flushed(struct cell_list *pending)
 
 static void trim(struct cells *cells)
 {
-	size_t chances = cells->count > cells->cache_max ? cells->count - cells->cache_max + CHANCES_MIN : 0;
+	size_t chances =
+		cells->count > cells->cache_max ? cells->count - cells->cache_max + CHANCES_MIN : 0;
 
 	while (cells->count > cells->cache_max) {
 		struct cell *cell = cells->order;
 
-		invariant(!cell->dirty && !cell->pending, "a cell of table %d is trimmed and not written",
-			  (int)cell->table);
+		invariant(!cell->dirty && !cell->pending,
+			  "a cell of table %d is trimmed and not written", (int)cell->table);
 		if (!cell->used || chances == 0) {
 			cells_remove(cells, cell);
 			continue;
@@ -322,8 +327,8 @@ void cells_commit(struct cells *cells)
 		struct cell *cell = cells->dirty.cells[i];
 
 		invariant(cell->dirty && !cell->pending,
-			  "a cell of table %d is committed dirty %d and not written %d", (int)cell->table,
-			  cell->dirty, cell->pending);
+			  "a cell of table %d is committed dirty %d and not written %d",
+			  (int)cell->table, cell->dirty, cell->pending);
 		cell->dirty = false;
 	}
 	cells->dirty.count = 0;

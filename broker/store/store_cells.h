@@ -41,7 +41,8 @@ struct cell_list {
 };
 
 struct cells {
-	struct cell_slot *slots; /* open addressing, linear probing; slot_count is 0 or a power of 2 */
+	struct cell_slot
+		*slots; /* open addressing, linear probing; slot_count is 0 or a power of 2 */
 	size_t slot_count, count;
 	/* found or added last: a record that was read is usually written next; may be NULL */
 	struct cell *last;

@@ -17,9 +17,11 @@ struct raw_ops {
 	void (*abort)(void *txn);
 	int64_t (*growth)(void *txn); /* write: as of store_txn_growth */
 	/* Records. Returned slices are valid until the transaction's next write or its end. */
-	int (*get)(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret);
+	int (*get)(void *txn, enum store_table table, struct sluice_slice key,
+		   struct sluice_slice *ret);
 	/* Reserves a value of len bytes and returns where to write it. */
-	int (*put)(void *txn, enum store_table table, struct sluice_slice key, size_t len, void **ret_value);
+	int (*put)(void *txn, enum store_table table, struct sluice_slice key, size_t len,
+		   void **ret_value);
 	int (*del)(void *txn, enum store_table table, struct sluice_slice key);
 	/* The last record at or before key. */
 	int (*at_or_before)(void *txn, enum store_table table, struct sluice_slice key,
@@ -29,7 +31,8 @@ struct raw_ops {
 	int (*cursor_open)(void *txn, enum store_table table, void **ret_cursor);
 	int (*cursor_seek)(void *cursor, struct sluice_slice key, struct sluice_slice *ret_key,
 			   struct sluice_slice *ret_value);
-	int (*cursor_next)(void *cursor, struct sluice_slice *ret_key, struct sluice_slice *ret_value);
+	int (*cursor_next)(void *cursor, struct sluice_slice *ret_key,
+			   struct sluice_slice *ret_value);
 	/* deletes the record that seek or next returned last; the following next returns its
 	 * successor */
 	int (*cursor_del)(void *cursor);

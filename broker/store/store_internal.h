@@ -64,7 +64,8 @@ int record_wrote(struct store_txn *txn, int rc);
 /* ---- store_load.c ---- */
 
 /* The cell of a key in a hot table, loaded when it is not cached. */
-int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret);
+int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct cell **ret);
 
 /* ---- store_undo.c ---- */
 

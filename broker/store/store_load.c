@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cell of a key in a hot table: the cached one, or a new one with the record's value. Used by the
- * operations on records (store.c) and by the savepoint (store_undo.c).
+ * The cell of a key in a hot table: the cached one, or a new one with the record's value. Used by
+ * the operations on records (store.c) and by the savepoint (store_undo.c).
  */
 #include "broker/store/store_internal.h"
 
-int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key, struct cell **ret)
+int cell_load(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+	      struct cell **ret)
 {
 	struct cells *cells = &txn->store->cells;
 	struct cell *cell = cells_find(cells, table, key);

@@ -129,8 +129,9 @@ int record_putv(struct store_txn *txn, enum store_table table, struct sluice_sli
 	uint8_t *at;
 	int rc;
 
-	invariant(txn->write && txn->failed == 0, "a record of table %d is put, write %d, failed %d",
-		  (int)table, txn->write, txn->failed);
+	invariant(txn->write && txn->failed == 0,
+		  "a record of table %d is put, write %d, failed %d", (int)table, txn->write,
+		  txn->failed);
 	for (int i = 0; i < part_count; i++)
 		len += parts[i].iov_len;
 	rc = record_wrote(txn, txn->store->ops->put(txn->raw, table, key, frame + len, &record));
@@ -143,8 +144,9 @@ int record_putv(struct store_txn *txn, enum store_table table, struct sluice_sli
 			memcpy(at, parts[i].iov_base, parts[i].iov_len);
 		at += parts[i].iov_len;
 	}
-	invariant((size_t)(at - (uint8_t *)record) == frame + len, "a record of table %d: %zu bytes of %zu",
-		  (int)table, (size_t)(at - (uint8_t *)record), frame + len);
+	invariant((size_t)(at - (uint8_t *)record) == frame + len,
+		  "a record of table %d: %zu bytes of %zu", (int)table,
+		  (size_t)(at - (uint8_t *)record), frame + len);
 	if (frame != 0) {
 		uint8_t *head = record;
 

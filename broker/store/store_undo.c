@@ -21,8 +21,8 @@ struct undo {
 	uint8_t bytes[]; /* key, then the old value */
 };
 
-static int note(struct store_txn *txn, enum store_table table, struct sluice_slice key, bool existed,
-		struct sluice_slice value)
+static int note(struct store_txn *txn, enum store_table table, struct sluice_slice key,
+		bool existed, struct sluice_slice value)
 {
 	size_t value_len = existed ? value.len : 0;
 	struct undo *undo = malloc(sizeof(*undo) + key.len + value_len);
@@ -57,7 +57,9 @@ int undo_note_record(struct store_txn *txn, enum store_table table, struct sluic
 
 int undo_note_cell(struct store_txn *txn, const struct cell *cell)
 {
-	return txn->savepoint ? note(txn, cell->table, cell_key(cell), cell->exists, cell_value(cell)) : 0;
+	return txn->savepoint
+		       ? note(txn, cell->table, cell_key(cell), cell->exists, cell_value(cell))
+		       : 0;
 }
 
 void undo_drop(struct store_txn *txn)

@@ -2,8 +2,8 @@
  * The walk over all records, for dumps and offline checks of every checksum. */
 #include "broker/store/store.h"
 
-static int walk_table(struct store_txn *txn, enum store_table table, store_visit_fn visit, void *user,
-		      bool *io_damaged)
+static int walk_table(struct store_txn *txn, enum store_table table, store_visit_fn visit,
+		      void *user, bool *io_damaged)
 {
 	static const struct sluice_slice nothing = {"", 0};
 	struct store_scan *scan = NULL;

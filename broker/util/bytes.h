@@ -2,9 +2,10 @@
  *
  * Big-endian integers in byte buffers, at any alignment.
  *
- * Keys are compared as bytes by the store, so every integer in a key is big-endian: byte order is then number order.
- * The same form is used on disk and on the wire. The caller guarantees that the buffer is long enough; nothing here
- * allocates, blocks or keeps a pointer, so all of it may be called from any thread and from broker/core.
+ * Keys are compared as bytes by the store, so every integer in a key is big-endian: byte order is
+ * then number order. The same form is used on disk and on the wire. The caller guarantees that the
+ * buffer is long enough; nothing here allocates, blocks or keeps a pointer, so all of it may be
+ * called from any thread and from broker/core.
  */
 #ifndef SLUICE_BROKER_UTIL_BYTES_H
 #define SLUICE_BROKER_UTIL_BYTES_H

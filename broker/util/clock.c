@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads the two clocks. A clock that cannot be read is a bug in the build, not an input, so it is asserted.
+ * Reads the two clocks. A clock that cannot be read is a bug in the build, not an input, so it is
+ * asserted.
  */
 #include "broker/util/clock.h"
 

@@ -11,10 +11,12 @@
 
 #include <stdint.h>
 
-/* Nanoseconds since an arbitrary point; never goes back, not comparable across reboots (CLOCK_MONOTONIC). */
+/* Nanoseconds since an arbitrary point; never goes back, not comparable across reboots
+ * (CLOCK_MONOTONIC). */
 uint64_t clock_mono_ns(void);
 
-/* Milliseconds since 1970-01-01 UTC; an administrator may set it back or forward (CLOCK_REALTIME). */
+/* Milliseconds since 1970-01-01 UTC; an administrator may set it back or forward
+ * (CLOCK_REALTIME). */
 int64_t clock_wall_ms(void);
 
 #endif

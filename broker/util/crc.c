@@ -27,8 +27,8 @@ static bool short_works(void)
 	return __builtin_cpu_supports("sse4.2") != 0;
 }
 
-__attribute__((target("sse4.2"))) static uint32_t short_state(uint32_t state, const unsigned char *next,
-							      size_t len)
+__attribute__((target("sse4.2"))) static uint32_t short_state(uint32_t state,
+							      const unsigned char *next, size_t len)
 {
 	uint64_t wide = state;
 

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 /*
- * The CRC-32C of `len` bytes at `data` (borrowed; may be NULL if len is 0). The ASCII text "123456789" gives
- * 0xE3069283 and an empty buffer gives 0.
+ * The CRC-32C of `len` bytes at `data` (borrowed; may be NULL if len is 0). The ASCII text
+ * "123456789" gives 0xE3069283 and an empty buffer gives 0.
  */
 uint32_t crc32c(const void *data, size_t len);
 

@@ -21,8 +21,10 @@ void invariant_broken(const char *file, int line, const char *function, const ch
 	(void)vsnprintf(values, sizeof(values), format, args);
 	va_end(args);
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("broker.invariant", "an internal invariant is broken; nothing more is committed"),
-		 log_str("file", file), log_u64("line", (uint64_t)line), log_str("function", function),
-		 log_str("expected", condition), log_str("values", values));
+		 log_id("broker.invariant",
+			"an internal invariant is broken; nothing more is committed"),
+		 log_str("file", file), log_u64("line", (uint64_t)line),
+		 log_str("function", function), log_str("expected", condition),
+		 log_str("values", values));
 	abort();
 }

@@ -71,8 +71,9 @@ static void append_text(struct line *line, const char *text)
 }
 
 /*
- * The length of the well-formed UTF-8 sequence at `at` (1 to 4 bytes, overlong forms and surrogates excluded), or 0 if
- * the bytes are not one. A NUL never continues a sequence, so this stays inside a C string.
+ * The length of the well-formed UTF-8 sequence at `at` (1 to 4 bytes, overlong forms and surrogates
+ * excluded), or 0 if the bytes are not one. A NUL never continues a sequence, so this stays inside
+ * a C string.
  */
 static size_t utf8_len(const unsigned char *at)
 {
@@ -145,8 +146,8 @@ static bool is_bare(const char *value)
 	size_t len = 0;
 
 	for (; value[len] != '\0'; len++) {
-		if (value[len] <= ' ' || value[len] >= 0x7F || value[len] == '"' || value[len] == '=' ||
-		    value[len] == '\\')
+		if (value[len] <= ' ' || value[len] >= 0x7F || value[len] == '"' ||
+		    value[len] == '=' || value[len] == '\\')
 			return false;
 	}
 	return len > 0 && len <= LOG_VALUE_BYTES_MAX;
@@ -207,7 +208,8 @@ static void append_field(struct line *line, const struct log_field *field)
 	append_text(line, number);
 }
 
-/* RFC 3339 in UTC with milliseconds. gmtime_r() takes no lock on the time zone and allocates nothing. */
+/* RFC 3339 in UTC with milliseconds. gmtime_r() takes no lock on the time zone and allocates
+ * nothing. */
 static void append_time(struct line *line, int64_t wall_ms)
 {
 	time_t seconds = (time_t)(wall_ms / 1000);
@@ -324,7 +326,8 @@ void log_write(enum log_level level, const struct log_field *fields)
 	}
 	finish(&line, truncated);
 	if (put(line.text, line.len) && (lost = atomic_exchange(&lost_lines, 0)) > 0)
-		log_line(LOG_LEVEL_WARN, log_id("log.lost", "lines of this log could not be written"),
+		log_line(LOG_LEVEL_WARN,
+			 log_id("log.lost", "lines of this log could not be written"),
 			 log_u64("lines", lost));
 	errno = saved_errno;
 }

@@ -2,17 +2,20 @@
  *
  * The broker's log: one line per fact, logfmt or JSON.
  *
- * A line is a time, a level, a stable message id (what a person searches for and an alert matches on: once released
- * it keeps its meaning) and fields. Only the broker and its plugins log, through this; libraries never print.
+ * A line is a time, a level, a stable message id (what a person searches for and an alert matches
+ * on: once released it keeps its meaning) and fields. Only the broker and its plugins log, through
+ * this; libraries never print.
  *
  *     log_line(LOG_LEVEL_WARN, log_id("store.headroom", "publishes are refused"),
  *              log_u64("used_bytes", used), log_str("class", "publish"));
  *
- * gives  ts=2024-05-01T12:00:00.123Z level=warn id=store.headroom msg="publishes are refused" used_bytes=12 class=publish
+ * gives ts=2024-05-01T12:00:00.123Z level=warn id=store.headroom msg="publishes are refused"
+ * used_bytes=12 class=publish
  *
- * Any thread may log at any time: a line leaves in one write(2) of at most LOG_LINE_BYTES_MAX bytes, so lines of
- * different threads and processes do not mix. That write may block if the reader of stderr does. Nothing allocates.
- * broker/core must not include this: what the rules have to say is an effect.
+ * Any thread may log at any time: a line leaves in one write(2) of at most LOG_LINE_BYTES_MAX
+ * bytes, so lines of different threads and processes do not mix. That write may block if the reader
+ * of stderr does. Nothing allocates. broker/core must not include this: what the rules have to say
+ * is an effect.
  */
 #ifndef SLUICE_BROKER_UTIL_LOG_H
 #define SLUICE_BROKER_UTIL_LOG_H
@@ -21,7 +24,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A line with its newline; at most PIPE_BUF, which is what makes one write to a pipe indivisible. */
+/* A line with its newline; at most PIPE_BUF, which is what makes one write to a pipe
+ * indivisible. */
 #define LOG_LINE_BYTES_MAX 4096
 /* Bytes of one string value; a longer one is cut and ends in "...". */
 #define LOG_VALUE_BYTES_MAX 1024
@@ -47,7 +51,8 @@ enum log_type {
 	LOG_TYPE_BOOL,
 };
 
-/* One field of a line. Strings are borrowed until log_write() returns; NULL is written as an empty string. */
+/* One field of a line. Strings are borrowed until log_write() returns; NULL is written as an empty
+ * string. */
 struct log_field {
 	enum log_type type;
 	const char *key; /* letters, digits, '_' and '.'; for LOG_TYPE_ID the message id */
@@ -99,9 +104,9 @@ __attribute__((warn_unused_result)) int log_level_parse(const char *name, enum l
 __attribute__((warn_unused_result)) int log_format_parse(const char *name, enum log_format *ret);
 
 /*
- * Writes one line. `fields` (borrowed) begins with a log_id() and ends with LOG_TYPE_END. A field that no longer fits
- * is left out and the line says `truncated=true`. errno is kept. Failures to write are ignored: there is nowhere to
- * report them.
+ * Writes one line. `fields` (borrowed) begins with a log_id() and ends with LOG_TYPE_END. A field
+ * that no longer fits is left out and the line says `truncated=true`. errno is kept. Failures to
+ * write are ignored: there is nowhere to report them.
  */
 void log_write(enum log_level level, const struct log_field *fields);
 

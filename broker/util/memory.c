@@ -9,8 +9,9 @@
 void memory_fail_stop(const char *what)
 {
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("broker.no_memory", "out of memory; the process ends, and the store keeps the state "
-					    "of the last commit"),
+		 log_id("broker.no_memory",
+			"out of memory; the process ends, and the store keeps the state "
+			"of the last commit"),
 		 log_str("for", what));
 	/* Not exit(): other threads still run, and their resources need no cleanup. */
 	_exit(MEMORY_EXIT_CODE);

@@ -73,8 +73,8 @@ static void end_from(unsigned from, bool close_them)
 	dir = opendir("/proc/self/fd");
 	if (dir == NULL) {
 		max = sysconf(_SC_OPEN_MAX);
-		for (int fd = (int)from; fd < (max > 0 && max < DESCRIPTORS_MAX ? max : DESCRIPTORS_MAX);
-		     fd++)
+		for (int fd = (int)from;
+		     fd < (max > 0 && max < DESCRIPTORS_MAX ? max : DESCRIPTORS_MAX); fd++)
 			fd_end(fd, close_them);
 		return;
 	}
@@ -261,7 +261,8 @@ void process_files_raise(void)
 	files_before = limit;
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)limit.rlim_cur);
 	/* A limit that could not be restored in children is not raised. */
-	if (setenv(PROCESS_FILES_ENV, text, 1) != 0 || pthread_atfork(NULL, NULL, files_restore) != 0)
+	if (setenv(PROCESS_FILES_ENV, text, 1) != 0 ||
+	    pthread_atfork(NULL, NULL, files_restore) != 0)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
@@ -285,14 +286,15 @@ static void *signals_run(void *unused)
 		if (info.si_signo == SIGTERM || info.si_signo == SIGINT)
 			(void)!write(stop_event, &one, sizeof(one));
 		else
-			log_line(
-				LOG_LEVEL_WARN,
-				log_id("process.signal",
-				       "this signal changes nothing: configuration cannot be reloaded, and the log is not reopened; restart to apply a change"),
-				log_str("signal", info.si_signo == SIGHUP    ? "SIGHUP"
-						  : info.si_signo == SIGUSR1 ? "SIGUSR1"
-									     : "SIGUSR2"),
-				log_i64("from_pid", info.si_pid));
+			log_line(LOG_LEVEL_WARN,
+				 log_id("process.signal",
+					"this signal changes nothing: configuration cannot be "
+					"reloaded, and the log is not reopened; restart to apply a "
+					"change"),
+				 log_str("signal", info.si_signo == SIGHUP    ? "SIGHUP"
+						   : info.si_signo == SIGUSR1 ? "SIGUSR1"
+									      : "SIGUSR2"),
+				 log_i64("from_pid", info.si_pid));
 	}
 	return NULL;
 }

@@ -97,7 +97,8 @@ int thread_start(pthread_t *ret, const pthread_attr_t *attr, void *(*run)(void *
 static void wait_turn(sluice_client *client, uint64_t deadline_ms)
 {
 	uint64_t now = now_ms();
-	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000) * 1000000};
+	struct timespec until = {(time_t)(deadline_ms / 1000),
+				 (long)(deadline_ms % 1000) * 1000000};
 
 	if (now >= deadline_ms)
 		return;

@@ -25,7 +25,8 @@ static int refuse_size(const struct sized *of, uint32_t size)
 		macro[i] = (char)toupper((unsigned char)of->name[i]);
 	macro[i] = 0;
 	return error_format(SLUICE_E_INVAL,
-			    "%s has a size of %u; expected at least %u and at most %u: make it with %s()",
+			    "%s has a size of %u; expected at least %u and at most %u: make it "
+			    "with %s()",
 			    of->name, size, of->first, (uint32_t)SIZED_MAX, macro);
 }
 
@@ -46,7 +47,8 @@ int sized_copy(const struct sized *of, const void *theirs, void *own)
 	for (uint32_t i = of->size; i < size; i++)
 		if (bytes[i] != 0)
 			return error_format(SLUICE_E_UNSUPPORTED,
-					    "%s has %u bytes, of which this library knows %u; expected 0 in "
+					    "%s has %u bytes, of which this library knows %u; "
+					    "expected 0 in "
 					    "the rest, not at %u",
 					    of->name, size, of->size, i);
 	memset(own, 0, of->size);
@@ -59,6 +61,7 @@ void sized_fill(const struct sized *of, void *theirs, const void *own)
 {
 	uint32_t size = size_of(theirs), known = size < of->size ? size : of->size;
 
-	memcpy((uint8_t *)theirs + sizeof(size), (const uint8_t *)own + sizeof(size), known - sizeof(size));
+	memcpy((uint8_t *)theirs + sizeof(size), (const uint8_t *)own + sizeof(size),
+	       known - sizeof(size));
 	memset((uint8_t *)theirs + known, 0, size - known);
 }

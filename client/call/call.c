@@ -36,7 +36,9 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	call->request_len = len;
 	call->corr = link_corr(client);
 	call->number = ++client->calls->next_request;
-	call->done = call_fires(options) ? call_done_ignored : options != NULL ? options->done : NULL;
+	call->done = call_fires(options) ? call_done_ignored
+		     : options != NULL	 ? options->done
+					 : NULL;
 	call->user = options != NULL ? options->user : NULL;
 	HASH_ADD(hh, client->calls->by_corr, corr, sizeof(call->corr), call);
 	if (!HASHED(call)) {
@@ -46,7 +48,8 @@ struct call *call_new_frame(sluice_client *client, uint8_t frame, uint8_t *body,
 	DL_APPEND(client->calls->ordered, call);
 	if (client->calls->unsent == NULL)
 		client->calls->unsent = call;
-	call_deadline_set(client, call, deadline_of(client, options != NULL ? options->deadline_ms : 0));
+	call_deadline_set(client, call,
+			  deadline_of(client, options != NULL ? options->deadline_ms : 0));
 	client_wake(client);
 	return call;
 }
@@ -122,7 +125,8 @@ static bool may_need_repair(const Sluice__Request *request)
 {
 	switch (request->op_case) {
 	case SLUICE__REQUEST__OP_JOB_REPORT:
-		return !is_text(request->job_report->evidence) || !is_text(request->job_report->source) ||
+		return !is_text(request->job_report->evidence) ||
+		       !is_text(request->job_report->source) ||
 		       !is_text(request->job_report->scheduler_ref);
 	case SLUICE__REQUEST__OP_JOB_RELEASE:
 	case SLUICE__REQUEST__OP_JOB_CANCEL:
@@ -150,15 +154,16 @@ static size_t packing_begin(struct packing *packing, const Sluice__Request *requ
 	packing->op = &request->job_submit->base;
 	packing->repairs = may_need_repair(request);
 	pack(packing, request->op_case == SLUICE__REQUEST__OP_TXN);
-	packing->head_bytes =
-		varint_put(packing->head, (uint64_t)request->op_case << 3 | 2 /* length-delimited */);
+	packing->head_bytes = varint_put(packing->head, (uint64_t)request->op_case << 3 |
+								2 /* length-delimited */);
 	packing->head_bytes += varint_put(packing->head + packing->head_bytes, packing->op_bytes);
 	return packing->head_bytes + packing->op_bytes;
 }
 
 /* The job's name is stored after the request: handling the answer must not need memory. */
-static struct call *call_new_packing(sluice_client *client, const struct packing *packing, bool repeatable,
-				     const struct call_about *about, const sluice_call *options)
+static struct call *call_new_packing(sluice_client *client, const struct packing *packing,
+				     bool repeatable, const struct call_about *about,
+				     const sluice_call *options)
 {
 	size_t len = packing->head_bytes + packing->op_bytes,
 	       job_bytes = about != NULL && about->hook != NULL ? strlen(about->job) + 1 : 0;
@@ -173,7 +178,8 @@ static struct call *call_new_packing(sluice_client *client, const struct packing
 	else
 		(void)protobuf_c_message_pack(packing->op, body + packing->head_bytes);
 	if (packing->repairs)
-		message_texts_repair(packing->op->descriptor, body + packing->head_bytes, packing->op_bytes);
+		message_texts_repair(packing->op->descriptor, body + packing->head_bytes,
+				     packing->op_bytes);
 	call = call_new_frame(client, FRAME_REQUEST, body, len, options);
 	if (call == NULL) {
 		mem_free(body);
@@ -248,7 +254,8 @@ void calls_send(sluice_client *client)
 		struct call *call = client->calls->unsent;
 
 		if (!call->sent) {
-			uint8_t *at = link_frame(client, call->frame, call->corr, call->request_len);
+			uint8_t *at =
+				link_frame(client, call->frame, call->corr, call->request_len);
 
 			if (at == NULL)
 				return;
@@ -275,7 +282,8 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 			continue;
 		}
 		finish_code(client, call, SLUICE_E_TIMEOUT,
-			    call->sent ? "no reply came before the deadline; the request may have been done"
+			    call->sent ? "no reply came before the deadline; the request may have "
+					 "been done"
 				       : "not connected before the deadline");
 	}
 	*io_next = client->calls->due_ms < *io_next ? client->calls->due_ms : *io_next;
@@ -293,9 +301,9 @@ void calls_broken(sluice_client *client)
 		if (call->repeatable)
 			call->sent = false; /* to be sent after the connect */
 		else
-			finish_code(
-				client, call, SLUICE_E_UNKNOWN,
-				"the connection broke before the reply; whether it was done is not known");
+			finish_code(client, call, SLUICE_E_UNKNOWN,
+				    "the connection broke before the reply; whether it was done is "
+				    "not known");
 	}
 }
 
@@ -327,8 +335,10 @@ bool call_on_reply(sluice_client *client, uint32_t corr, struct sluice_slice bod
 	struct call *call;
 	struct message_block *block = message_block_new(body.len, &mem_protobuf);
 	Sluice__Reply *message =
-		block != NULL ? (Sluice__Reply *)message_block_unpack(block, &sluice__reply__descriptor, body)
-			      : NULL;
+		block != NULL
+			? (Sluice__Reply *)message_block_unpack(block, &sluice__reply__descriptor,
+								body)
+			: NULL;
 	sluice_reply *reply;
 
 	if (message == NULL) {
@@ -411,7 +421,8 @@ int call_may(const sluice_client *client, const sluice_call *options, char *why,
 }
 
 int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
-		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply)
+		   const struct call_about *about, const sluice_call *options,
+		   sluice_reply **ret_reply)
 {
 	struct call *call = NULL;
 	struct packing packing;

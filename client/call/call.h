@@ -96,7 +96,8 @@ struct call_about {
 	bool closes_session;
 };
 int call_run_about(sluice_client *client, const Sluice__Request *request, bool repeatable,
-		   const struct call_about *about, const sluice_call *options, sluice_reply **ret_reply);
+		   const struct call_about *about, const sluice_call *options,
+		   sluice_reply **ret_reply);
 
 void calls_send(sluice_client *client);
 void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);

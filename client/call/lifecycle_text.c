@@ -109,14 +109,17 @@ static int statement(Sluice__LifecycleConfig *config, char *line, char *why, siz
 		return state_add(config, trim(rest), false, arrow);
 	}
 	(void)snprintf(why, why_bytes,
-		       "'%.60s'; expected lifecycle, description, state, terminal, cancelled or failed",
+		       "'%.60s'; expected lifecycle, description, state, terminal, cancelled or "
+		       "failed",
 		       word);
 	return SLUICE_E_INVAL;
 }
 
-int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *why, size_t why_bytes)
+int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *why,
+			 size_t why_bytes)
 {
-	char *copy = mem_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0), *rest = copy;
+	char *copy = mem_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0),
+	     *rest = copy;
 	Sluice__LifecycleConfig *config = mem_alloc(sizeof(*config));
 	char what[160] = "out of memory";
 	unsigned number = 0;
@@ -136,7 +139,8 @@ int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *
 	}
 	mem_free(copy);
 	if (rc == 0 && config->name[0] == 0) {
-		(void)snprintf(why, why_bytes, "the lifecycle has no name; expected a line 'lifecycle NAME'");
+		(void)snprintf(why, why_bytes,
+			       "the lifecycle has no name; expected a line 'lifecycle NAME'");
 		rc = SLUICE_E_INVAL;
 	} else if (rc != 0) {
 		(void)snprintf(why, why_bytes, "line %u: %s", number, what);

@@ -9,7 +9,8 @@
 
 /* *ret is owned: lifecycle_text_free. INVAL; why names the line. The broker checks the rules
  * (exits, reachability). */
-int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *why, size_t why_bytes);
+int lifecycle_text_parse(const char *text, Sluice__LifecycleConfig **ret, char *why,
+			 size_t why_bytes);
 void lifecycle_text_free(Sluice__LifecycleConfig *config); /* accepts NULL */
 
 #endif

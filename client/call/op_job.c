@@ -73,8 +73,8 @@ int sluice_job_submit(sluice_client *client, const sluice_job_spec *spec, const 
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_cancel(sluice_client *client, const char *job, const char *reason, const sluice_call *call,
-		      sluice_reply **reply)
+int sluice_job_cancel(sluice_client *client, const char *job, const char *reason,
+		      const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
 	REQUEST(JOB_CANCEL, job_cancel, m);
@@ -107,8 +107,8 @@ int sluice_job_show(sluice_client *client, const char *job, bool payload, const 
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_wait(sluice_client *client, const char *job, uint64_t number, const sluice_call *call,
-		    sluice_reply **reply)
+int sluice_job_wait(sluice_client *client, const char *job, uint64_t number,
+		    const sluice_call *call, sluice_reply **reply)
 {
 	sluice_call own;
 	int rc = call_take(&call, &own);
@@ -157,7 +157,8 @@ int sluice_job_list(sluice_client *client, const sluice_job_filter *filter, cons
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_history(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
+int sluice_job_history(sluice_client *client, const char *job, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__JobHistory m = SLUICE__JOB_HISTORY__INIT;
 	REQUEST(JOB_HISTORY, job_history, m);
@@ -166,7 +167,8 @@ int sluice_job_history(sluice_client *client, const char *job, const sluice_call
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_explain(sluice_client *client, const char *job, const sluice_call *call, sluice_reply **reply)
+int sluice_job_explain(sluice_client *client, const char *job, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__JobExplain m = SLUICE__JOB_EXPLAIN__INIT;
 	REQUEST(JOB_EXPLAIN, job_explain, m);
@@ -187,8 +189,8 @@ int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t afte
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_job_audit(sluice_client *client, const sluice_job_audit_spec *spec, const sluice_call *call,
-		     sluice_reply **reply)
+int sluice_job_audit(sluice_client *client, const sluice_job_audit_spec *spec,
+		     const sluice_call *call, sluice_reply **reply)
 {
 	sluice_job_audit_spec own;
 	int rc = job_audit_spec_take(&spec, &own);
@@ -246,7 +248,8 @@ void sluice_job_id_make(char ret[40])
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	(void)!getrandom(&noise, sizeof(noise), 0);
 	(void)snprintf(ret, 40, "j%012llx-%016llx",
-		       (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000,
+		       (unsigned long long)now.tv_sec * 1000 +
+			       (unsigned long long)now.tv_nsec / 1000000,
 		       (unsigned long long)noise);
 }
 
@@ -278,7 +281,8 @@ int sluice_session_close(sluice_client *client, uint64_t session, const sluice_c
 	int rc;
 
 	if (session == 0 || session == sluice_session_id(client))
-		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call, reply);
+		return call_refuse(SLUICE_E_INVAL, "expected another session's number", call,
+				   reply);
 	rc = call_blocks(call) ? sluice_wait_connected(client, time_left(deadline)) : 0;
 	if (rc != 0)
 		return call_refuse(rc, sluice_error_text(rc), call, reply);
@@ -286,8 +290,8 @@ int sluice_session_close(sluice_client *client, uint64_t session, const sluice_c
 	return call_run_about(client, &request, false, &about, call, reply);
 }
 
-int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max, const sluice_call *call,
-			sluice_reply **reply)
+int sluice_session_list(sluice_client *client, uint64_t after, uint32_t max,
+			const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__SessionList m = SLUICE__SESSION_LIST__INIT;
 	REQUEST(SESSION_LIST, session_list, m);

@@ -34,8 +34,8 @@ static Sluice__StreamConfig stream_config(const sluice_stream_spec *spec)
 	return config;
 }
 
-int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
-			 sluice_reply **reply)
+int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec,
+			 const sluice_call *call, sluice_reply **reply)
 {
 	sluice_stream_spec own;
 	int rc = stream_spec_take(&spec, &own);
@@ -52,8 +52,8 @@ int sluice_stream_create(sluice_client *client, const sluice_stream_spec *spec, 
 	return call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec, const sluice_call *call,
-			sluice_reply **reply)
+int sluice_stream_alter(sluice_client *client, const sluice_stream_spec *spec,
+			const sluice_call *call, sluice_reply **reply)
 {
 	sluice_stream_spec own;
 	int rc = stream_spec_take(&spec, &own);
@@ -87,8 +87,8 @@ static Sluice__QueueConfig queue_config(const sluice_queue_spec *spec)
 	return config;
 }
 
-int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
-			sluice_reply **reply)
+int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec,
+			const sluice_call *call, sluice_reply **reply)
 {
 	sluice_queue_spec own;
 	int rc = queue_spec_take(&spec, &own);
@@ -105,8 +105,8 @@ int sluice_queue_create(sluice_client *client, const sluice_queue_spec *spec, co
 	return call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, const sluice_call *call,
-		       sluice_reply **reply)
+int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec,
+		       const sluice_call *call, sluice_reply **reply)
 {
 	sluice_queue_spec own;
 	int rc = queue_spec_take(&spec, &own);
@@ -122,7 +122,8 @@ int sluice_queue_alter(sluice_client *client, const sluice_queue_spec *spec, con
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_queue_purge(sluice_client *client, const char *name, const sluice_call *call, sluice_reply **reply)
+int sluice_queue_purge(sluice_client *client, const char *name, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__QueuePurge m = SLUICE__QUEUE_PURGE__INIT;
 	REQUEST(QUEUE_PURGE, queue_purge, m);
@@ -144,8 +145,10 @@ int sluice_queue_peek(sluice_client *client, const char *queue, const char *stat
 	return call_run(client, &request, true, call, reply);
 }
 
-static const char bad_router_kind[] = "the router's kind is not known; expected subject, direct or fanout";
-static const char bad_target_kind[] = "the edge's target kind is not known; expected stream, queue or router";
+static const char bad_router_kind[] =
+	"the router's kind is not known; expected subject, direct or fanout";
+static const char bad_target_kind[] =
+	"the edge's target kind is not known; expected stream, queue or router";
 
 static int router_config(Sluice__RouterConfig *config, const sluice_router_spec *spec)
 {
@@ -165,8 +168,8 @@ static int router_config(Sluice__RouterConfig *config, const sluice_router_spec 
 	return 0;
 }
 
-int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
-			 sluice_reply **reply)
+int sluice_router_create(sluice_client *client, const sluice_router_spec *spec,
+			 const sluice_call *call, sluice_reply **reply)
 {
 	sluice_router_spec own;
 	int rc = router_spec_take(&spec, &own);
@@ -185,8 +188,8 @@ int sluice_router_create(sluice_client *client, const sluice_router_spec *spec, 
 		       : call_run(client, &request, spec->if_not_exists, call, reply);
 }
 
-int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec, const sluice_call *call,
-			sluice_reply **reply)
+int sluice_router_alter(sluice_client *client, const sluice_router_spec *spec,
+			const sluice_call *call, sluice_reply **reply)
 {
 	sluice_router_spec own;
 	int rc = router_spec_take(&spec, &own);
@@ -293,7 +296,8 @@ int sluice_lifecycle_alter(sluice_client *client, const char *file, const sluice
 
 /* ---- common to all kinds of objects, except for the types of the messages ---- */
 
-static const char no_kind[] = "the kind of object is not known; expected a member of sluice_object_kind";
+static const char no_kind[] =
+	"the kind of object is not known; expected a member of sluice_object_kind";
 
 #define OBJECT_KINDS(X) X(STREAM, stream) X(QUEUE, queue) X(ROUTER, router) X(LIFECYCLE, lifecycle)
 
@@ -345,8 +349,8 @@ int sluice_object_show(sluice_client *client, sluice_object_kind kind_of, const 
 	return call_run(client, &request, true, call, reply);
 }
 
-int sluice_object_list(sluice_client *client, sluice_object_kind kind_of, const char *after, uint32_t max,
-		       const sluice_call *call, sluice_reply **reply)
+int sluice_object_list(sluice_client *client, sluice_object_kind kind_of, const char *after,
+		       uint32_t max, const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__StreamList stream = SLUICE__STREAM_LIST__INIT;
 	Sluice__QueueList queue = SLUICE__QUEUE_LIST__INIT;

@@ -327,9 +327,12 @@ const char *sluice_reply_line(const sluice_reply *reply, size_t i)
 	if (body(reply) == NULL)
 		return NULL;
 	if (reply->message->explained != NULL)
-		return i < reply->message->explained->n_lines ? reply->message->explained->lines[i] : NULL;
+		return i < reply->message->explained->n_lines ? reply->message->explained->lines[i]
+							      : NULL;
 	if (reply->message->audited != NULL)
-		return i < reply->message->audited->n_findings ? reply->message->audited->findings[i] : NULL;
+		return i < reply->message->audited->n_findings
+			       ? reply->message->audited->findings[i]
+			       : NULL;
 	return NULL;
 }
 
@@ -344,7 +347,8 @@ const char *sluice_reply_reason(const sluice_reply *reply)
 {
 	const Sluice__Reply *message = body(reply);
 
-	return message != NULL && message->job_reported != NULL ? message->job_reported->reason : "";
+	return message != NULL && message->job_reported != NULL ? message->job_reported->reason
+								: "";
 }
 
 bool sluice_reply_lifecycle(const sluice_reply *reply, size_t i, sluice_lifecycle_info *ret)
@@ -366,7 +370,8 @@ bool sluice_reply_lifecycle(const sluice_reply *reply, size_t i, sluice_lifecycl
 	return lifecycle_info_fill(ret, &own);
 }
 
-bool sluice_reply_lifecycle_state(sluice_reply *reply, size_t i, size_t state, sluice_lifecycle_state *ret)
+bool sluice_reply_lifecycle_state(sluice_reply *reply, size_t i, size_t state,
+				  sluice_lifecycle_state *ret)
 {
 	sluice_lifecycle_info info = SLUICE_LIFECYCLE_INFO();
 	const Sluice__LifecycleState *row;
@@ -421,6 +426,7 @@ uint32_t sluice_reply_attempt(const sluice_reply *reply)
 
 uint32_t sluice_reply_failed_op(const sluice_reply *reply)
 {
-	return body(reply) != NULL && reply->message->txn_done != NULL ? reply->message->txn_done->failed_op
-								       : 0;
+	return body(reply) != NULL && reply->message->txn_done != NULL
+		       ? reply->message->txn_done->failed_op
+		       : 0;
 }

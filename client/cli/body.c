@@ -37,7 +37,9 @@ int body_read(struct cli *cli, const char *word, char **ret, size_t *ret_len)
 	*ret = NULL;
 	if (strcmp(word, "-") == 0) {
 		rc = read_all(stdin, ret, ret_len);
-		return rc == SLUICE_E_IO ? report_error(cli, rc, "standard input: %s", strerror(errno)) : rc;
+		return rc == SLUICE_E_IO
+			       ? report_error(cli, rc, "standard input: %s", strerror(errno))
+			       : rc;
 	}
 	if (word[0] != '@') {
 		*ret = strdup(word);

@@ -73,7 +73,8 @@ int sure(struct cli *cli, const char *question, const char *done_to_it);
 
 /* message.c */
 /* Reports an error: what was wrong and what was expected; returns code. */
-int report_error(struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int report_error(struct cli *cli, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Prints a message that is no error. Any thread. */
 void notice(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Reports a refused call by its text. Frees reply; returns code. */

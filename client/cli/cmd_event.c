@@ -24,8 +24,8 @@ static int headers_take(struct cli *cli, const char **list, char **owned)
 		if (equals == NULL || count == HEADERS_MAX) {
 			free(copy);
 			return report_error(cli, SLUICE_E_INVAL,
-					    "--header is '%s'; expected NAME=VALUE, at most %d", value,
-					    HEADERS_MAX);
+					    "--header is '%s'; expected NAME=VALUE, at most %d",
+					    value, HEADERS_MAX);
 		}
 		*equals = 0;
 		owned[count] = copy;
@@ -46,8 +46,9 @@ static int publish_one(struct cli *cli, const sluice_message *message)
 		return refused(cli, rc, reply);
 	if (cli->json)
 		(void)printf("{\"offset\":%lld,\"index\":%llu}\n",
-			     sluice_reply_offset(reply) == UINT64_MAX ? -1LL
-								      : (long long)sluice_reply_offset(reply),
+			     sluice_reply_offset(reply) == UINT64_MAX
+				     ? -1LL
+				     : (long long)sluice_reply_offset(reply),
 			     (unsigned long long)sluice_reply_index(reply));
 	else if (sluice_reply_offset(reply) == UINT64_MAX)
 		notice(cli, "accepted, but nothing is bound to this subject");
@@ -110,7 +111,8 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 				  "standard input",
 				  body_word);
 	if (rc == 0 && option(cli, "lines") == NULL && body_word == NULL)
-		rc = report_error(cli, SLUICE_E_INVAL, "the body is missing; expected text, - or @FILE");
+		rc = report_error(cli, SLUICE_E_INVAL,
+				  "the body is missing; expected text, - or @FILE");
 	if (rc == 0 && option(cli, "lines") == NULL)
 		rc = body_read(cli, body_word, &body, &len);
 	if (rc == 0)
@@ -121,7 +123,8 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 		message.id = (sluice_slice){id, id != NULL ? strlen(id) : 0};
 		message.priority = (uint8_t)priority;
 		message.body = (sluice_slice){body, len};
-		rc = option(cli, "lines") != NULL ? publish_lines(cli, message) : publish_one(cli, &message);
+		rc = option(cli, "lines") != NULL ? publish_lines(cli, message)
+						  : publish_one(cli, &message);
 	}
 	free(body);
 	for (int i = 0; i < HEADERS_MAX; i++)
@@ -131,7 +134,8 @@ static int publish(struct cli *cli, sluice_message message, const char *body_wor
 
 int cmd_pub(struct cli *cli)
 {
-	sluice_message message = SLUICE_MESSAGE(.subject = cli->args[0], .stream = option(cli, "stream"));
+	sluice_message message =
+		SLUICE_MESSAGE(.subject = cli->args[0], .stream = option(cli, "stream"));
 
 	/* A message without a target is an error by default: otherwise a mistyped subject would
 	 * exit with 0. */
@@ -170,15 +174,17 @@ static void print_view(const sluice_delivery_view *view)
 	const struct {
 		const char *name;
 		sluice_slice bytes;
-	} parts[] = {{"subject", {view->subject, view->subject != NULL ? strlen(view->subject) : 0}},
+	} parts[] = {{"subject",
+		      {view->subject, view->subject != NULL ? strlen(view->subject) : 0}},
 		     {"key", view->key},
 		     {"id", view->id}};
 
 	if (view->kind == SLUICE_DELIVERY_EVENT)
 		(void)printf("{\"offset\":%llu", (unsigned long long)view->offset);
 	else
-		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u", (unsigned long long)view->seq,
-			     (unsigned long long)view->token, view->failed_attempts);
+		(void)printf("{\"seq\":%llu,\"token\":%llu,\"attempts\":%u",
+			     (unsigned long long)view->seq, (unsigned long long)view->token,
+			     view->failed_attempts);
 	(void)printf(",\"time_ms\":%llu", (unsigned long long)view->time_ms);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		if (parts[i].bytes.len == 0)
@@ -240,18 +246,20 @@ static int from_parse(struct cli *cli, const char *text, sluice_follow_spec *spe
 		errno = 0;
 		spec->offset = strtoull(text, &end, 10);
 		if (text[0] < '0' || text[0] > '9' || *end != 0 || errno != 0)
-			return report_error(
-				cli, SLUICE_E_INVAL,
-				"--from is '%s'; expected first, last, new, an offset, a time ago such as -1h, "
-				"a time that exists, such as 2026-11-24T10:30Z, or cursor:NAME",
-				text);
+			return report_error(cli, SLUICE_E_INVAL,
+					    "--from is '%s'; expected first, last, new, an offset, "
+					    "a time ago such as -1h, "
+					    "a time that exists, such as 2026-11-24T10:30Z, or "
+					    "cursor:NAME",
+					    text);
 	}
 	return 0;
 }
 
 int cmd_follow(struct cli *cli)
 {
-	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = cli->args[0], .filter = option(cli, "filter"));
+	sluice_follow_spec spec =
+		SLUICE_FOLLOW_SPEC(.stream = cli->args[0], .filter = option(cli, "filter"));
 	bool until_caught_up = option(cli, "until-caught-up") != NULL;
 	sluice_sub *sub = NULL;
 	uint64_t count, seen = 0;
@@ -265,7 +273,8 @@ int cmd_follow(struct cli *cli)
 		return rc;
 	rc = sluice_follow(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
+		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL),
+				    sluice_error_name(rc));
 	while (rc == 0 && seen < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -281,7 +290,8 @@ int cmd_follow(struct cli *cli)
 			seen++;
 		} else if (kind == SLUICE_DELIVERY_GAP) {
 			notice(cli, "gap: offsets %llu to %llu were removed by retention",
-			       (unsigned long long)view->offset, (unsigned long long)view->to_offset - 1);
+			       (unsigned long long)view->offset,
+			       (unsigned long long)view->to_offset - 1);
 		}
 		sluice_delivery_free(delivery);
 		if (kind == SLUICE_DELIVERY_CAUGHT_UP && until_caught_up)
@@ -298,7 +308,8 @@ int cmd_follow(struct cli *cli)
 
 int cmd_claim(struct cli *cli)
 {
-	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = cli->args[0], .manual_credit = true);
+	sluice_consume_spec spec =
+		SLUICE_CONSUME_SPEC(.queue = cli->args[0], .manual_credit = true);
 	bool ack = option(cli, "ack") != NULL, release = option(cli, "release") != NULL;
 	char why[256];
 	int said = 0;
@@ -319,7 +330,8 @@ int cmd_claim(struct cli *cli)
 		return rc;
 	rc = sluice_consume(cli->client, &spec, NULL, &sub);
 	if (rc != 0)
-		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL), sluice_error_name(rc));
+		return report_error(cli, rc, "%s (%s)", sluice_last_error(NULL),
+				    sluice_error_name(rc));
 	while (got < count) {
 		sluice_delivery *delivery = NULL;
 		const sluice_delivery_view *view;
@@ -334,16 +346,22 @@ int cmd_claim(struct cli *cli)
 			got++;
 			if (rc == 0 && ack)
 				rc = sluice_item_ack(sub, view->token, view->seq,
-						     &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
+						     &SLUICE_CALL(.deadline_ms = cli->timeout_ms),
+						     NULL);
 			else if (rc == 0 && release)
 				rc = sluice_item_release(sub, view->token, view->seq,
-							 &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
+							 &SLUICE_CALL(.deadline_ms =
+									      cli->timeout_ms),
+							 NULL);
 			else if (rc != 0) /* one that could not be printed was not handled */
 				(void)sluice_item_release(sub, view->token, view->seq,
-							  &SLUICE_CALL(.deadline_ms = cli->timeout_ms), NULL);
+							  &SLUICE_CALL(.deadline_ms =
+									       cli->timeout_ms),
+							  NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = report_error(cli, SLUICE_E_INVAL,
-					    "queue '%s' is a queue of jobs, which only a scheduler claims",
+					    "queue '%s' is a queue of jobs, which only a scheduler "
+					    "claims",
 					    spec.queue);
 			rc = sluice_job_release(cli->client, view->job, view->token, 0,
 						"claimed by the CLI by mistake", NULL, NULL);

@@ -13,7 +13,8 @@ int cmd_job_submit(struct cli *cli)
 {
 	sluice_job_spec spec =
 		SLUICE_JOB_SPEC(.job = option(cli, "id"), .queue = option(cli, "queue"),
-				.lifecycle = option(cli, "lifecycle"), .owner = option(cli, "owner"));
+				.lifecycle = option(cli, "lifecycle"),
+				.owner = option(cli, "owner"));
 	char id[40], *payload = NULL;
 	sluice_reply *reply = NULL;
 	uint64_t priority;
@@ -56,18 +57,20 @@ static void job_row(struct table *table, const sluice_job_info *job)
 {
 	char attempt[24], when[32];
 
-	table_row(table, (const char *const[]){job->job, job->state,
-					       job->cancel && !job->terminal ? "cancelling" : job->claim,
-					       number(job->attempt, attempt), job->queue,
-					       job->terminal ? "" : job->holder,
-					       time_text(job->change_time_ms, when), job->evidence});
+	table_row(table,
+		  (const char *const[]){job->job, job->state,
+					job->cancel && !job->terminal ? "cancelling" : job->claim,
+					number(job->attempt, attempt), job->queue,
+					job->terminal ? "" : job->holder,
+					time_text(job->change_time_ms, when), job->evidence});
 }
 
 int cmd_job_ls(struct cli *cli)
 {
 	sluice_job_filter filter =
 		SLUICE_JOB_FILTER(.state = option(cli, "state"), .queue = option(cli, "queue"),
-				  .claim = option(cli, "claim"), .open_only = option(cli, "open") != NULL);
+				  .claim = option(cli, "claim"),
+				  .open_only = option(cli, "open") != NULL);
 	struct json_list list;
 	struct table *table;
 	uint64_t max, seen = 0;
@@ -150,8 +153,9 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 		     "queue      %s\nlifecycle    %s\nsubmitted  %s\n",
 		     job.job, job.number, job.state, job.terminal ? " (ended)" : "", job.attempt,
 		     time_text(job.change_time_ms, when), job.claim,
-		     job.holder[0] != 0 && !job.terminal ? " by " : "", job.terminal ? "" : job.holder,
-		     job.queue, job.lifecycle, time_text(job.submit_time_ms, submitted));
+		     job.holder[0] != 0 && !job.terminal ? " by " : "",
+		     job.terminal ? "" : job.holder, job.queue, job.lifecycle,
+		     time_text(job.submit_time_ms, submitted));
 	if (job.owner[0] != 0)
 		(void)printf("owner      %s\n", job.owner);
 	if (job.intent)
@@ -162,7 +166,8 @@ static int show_reply(struct cli *cli, sluice_reply *reply)
 	if (job.cancel)
 		(void)printf("cancel     requested\n");
 	if (job.payload.len > 0)
-		(void)printf("payload    %.*s\n", (int)job.payload.len, (const char *)job.payload.data);
+		(void)printf("payload    %.*s\n", (int)job.payload.len,
+			     (const char *)job.payload.data);
 	sluice_reply_free(reply);
 	return 0;
 }
@@ -174,7 +179,8 @@ int cmd_job_show(struct cli *cli)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_show(cli->client, cli->args[0], option(cli, "payload") != NULL, NULL, &reply);
+	rc = sluice_job_show(cli->client, cli->args[0], option(cli, "payload") != NULL, NULL,
+			     &reply);
 	return rc != 0 ? refused(cli, rc, reply) : show_reply(cli, reply);
 }
 
@@ -190,8 +196,8 @@ int cmd_job_wait(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_wait(cli->client, cli->args[0], wanted, &SLUICE_CALL(.deadline_ms = cli->timeout_ms),
-			     &reply);
+	rc = sluice_job_wait(cli->client, cli->args[0], wanted,
+			     &SLUICE_CALL(.deadline_ms = cli->timeout_ms), &reply);
 	if (rc == SLUICE_E_TIMEOUT && reply != NULL && sluice_reply_job(reply, 0, &job))
 		(void)report_error(cli, rc, "%s is still %s after the timeout", job.job, job.state);
 	else if (rc != 0)
@@ -223,8 +229,8 @@ int cmd_job_reset(struct cli *cli)
 
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_reset(cli->client, cli->args[0], option(cli, "force") != NULL, option(cli, "reason"),
-			      NULL, &reply);
+	rc = sluice_job_reset(cli->client, cli->args[0], option(cli, "force") != NULL,
+			      option(cli, "reason"), NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
@@ -247,7 +253,8 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 		return SLUICE_E_INVAL;
 	if (seen != NULL && !time_parse(seen, &spec->seen_time_ms))
 		return report_error(cli, SLUICE_E_INVAL,
-				    "--seen is '%s'; expected a time that exists, such as 2026-11-24T10:30Z",
+				    "--seen is '%s'; expected a time that exists, such as "
+				    "2026-11-24T10:30Z",
 				    seen);
 	spec->attempt = (uint32_t)attempt;
 	spec->exit_code = (int32_t)exit_code;
@@ -269,7 +276,8 @@ int cmd_job_report(struct cli *cli)
 {
 	sluice_job_report_spec spec =
 		SLUICE_JOB_REPORT_SPEC(.job = cli->args[0], .state = option(cli, "state"),
-				       .source = option(cli, "source"), .evidence = option(cli, "evidence"),
+				       .source = option(cli, "source"),
+				       .evidence = option(cli, "evidence"),
 				       .scheduler_ref = option(cli, "reference"));
 	sluice_reply *reply = NULL;
 	sluice_job_info job = SLUICE_JOB_INFO();
@@ -327,8 +335,8 @@ int cmd_job_release(struct cli *cli)
 	}
 	if (rc != 0)
 		return rc;
-	rc = sluice_job_release(cli->client, cli->args[0], token, (uint32_t)delay_ms, option(cli, "reason"),
-				NULL, &reply);
+	rc = sluice_job_release(cli->client, cli->args[0], token, (uint32_t)delay_ms,
+				option(cli, "reason"), NULL, &reply);
 	return print_done(cli, rc, reply);
 }
 
@@ -357,10 +365,11 @@ int cmd_job_history(struct cli *cli)
 		(void)snprintf(state, sizeof(state), "%.40s%s%.40s", row.from_state,
 			       row.from_state[0] != 0 ? " -> " : "", row.state);
 		table_row(table,
-			  (const char *const[]){time_text(row.time_ms, when), number(row.attempt, attempt),
-						row.event, state, at != 0 ? time_text(at, seen) : "",
-						row.source,
-						row.evidence[0] != 0 ? row.evidence : row.scheduler_ref});
+			  (const char *const[]){time_text(row.time_ms, when),
+						number(row.attempt, attempt), row.event, state,
+						at != 0 ? time_text(at, seen) : "", row.source,
+						row.evidence[0] != 0 ? row.evidence
+								     : row.scheduler_ref});
 	}
 	table_print(table);
 	sluice_reply_free(reply);
@@ -390,7 +399,8 @@ int cmd_job_explain(struct cli *cli)
 
 int cmd_quarantine_ls(struct cli *cli)
 {
-	static const char *const heads[] = {"N", "TIME", "JOB", "ATTEMPT", "STATE", "SOURCE", "REASON", NULL};
+	static const char *const heads[] = {"N",     "TIME",   "JOB",	 "ATTEMPT",
+					    "STATE", "SOURCE", "REASON", NULL};
 	sluice_reply *reply = NULL;
 	sluice_quarantine_row row = SLUICE_QUARANTINE_ROW();
 	struct table *table;
@@ -403,7 +413,8 @@ int cmd_quarantine_ls(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_quarantine_list(cli->client, option(cli, "job"), after, (uint32_t)max, NULL, &reply);
+	rc = sluice_quarantine_list(cli->client, option(cli, "job"), after, (uint32_t)max, NULL,
+				    &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	if (cli->json)
@@ -412,9 +423,10 @@ int cmd_quarantine_ls(struct cli *cli)
 	for (size_t i = 0; sluice_reply_quarantine(reply, i, &row); i++) {
 		char n[24], when[32], attempt[24];
 
-		table_row(table, (const char *const[]){number(row.number, n), time_text(row.time_ms, when),
-						       row.job, number(row.attempt, attempt), row.state,
-						       row.source, row.reason});
+		table_row(table,
+			  (const char *const[]){number(row.number, n), time_text(row.time_ms, when),
+						row.job, number(row.attempt, attempt), row.state,
+						row.source, row.reason});
 	}
 	table_print(table);
 	sluice_reply_free(reply);
@@ -422,8 +434,8 @@ int cmd_quarantine_ls(struct cli *cli)
 }
 
 /* Adds up all pages; findings are printed as they arrive: lines, or elements of a list. */
-static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines, sluice_job_audit_info *sum,
-		       uint64_t *findings)
+static int audit_pages(struct cli *cli, sluice_job_audit_spec *spec, FILE *lines,
+		       sluice_job_audit_info *sum, uint64_t *findings)
 {
 	do {
 		sluice_reply *reply = NULL;
@@ -477,18 +489,19 @@ int cmd_audit(struct cli *cli)
 		(void)printf("{\"jobs\":%" PRIu64 ",\"open\":%" PRIu64 ",\"ready\":%" PRIu64
 			     ",\"leased\":%" PRIu64 ",\"orphaned\":%" PRIu64 ",\"gated\":%" PRIu64
 			     ",\"held\":%" PRIu64 ",\"findings\":%" PRIu64 ",\"lines\":[%s]}\n",
-			     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated, sum.held,
-			     findings, text);
+			     sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated,
+			     sum.held, findings, text);
 	else if (rc == 0)
 		(void)printf("%s%" PRIu64 " jobs, %" PRIu64 " open: %" PRIu64 " ready, %" PRIu64
-			     " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64 " held; %" PRIu64
-			     " findings\n",
-			     text, sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned, sum.gated,
-			     sum.held, findings);
+			     " leased, %" PRIu64 " orphaned, %" PRIu64 " gated, %" PRIu64
+			     " held; %" PRIu64 " findings\n",
+			     text, sum.jobs, sum.open, sum.ready, sum.leased, sum.orphaned,
+			     sum.gated, sum.held, findings);
 	free(text);
 	if (rc == 0 && findings > 0)
 		rc = report_error(cli, SLUICE_E_CORRUPT,
-				  "%" PRIu64 " findings: the ledger is not sound, or jobs stand still",
+				  "%" PRIu64
+				  " findings: the ledger is not sound, or jobs stand still",
 				  findings);
 	return rc;
 }

@@ -12,7 +12,8 @@ enum { PAGE = 500 };
 
 /* ---- sessions ---- */
 
-static const char *const session_heads[] = {"SESSION", "NAME", "CLIENT", "ADDRESS", "TIMEOUT", "JOBS", NULL};
+static const char *const session_heads[] = {"SESSION", "NAME", "CLIENT", "ADDRESS",
+					    "TIMEOUT", "JOBS", NULL};
 
 /* Returns the last session's number. */
 static uint64_t session_rows(sluice_reply *reply, struct table *table, uint64_t *ret_count)
@@ -31,12 +32,16 @@ static uint64_t session_rows(sluice_reply *reply, struct table *table, uint64_t 
 			       json_number(json_get(row, "timeout_ms")) / 1000);
 		table_row(table,
 			  (const char *const[]){number(last, id),
-						json_plain(json_get(row, "name"), name, sizeof(name)),
-						json_plain(json_get(row, "client"), client, sizeof(client)),
+						json_plain(json_get(row, "name"), name,
+							   sizeof(name)),
+						json_plain(json_get(row, "client"), client,
+							   sizeof(client)),
 						json_plain(json_get(row, "address"), address,
 							   sizeof(address)),
 						timeout,
-						number(json_number(json_get(row, "jobs_held")), jobs), NULL});
+						number(json_number(json_get(row, "jobs_held")),
+						       jobs),
+						NULL});
 	}
 	return last;
 }
@@ -94,7 +99,8 @@ static int session_named(struct cli *cli, const char *name, uint64_t *ret)
 
 			seen++;
 			after = json_number(json_get(row, "id"));
-			if (strcmp(json_plain(json_get(row, "name"), text, sizeof(text)), name) == 0)
+			if (strcmp(json_plain(json_get(row, "name"), text, sizeof(text)), name) ==
+			    0)
 				*ret = after;
 		}
 		sluice_reply_free(reply);
@@ -119,8 +125,8 @@ int cmd_session_close(struct cli *cli)
 	if (session == 0) {
 		session = strtoull(which, &rest, 10);
 		if (which[0] < '0' || which[0] > '9' || *rest != 0 || session == 0)
-			return report_error(cli, SLUICE_E_NOT_FOUND, "no session has the name or number '%s'",
-					    which);
+			return report_error(cli, SLUICE_E_NOT_FOUND,
+					    "no session has the name or number '%s'", which);
 	}
 	rc = sluice_session_close(cli->client, session, NULL, &reply);
 	if (rc != 0)
@@ -137,7 +143,8 @@ int cmd_queue_purge(struct cli *cli)
 	char question[400];
 	int rc;
 
-	(void)snprintf(question, sizeof(question), "Drop all ready items of queue '%.300s'?", cli->args[0]);
+	(void)snprintf(question, sizeof(question), "Drop all ready items of queue '%.300s'?",
+		       cli->args[0]);
 	rc = sure(cli, question, "purged");
 	if (rc == 0)
 		rc = need(cli);
@@ -172,21 +179,22 @@ int cmd_queue_alter(struct cli *cli)
 	(void)json_each(rows, &pos, NULL, &row);
 	config = json_get(row, "config");
 	spec.jobs = strcmp(json_plain(json_get(config, "kind"), kind, sizeof(kind)), "jobs") == 0;
-	spec.priority =
-		strcmp(json_plain(json_get(config, "priority"), priority, sizeof(priority)), "true") == 0;
+	spec.priority = strcmp(json_plain(json_get(config, "priority"), priority, sizeof(priority)),
+			       "true") == 0;
 	spec.dead_letter = json_plain(json_get(config, "dead_letter"), dead, sizeof(dead));
 	spec.lifecycle = json_plain(json_get(config, "lifecycle"), lifecycle, sizeof(lifecycle));
-	spec.description = json_plain(json_get(config, "description"), description, sizeof(description));
+	spec.description =
+		json_plain(json_get(config, "description"), description, sizeof(description));
 	if (option(cli, "dead-letter") != NULL)
 		spec.dead_letter = option(cli, "dead-letter");
 	if (option(cli, "lifecycle") != NULL)
 		spec.lifecycle = option(cli, "lifecycle");
 	if (!duration_option(cli, "lease", json_number(json_get(config, "lease_ms")), UINT32_MAX,
 			     &lease_ms) ||
-	    !number_option(cli, "max-attempts", json_number(json_get(config, "max_attempts")), 0, UINT32_MAX,
-			   &attempts) ||
-	    !number_option(cli, "max-items", json_number(json_get(config, "max_items")), 0, UINT64_MAX,
-			   &spec.max_items)) {
+	    !number_option(cli, "max-attempts", json_number(json_get(config, "max_attempts")), 0,
+			   UINT32_MAX, &attempts) ||
+	    !number_option(cli, "max-items", json_number(json_get(config, "max_items")), 0,
+			   UINT64_MAX, &spec.max_items)) {
 		sluice_reply_free(shown);
 		return SLUICE_E_INVAL;
 	}

@@ -29,14 +29,15 @@ static void stream_rows(sluice_reply *reply, struct table *table)
 	char events[24], bytes[24], first[24], next[24], when[32];
 
 	for (size_t i = 0; sluice_reply_stream(reply, i, &info); i++)
-		table_row(table,
-			  (const char *const[]){info.name, number(info.events, events),
-						number(info.bytes, bytes), number(info.first_offset, first),
-						number(info.next_offset, next),
-						time_text(info.last_time_ms, when)});
+		table_row(table, (const char *const[]){info.name, number(info.events, events),
+						       number(info.bytes, bytes),
+						       number(info.first_offset, first),
+						       number(info.next_offset, next),
+						       time_text(info.last_time_ms, when)});
 }
 
-static const char *const stream_heads[] = {"STREAM", "EVENTS", "BYTES", "FIRST", "NEXT", "LAST EVENT", NULL};
+static const char *const stream_heads[] = {"STREAM", "EVENTS",	   "BYTES", "FIRST",
+					   "NEXT",   "LAST EVENT", NULL};
 static const char *const queue_heads[] = {"QUEUE",    "KIND",  "READY", "LEASED", "DELAYED",
 					  "ORPHANED", "ACKED", "DEAD",	NULL};
 
@@ -46,12 +47,13 @@ static void queue_rows(sluice_reply *reply, struct table *table)
 	char ready[24], leased[24], delayed[24], orphaned[24], acked[24], dead[24];
 
 	for (size_t i = 0; sluice_reply_queue(reply, i, &info); i++)
-		table_row(table,
-			  (const char *const[]){info.name, info.jobs ? "jobs" : "items",
-						number(info.ready, ready), number(info.leased, leased),
-						number(info.delayed, delayed),
-						number(info.orphaned, orphaned), number(info.acked, acked),
-						number(info.dead_lettered, dead)});
+		table_row(table, (const char *const[]){info.name, info.jobs ? "jobs" : "items",
+						       number(info.ready, ready),
+						       number(info.leased, leased),
+						       number(info.delayed, delayed),
+						       number(info.orphaned, orphaned),
+						       number(info.acked, acked),
+						       number(info.dead_lettered, dead)});
 }
 
 /* ---- lifecycles: no typed rows in the library ---- */
@@ -66,14 +68,17 @@ static void lifecycle_rows(sluice_reply *reply, struct table *table)
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json config = json_get(row, "config"), state;
-		char name[300], initial[100] = "", states[24], cancelled[100], failed[100], jobs[24];
+		char name[300], initial[100] = "", states[24], cancelled[100], failed[100],
+				jobs[24];
 		uint64_t count = 0;
 
-		for (size_t at = 0; json_each(json_get(config, "states"), &at, NULL, &state); count++)
+		for (size_t at = 0; json_each(json_get(config, "states"), &at, NULL, &state);
+		     count++)
 			if (count == 0)
 				(void)json_plain(json_get(state, "name"), initial, sizeof(initial));
 		table_row(table,
-			  (const char *const[]){json_plain(json_get(config, "name"), name, sizeof(name)),
+			  (const char *const[]){json_plain(json_get(config, "name"), name,
+							   sizeof(name)),
 						initial, number(count, states),
 						json_plain(json_get(config, "cancelled"), cancelled,
 							   sizeof(cancelled)),
@@ -86,7 +91,8 @@ static void lifecycle_rows(sluice_reply *reply, struct table *table)
 /* One lifecycle, a row per state. */
 static void state_rows(sluice_reply *reply, struct table *table)
 {
-	struct json rows = json_get(json_of(sluice_reply_json(reply)), "lifecycles"), row, state, word;
+	struct json rows = json_get(json_of(sluice_reply_json(reply)), "lifecycles"), row, state,
+		    word;
 	char cancelled[100], failed[100];
 	size_t pos = 0, at = 0;
 
@@ -95,7 +101,8 @@ static void state_rows(sluice_reply *reply, struct table *table)
 	row = json_get(row, "config");
 	(void)json_plain(json_get(row, "cancelled"), cancelled, sizeof(cancelled));
 	(void)json_plain(json_get(row, "failed"), failed, sizeof(failed));
-	for (bool first = true; json_each(json_get(row, "states"), &at, NULL, &state); first = false) {
+	for (bool first = true; json_each(json_get(row, "states"), &at, NULL, &state);
+	     first = false) {
 		char name[100], is[100], next[1024] = "", text[100];
 		size_t used = 0;
 
@@ -104,10 +111,11 @@ static void state_rows(sluice_reply *reply, struct table *table)
 			       json_get(state, "terminal").len > 0 ? ", terminal" : "",
 			       strcmp(name, cancelled) == 0 ? ", when cancelled" : "",
 			       strcmp(name, failed) == 0 ? ", when failed" : "");
-		for (size_t k = 0;
-		     json_each(json_get(state, "next"), &k, NULL, &word) && used < sizeof(next) - 110;)
+		for (size_t k = 0; json_each(json_get(state, "next"), &k, NULL, &word) &&
+				   used < sizeof(next) - 110;)
 			used += (size_t)snprintf(next + used, sizeof(next) - used, "%s%s",
-						 used > 0 ? ", " : "", json_plain(word, text, sizeof(text)));
+						 used > 0 ? ", " : "",
+						 json_plain(word, text, sizeof(text)));
 		table_row(table, (const char *const[]){name, next, is[0] != 0 ? is + 2 : ""});
 	}
 }
@@ -149,8 +157,10 @@ static int list(struct cli *cli, const struct thing *thing)
 		}
 		thing->print(reply, table);
 		page = json_get(json_of(sluice_reply_json(reply)), thing->rows);
-		for (more = false; json_each(page, &pos, NULL, &row); more = sluice_reply_more(reply))
-			(void)json_plain(json_get(json_get(row, "config"), "name"), after, sizeof(after));
+		for (more = false; json_each(page, &pos, NULL, &row);
+		     more = sluice_reply_more(reply))
+			(void)json_plain(json_get(json_get(row, "config"), "name"), after,
+					 sizeof(after));
 		rc = json_list_add(&rows, reply);
 		sluice_reply_free(reply);
 	}
@@ -211,8 +221,9 @@ int cmd_queue_show(struct cli *cli)
 int cmd_stream_create(struct cli *cli)
 {
 	const char *subjects[SUBJECTS_MAX + 1];
-	sluice_stream_spec spec = SLUICE_STREAM_SPEC(.name = cli->args[0], .subjects = subjects,
-						     .if_not_exists = option(cli, "if-not-exists") != NULL);
+	sluice_stream_spec spec =
+		SLUICE_STREAM_SPEC(.name = cli->args[0], .subjects = subjects,
+				   .if_not_exists = option(cli, "if-not-exists") != NULL);
 	sluice_reply *reply = NULL;
 	int rc;
 
@@ -274,13 +285,14 @@ int cmd_lifecycle_create(struct cli *cli)
 	size_t len;
 	int rc;
 
-	(void)snprintf(at, sizeof(at), "%s%s", strcmp(cli->args[0], "-") == 0 ? "" : "@", cli->args[0]);
+	(void)snprintf(at, sizeof(at), "%s%s", strcmp(cli->args[0], "-") == 0 ? "" : "@",
+		       cli->args[0]);
 	rc = body_read(cli, at, &text, &len);
 	if (rc == 0)
 		rc = need(cli);
 	if (rc == 0) {
-		rc = sluice_lifecycle_create(cli->client, text, option(cli, "if-not-exists") != NULL, NULL,
-					     &reply);
+		rc = sluice_lifecycle_create(cli->client, text,
+					     option(cli, "if-not-exists") != NULL, NULL, &reply);
 		rc = print_done(cli, rc, reply);
 	}
 	free(text);
@@ -341,7 +353,8 @@ static const char *duration_text(uint64_t ms, char buf[32])
 		i++;
 	buf[0] = 0;
 	if (ms != 0)
-		(void)snprintf(buf, 32, "%llu%s", (unsigned long long)(ms / units[i].ms), units[i].unit);
+		(void)snprintf(buf, 32, "%llu%s", (unsigned long long)(ms / units[i].ms),
+			       units[i].unit);
 	return buf;
 }
 
@@ -359,34 +372,35 @@ static const char *until_text(struct json row, char buf[40])
 
 static int print_items(sluice_reply *reply)
 {
-	struct table *table =
-		table_create((const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "ADDRESS",
-						   "SINCE", "EXTEND MAX", "UNTIL", "SUBJECT", "BODY", NULL});
+	struct table *table = table_create(
+		(const char *const[]){"ITEM", "STATE", "ATTEMPTS", "PUT", "HOLDER", "ADDRESS",
+				      "SINCE", "EXTEND MAX", "UNTIL", "SUBJECT", "BODY", NULL});
 	struct json rows = json_get(json_of(sluice_reply_json(reply)), "items"), row;
 	size_t pos = 0;
 
 	while (json_each(rows, &pos, NULL, &row)) {
 		struct json body = json_get(row, "body");
-		char seq[24], state[24], attempts[24], when[32], holder[100], address[64], since[40],
-			extended[32], until[40], subject[300], text[80];
+		char seq[24], state[24], attempts[24], when[32], holder[100], address[64],
+			since[40], extended[32], until[40], subject[300], text[80];
 
 		if (body.len == 0)
 			body = json_get(row, "body_base64");
 		table_row(table,
-			  (const char *const[]){number(json_number(json_get(row, "seq")), seq),
-						json_plain(json_get(row, "state"), state, sizeof(state)),
-						number(json_number(json_get(row, "attempts")), attempts),
-						time_text(json_number(json_get(row, "put_time_ms")), when),
-						json_plain(json_get(row, "holder"), holder, sizeof(holder)),
-						json_plain(json_get(row, "holder_address"), address,
-							   sizeof(address)),
-						since_text(row, since),
-						duration_text(json_number(json_get(row, "extend_max_ms")),
-							      extended),
-						until_text(row, until),
-						json_plain(json_get(row, "subject"), subject,
-							   sizeof(subject)),
-						json_plain(body, text, sizeof(text))});
+			  (const char *const
+				   []){number(json_number(json_get(row, "seq")), seq),
+				       json_plain(json_get(row, "state"), state, sizeof(state)),
+				       number(json_number(json_get(row, "attempts")), attempts),
+				       time_text(json_number(json_get(row, "put_time_ms")), when),
+				       json_plain(json_get(row, "holder"), holder, sizeof(holder)),
+				       json_plain(json_get(row, "holder_address"), address,
+						  sizeof(address)),
+				       since_text(row, since),
+				       duration_text(json_number(json_get(row, "extend_max_ms")),
+						     extended),
+				       until_text(row, until),
+				       json_plain(json_get(row, "subject"), subject,
+						  sizeof(subject)),
+				       json_plain(body, text, sizeof(text))});
 	}
 	table_print(table);
 	sluice_reply_free(reply);
@@ -405,8 +419,8 @@ int cmd_queue_peek(struct cli *cli)
 	rc = need(cli);
 	if (rc != 0)
 		return rc;
-	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), after, (uint32_t)max, NULL,
-			       &reply);
+	rc = sluice_queue_peek(cli->client, cli->args[0], option(cli, "state"), after,
+			       (uint32_t)max, NULL, &reply);
 	if (rc != 0)
 		return refused(cli, rc, reply);
 	return cli->json ? print_json(reply) : print_items(reply);

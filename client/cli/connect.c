@@ -11,7 +11,8 @@ static void on_notice(sluice_client *client, const sluice_notice *event, void *u
 
 	(void)client;
 	if (event->kind == SLUICE_NOTICE_DISCONNECTED && event->code != 0 && cli->connected)
-		notice(cli, "the connection to %s is lost (%s); trying again", cli->address, event->text);
+		notice(cli, "the connection to %s is lost (%s); trying again", cli->address,
+		       event->text);
 	else if (event->kind == SLUICE_NOTICE_RESUMED)
 		notice(cli, "connected to %s again", cli->address);
 	else if (event->kind == SLUICE_NOTICE_SESSION_LOST)
@@ -49,14 +50,16 @@ int need(struct cli *cli)
 		rc = sluice_wait_connected(cli->client, cli->timeout_ms);
 	if (rc == SLUICE_E_DISCONNECTED)
 		return report_error(cli, rc,
-				    "no broker at %s (%s); is it running? --address or SLUICE_ADDRESS "
+				    "no broker at %s (%s); is it running? --address or "
+				    "SLUICE_ADDRESS "
 				    "selects another",
 				    cli->address, sluice_last_error(cli->client));
 	if (rc != 0) {
 		const char *why = cli->client != NULL ? sluice_last_error(cli->client) : "";
 
 		return report_error(cli, rc, "%s: %s (%s)", cli->address,
-				    why[0] != 0 ? why : sluice_error_text(rc), sluice_error_name(rc));
+				    why[0] != 0 ? why : sluice_error_text(rc),
+				    sluice_error_name(rc));
 	}
 	if (cli->verbose)
 		notice(cli, "connected to %s, session %llu", cli->address,

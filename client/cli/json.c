@@ -147,16 +147,19 @@ static size_t utf8_len(const unsigned char *at, size_t left)
 {
 	static const struct {
 		unsigned char first_min, first_max, second_min, second_max, len;
-	} rows[] = {{0x00, 0x7f, 0, 0, 1},	 {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-		    {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-		    {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
+	} rows[] = {{0x00, 0x7f, 0, 0, 1},	 {0xc2, 0xdf, 0x80, 0xbf, 2},
+		    {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+		    {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+		    {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4},
+		    {0xf4, 0xf4, 0x80, 0x8f, 4}};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		size_t len = rows[i].len;
 
 		if (at[0] < rows[i].first_min || at[0] > rows[i].first_max)
 			continue;
-		if (len > left || (len > 1 && (at[1] < rows[i].second_min || at[1] > rows[i].second_max)))
+		if (len > left ||
+		    (len > 1 && (at[1] < rows[i].second_min || at[1] > rows[i].second_max)))
 			return 0;
 		for (size_t k = 2; k < len; k++)
 			if ((at[k] & 0xc0) != 0x80)
@@ -197,7 +200,8 @@ void json_put_text(FILE *file, const void *bytes, size_t len)
 
 static void put_base64(FILE *file, const unsigned char *at, size_t len)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	for (size_t i = 0; i < len; i += 3) {
 		unsigned group = (unsigned)at[i] << 16;

@@ -11,19 +11,23 @@
 
 static const struct command commands[] = {
 	{"pub",
-	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] [--allow-unrouted]",
+	 "SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--stream S] [--lines] "
+	 "[--allow-unrouted]",
 	 "publish an event; --lines: one per line of standard input\n"
 	 "If nothing is bound to SUBJECT, the command fails with NO_ROUTE and exit code 4, unless\n"
 	 "--allow-unrouted is given. ID is stored with the event for its readers; the broker does\n"
 	 "not compare it: two publishes with the same --id are two events",
 	 "key= id= header= stream= lines mandatory allow-unrouted", 1, 2, cmd_pub},
-	{"put", "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] [--lines]",
+	{"put",
+	 "QUEUE SUBJECT BODY|-|@FILE [--key K] [--id ID] [--header N=V]... [--priority N] "
+	 "[--lines]",
 	 "put an item into a queue\n"
 	 "ID is stored with the item and not compared: two puts with the "
 	 "same --id are two items",
 	 "key= id= header= priority= lines", 2, 3, cmd_put},
 	{"follow",
-	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count N] "
+	 "STREAM [--from first|last|new|OFFSET|-1h|TIME|cursor:NAME] [--filter PATTERN] [--count "
+	 "N] "
 	 "[--until-caught-up]",
 	 "print a stream's events", "from= filter= count= until-caught-up", 1, 1, cmd_follow},
 	{"claim", "QUEUE [--count N] [--ack|--release] [--wait 10s] [--lease 30s]",
@@ -32,12 +36,13 @@ static const struct command commands[] = {
 	 "without counting an attempt. Without\n"
 	 "either, they return when the lease ends",
 	 "count= ack release wait= lease=", 1, 1, cmd_claim},
-	{"job submit", "--queue Q [--id ID] [--lifecycle L] [--owner O] [--priority N] PAYLOAD|-|@FILE",
+	{"job submit",
+	 "--queue Q [--id ID] [--lifecycle L] [--owner O] [--priority N] PAYLOAD|-|@FILE",
 	 "submit a job; the same id with the same content succeeds again",
 	 "queue= id= lifecycle= owner= priority=", 1, 1, cmd_job_submit},
 	{"job ls", "[--state S] [--queue Q] [--claim C] [--open] [--after NUMBER] [--max N]",
-	 "list jobs; --after: only those with larger numbers", "state= queue= claim= open after= max=", 0, 0,
-	 cmd_job_ls},
+	 "list jobs; --after: only those with larger numbers",
+	 "state= queue= claim= open after= max=", 0, 0, cmd_job_ls},
 	{"job show", "JOB [--payload]", "show a job", "payload", 1, 1, cmd_job_show},
 	{"job wait", "JOB [--number N] [--timeout 10s]",
 	 "wait until a job has ended; --number: fail if the id belongs to "
@@ -49,7 +54,8 @@ static const struct command commands[] = {
 	 "one that has not",
 	 "force reason=", 1, 1, cmd_job_reset},
 	{"job report",
-	 "JOB [--state S] [--number N] [--attempt N] [--token T] [--source TEXT] [--evidence TEXT] [--reference R] "
+	 "JOB [--state S] [--number N] [--attempt N] [--token T] [--source TEXT] [--evidence TEXT] "
+	 "[--reference R] "
 	 "[--exit-code N] [--seen TIME]",
 	 "report an observation of a job, as a scheduler does\n"
 	 "Without --attempt and --token the report is for the current "
@@ -65,7 +71,8 @@ static const struct command commands[] = {
 	{"stream ls", "", "list streams", "", 0, 0, cmd_stream_ls},
 	{"stream show", "NAME", "show a stream", "", 1, 1, cmd_stream_show},
 	{"stream create",
-	 "NAME [--subject PATTERN]... [--max-age 7d] [--max-bytes N] [--max-events N] [--if-not-exists]",
+	 "NAME [--subject PATTERN]... [--max-age 7d] [--max-bytes N] [--max-events N] "
+	 "[--if-not-exists]",
 	 "create a stream", "subject= max-age= max-bytes= max-events= if-not-exists", 1, 1,
 	 cmd_stream_create},
 	{"stream rm", "NAME [--yes]", "delete a stream with its events", "", 1, 1, cmd_rm},
@@ -75,14 +82,15 @@ static const struct command commands[] = {
 	 "NAME [--jobs] [--subject PATTERN]... [--lease 30s] [--max-attempts N] [--dead-letter Q] "
 	 "[--max-items N] [--priority] [--lifecycle L] [--if-not-exists]",
 	 "create a queue of items, or of jobs",
-	 "jobs subject= lease= max-attempts= dead-letter= max-items= priority lifecycle= if-not-exists", 1, 1,
-	 cmd_queue_create},
+	 "jobs subject= lease= max-attempts= dead-letter= max-items= priority lifecycle= "
+	 "if-not-exists",
+	 1, 1, cmd_queue_create},
 	{"queue alter",
 	 "NAME [--lease 30s] [--max-attempts N] [--dead-letter Q] [--max-items N] [--lifecycle L]",
 	 "change a queue; options that are not given keep their values",
 	 "lease= max-attempts= dead-letter= max-items= lifecycle=", 1, 1, cmd_queue_alter},
-	{"queue purge", "NAME [--yes]", "drop the ready items of a queue and print their number", "", 1, 1,
-	 cmd_queue_purge},
+	{"queue purge", "NAME [--yes]", "drop the ready items of a queue and print their number",
+	 "", 1, 1, cmd_queue_purge},
 	{"queue peek", "NAME [--state ready|leased|delayed] [--after ITEM] [--max N]",
 	 "show items without claiming them; --after: only those with "
 	 "larger numbers",
@@ -97,7 +105,8 @@ static const struct command commands[] = {
 	{"quarantine ls", "[--job JOB] [--after N] [--max N]", "list stale and illegal reports",
 	 "job= after= max=", 0, 0, cmd_quarantine_ls},
 	{"status", "", "show the status of the broker", "", 0, 0, cmd_status},
-	{"session ls", "", "list sessions, with the address that opened each", "", 0, 0, cmd_session_ls},
+	{"session ls", "", "list sessions, with the address that opened each", "", 0, 0,
+	 cmd_session_ls},
 	{"session close", "NAME|NUMBER",
 	 "end a session: its items return, its jobs become orphans\n"
 	 "Its connection is closed. The argument is tried as a name first, "
@@ -123,9 +132,8 @@ static void list_row(FILE *to, int width, const struct command *command)
 
 static int help(FILE *to)
 {
-	(void)fprintf(
-		to,
-		"usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o table|json] [-v] COMMAND ...\n\n");
+	(void)fprintf(to, "usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o "
+			  "table|json] [-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
 		list_row(to, 15, command);
 	(void)fprintf(to, "\n"
@@ -140,7 +148,8 @@ static int help(FILE *to)
 
 static int help_for(const struct command *command, FILE *to)
 {
-	(void)fprintf(to, "usage: sluice %s %s\n%s\n", command->name, command->usage, command->text);
+	(void)fprintf(to, "usage: sluice %s %s\n%s\n", command->name, command->usage,
+		      command->text);
 	return 0;
 }
 
@@ -195,9 +204,11 @@ static int global_option(struct cli *cli, char **argv, int left)
 		cli->address = value;
 	else if (strcmp(name, "--gateway") == 0)
 		cli->gateway = value;
-	else if (strcmp(name, "-o") == 0 && (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
+	else if (strcmp(name, "-o") == 0 &&
+		 (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
 		cli->json = value[0] == 'j';
-	else if (strcmp(name, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 && ms <= 86400000)
+	else if (strcmp(name, "--timeout") == 0 && duration_parse(value, &ms) && ms > 0 &&
+		 ms <= 86400000)
 		cli->timeout_ms = (int)ms;
 	else
 		return report_error(cli, SLUICE_E_INVAL, "%s is '%s'; expected %s", name, value,
@@ -234,7 +245,8 @@ static int help_noun(const char *noun, FILE *to)
 		count++;
 	}
 	if (to != NULL && count > 0)
-		(void)fprintf(to, "\n`sluice %s COMMAND --help` shows a command's options.\n", noun);
+		(void)fprintf(to, "\n`sluice %s COMMAND --help` shows a command's options.\n",
+			      noun);
 	return count;
 }
 
@@ -267,12 +279,14 @@ static int option_take(struct cli *cli, const struct command *command, char **ar
 								       : NULL;
 
 	if (wrong != NULL)
-		return report_error(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[0], wrong,
-				    command->name, command->usage);
+		return report_error(cli, SLUICE_E_INVAL, "%s %s; usage: sluice %s %s", argv[0],
+				    wrong, command->name, command->usage);
 	if (equals != NULL)
 		*equals = 0;
 	cli->options[cli->option_count].name = argv[0] + 2;
-	cli->options[cli->option_count++].value = kind == 1 ? "" : equals != NULL ? equals + 1 : argv[1];
+	cli->options[cli->option_count++].value = kind == 1	   ? ""
+						  : equals != NULL ? equals + 1
+								   : argv[1];
 	return equals != NULL ? 1 : kind;
 }
 
@@ -294,11 +308,12 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 			i++;
 			continue;
 		}
-		if (raw || argv[i][0] != '-' || (argv[i][1] != '-' && !isalpha((unsigned char)argv[i][1]))) {
+		if (raw || argv[i][0] != '-' ||
+		    (argv[i][1] != '-' && !isalpha((unsigned char)argv[i][1]))) {
 			if (cli->arg_count == command->args_max)
 				return report_error(cli, SLUICE_E_INVAL,
-						    "unexpected argument '%s'; usage: sluice %s %s", argv[i],
-						    command->name, command->usage);
+						    "unexpected argument '%s'; usage: sluice %s %s",
+						    argv[i], command->name, command->usage);
 			cli->args[cli->arg_count++] = argv[i++];
 			continue;
 		}
@@ -312,8 +327,9 @@ static int take_words(struct cli *cli, const struct command *command, char **arg
 		i += kind;
 	}
 	if (cli->arg_count < command->args_min)
-		return report_error(cli, SLUICE_E_INVAL, "an argument is missing; usage: sluice %s %s",
-				    command->name, command->usage);
+		return report_error(cli, SLUICE_E_INVAL,
+				    "an argument is missing; usage: sluice %s %s", command->name,
+				    command->usage);
 	return 0;
 }
 
@@ -333,9 +349,12 @@ static int no_command(struct cli *cli, const char *first, const char *second)
 	}
 	if (verbs > 0)
 		return report_error(cli, SLUICE_E_INVAL,
-				    "unknown command '%s%s%s'; `sluice %s --help` lists those of %s", first,
-				    second != NULL ? " " : "", second != NULL ? second : "", first, first);
-	return report_error(cli, SLUICE_E_INVAL, "unknown command '%s%s%s'; `sluice --help` lists all", first,
+				    "unknown command '%s%s%s'; `sluice %s --help` lists those of "
+				    "%s",
+				    first, second != NULL ? " " : "", second != NULL ? second : "",
+				    first, first);
+	return report_error(cli, SLUICE_E_INVAL,
+			    "unknown command '%s%s%s'; `sluice --help` lists all", first,
 			    second != NULL ? " " : "", second != NULL ? second : "");
 }
 
@@ -357,7 +376,8 @@ static int run(struct cli *cli, int argc, char **argv)
 		return help(stderr) == 0 ? SLUICE_E_INVAL : SLUICE_E_IO;
 	}
 	if (at == argc)
-		return report_error(cli, SLUICE_E_INVAL, "the command is missing; `sluice --help` lists all");
+		return report_error(cli, SLUICE_E_INVAL,
+				    "the command is missing; `sluice --help` lists all");
 	if (is_help(argv[at]))
 		return help(stdout);
 	if (strcmp(argv[at], "--version") == 0)
@@ -382,7 +402,8 @@ static int run(struct cli *cli, int argc, char **argv)
 static void standard_descriptors(void)
 {
 	for (int fd = 0; fd < 3; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
 			_exit(sluice_error_exit_code(SLUICE_E_IO));
 }
 
@@ -403,6 +424,7 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = written(&cli);
 	else if (!cli.reported)
-		(void)report_error(&cli, rc, "%s (%s)", sluice_error_text(rc), sluice_error_name(rc));
+		(void)report_error(&cli, rc, "%s (%s)", sluice_error_text(rc),
+				   sluice_error_name(rc));
 	return sluice_error_exit_code(rc);
 }

@@ -13,12 +13,14 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Prints one message; code 0: a notice. reply (may be NULL) adds the details of a refusal. */
-static void print_message(const struct cli *cli, int code, const char *text, const sluice_reply *reply)
+static void print_message(const struct cli *cli, int code, const char *text,
+			  const sluice_reply *reply)
 {
 	(void)pthread_mutex_lock(&lock);
 	if (!cli->json) {
-		(void)fprintf(stderr, code != 0 && reply != NULL ? "sluice: %s (%s)\n" : "sluice: %s\n", text,
-			      sluice_error_name(code));
+		(void)fprintf(stderr,
+			      code != 0 && reply != NULL ? "sluice: %s (%s)\n" : "sluice: %s\n",
+			      text, sluice_error_name(code));
 		if (cli->verbose && reply != NULL)
 			(void)fprintf(stderr, "request %llu, index %llu%s\n",
 				      (unsigned long long)sluice_reply_request_id(reply),
@@ -29,7 +31,9 @@ static void print_message(const struct cli *cli, int code, const char *text, con
 		json_put_text(stderr, text, strlen(text));
 		(void)fputs("}\n", stderr);
 	} else {
-		(void)fprintf(stderr, "{\"error\":\"%s\",\"code\":%d,\"exit\":%d,\"retriable\":%s,\"text\":",
+		(void)fprintf(stderr,
+			      "{\"error\":\"%s\",\"code\":%d,\"exit\":%d,\"retriable\":%s,"
+			      "\"text\":",
 			      sluice_error_name(code), code, sluice_error_exit_code(code),
 			      sluice_error_retriable(code) ? "true" : "false");
 		json_put_text(stderr, text, strlen(text));
@@ -76,7 +80,8 @@ int refused(struct cli *cli, int code, sluice_reply *reply)
 	if (reply != NULL)
 		print_message(cli, code, sluice_reply_text(reply), reply);
 	else
-		(void)report_error(cli, code, "%s (%s)", sluice_error_text(code), sluice_error_name(code));
+		(void)report_error(cli, code, "%s (%s)", sluice_error_text(code),
+				   sluice_error_name(code));
 	cli->reported = true;
 	sluice_reply_free(reply);
 	return code;

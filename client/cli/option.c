@@ -12,7 +12,8 @@ bool duration_parse(const char *text, uint64_t *ret_ms)
 	static const struct {
 		const char *unit;
 		uint64_t ms;
-	} units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+	} units[] = {{"ms", 1},	   {"s", 1000},	   {"", 1000},
+		     {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
 	char *end = NULL;
 	unsigned long long number;
 
@@ -59,10 +60,11 @@ bool number_option(struct cli *cli, const char *name, uint64_t fallback, uint64_
 		return true;
 	errno = 0;
 	*ret = strtoull(text, &end, 10);
-	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0 && *ret >= min && *ret <= max)
+	if (isdigit((unsigned char)text[0]) && *end == 0 && errno == 0 && *ret >= min &&
+	    *ret <= max)
 		return true;
-	(void)report_error(cli, SLUICE_E_INVAL, "--%s is '%s'; expected a number from %llu to %llu", name,
-			   text, (unsigned long long)min, (unsigned long long)max);
+	(void)report_error(cli, SLUICE_E_INVAL, "--%s is '%s'; expected a number from %llu to %llu",
+			   name, text, (unsigned long long)min, (unsigned long long)max);
 	return false;
 }
 
@@ -76,10 +78,12 @@ bool duration_option(struct cli *cli, const char *name, uint64_t fallback_ms, ui
 		return true;
 	if (max_ms == UINT64_MAX)
 		(void)report_error(cli, SLUICE_E_INVAL,
-				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name, text);
+				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d", name,
+				   text);
 	else
 		(void)report_error(cli, SLUICE_E_INVAL,
-				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d, at most %llus",
+				   "--%s is '%s'; expected a duration such as 30s, 10m or 7d, at "
+				   "most %llus",
 				   name, text, (unsigned long long)(max_ms / 1000));
 	return false;
 }

@@ -61,7 +61,8 @@ static bool time_of_day(const char **io_at, struct tm *ret, int *ret_ms)
 	if (!sign(io_at, ":"))
 		return true;
 	/* 60: a leap second, which RFC 3339 has. */
-	return number(io_at, 2, 0, 60, &ret->tm_sec) && (!sign(io_at, ".,") || fraction(io_at, ret_ms));
+	return number(io_at, 2, 0, 60, &ret->tm_sec) &&
+	       (!sign(io_at, ".,") || fraction(io_at, ret_ms));
 }
 
 /* Z, +02:00 or nothing. */
@@ -99,7 +100,8 @@ bool time_parse(const char *text, uint64_t *ret_ms)
 
 	if (!date(&text, &parts))
 		return false;
-	if (sign(&text, "Tt ") && (!time_of_day(&text, &parts, &ms) || !zone(&text, &local, &offset_s)))
+	if (sign(&text, "Tt ") &&
+	    (!time_of_day(&text, &parts, &ms) || !zone(&text, &local, &offset_s)))
 		return false;
 	if (*text != 0)
 		return false;

@@ -106,7 +106,8 @@ static ssize_t terminal_write(void *cookie, const char *bytes, size_t len)
 
 static void filter(FILE **io_stream, struct terminal *terminal, int buffering)
 {
-	FILE *filtered = fopencookie(terminal, "w", (cookie_io_functions_t){.write = terminal_write});
+	FILE *filtered =
+		fopencookie(terminal, "w", (cookie_io_functions_t){.write = terminal_write});
 
 	/* Without memory the command continues; it will soon fail. */
 	if (filtered == NULL)

@@ -71,7 +71,8 @@ static void print_stream(sluice_client *client, const char *stream)
 		std::string_view body(static_cast<const char *>(view->body.data), view->body.len);
 
 		if (view->kind == SLUICE_DELIVERY_EVENT)
-			std::printf("%s: %.*s\n", view->subject, static_cast<int>(body.size()), body.data());
+			std::printf("%s: %.*s\n", view->subject, static_cast<int>(body.size()),
+				    body.data());
 		more = view->kind != SLUICE_DELIVERY_CAUGHT_UP;
 	}
 }

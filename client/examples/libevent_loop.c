@@ -42,7 +42,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *delivery, v
 		(void)printf("%s: %.*s\n", delivery->subject, (int)delivery->body.len,
 			     (const char *)delivery->body.data);
 	else if (delivery->kind == SLUICE_DELIVERY_GAP) /* removed by the stream's retention */
-		(void)printf("some events are gone; next is %llu\n", (unsigned long long)delivery->to_offset);
+		(void)printf("some events are gone; next is %llu\n",
+			     (unsigned long long)delivery->to_offset);
 	else if (delivery->kind == SLUICE_DELIVERY_CAUGHT_UP)
 		finish(user, 0);
 	else if (delivery->kind == SLUICE_DELIVERY_END) /* for example: the stream was deleted */
@@ -60,8 +61,9 @@ static void on_open(sluice_client *client, const sluice_reply *reply, void *user
 int main(int argc, char **argv)
 {
 	struct follower follower = {.base = event_base_new()};
-	const sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = "events", .from = SLUICE_FROM_FIRST,
-							   .on_delivery = on_delivery, .user = &follower);
+	const sluice_follow_spec spec =
+		SLUICE_FOLLOW_SPEC(.stream = "events", .from = SLUICE_FROM_FIRST,
+				   .on_delivery = on_delivery, .user = &follower);
 	const sluice_call call = SLUICE_CALL(.done = on_open, .user = &follower);
 	sluice_config *config = sluice_config_create();
 	struct event *readable = NULL;
@@ -77,8 +79,8 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = sluice_follow(follower.client, &spec, &call, &sub);
 	if (rc == 0) {
-		readable = event_new(follower.base, sluice_fd(follower.client), EV_READ | EV_PERSIST,
-				     on_readable, &follower);
+		readable = event_new(follower.base, sluice_fd(follower.client),
+				     EV_READ | EV_PERSIST, on_readable, &follower);
 		rc = readable != NULL && event_add(readable, NULL) == 0 ? 0 : SLUICE_E_NOMEM;
 	}
 	if (rc == 0)

@@ -23,7 +23,8 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *item, void *use
 		*rc = item->code;
 	if (item->kind != SLUICE_DELIVERY_ITEM)
 		return;
-	(void)printf("%s: %.*s\n", item->subject, (int)item->body.len, (const char *)item->body.data);
+	(void)printf("%s: %.*s\n", item->subject, (int)item->body.len,
+		     (const char *)item->body.data);
 	/* Nobody waits for this answer; a refusal comes to on_notice. */
 	*rc = sluice_item_ack(sub, item->token, item->seq, &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 }

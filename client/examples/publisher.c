@@ -35,13 +35,15 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 static int publish_all(sluice_client *client, unsigned long events, struct count *count)
 {
 	/* Each publish fails when it is not stored within a minute. */
-	const sluice_call call = SLUICE_CALL(.deadline_ms = 60000, .done = on_answer, .user = count);
+	const sluice_call call =
+		SLUICE_CALL(.deadline_ms = 60000, .done = on_answer, .user = count);
 	char body[32];
 	int rc = 0;
 
 	for (unsigned long i = 1; i <= events && rc == 0; i++) {
 		int len = snprintf(body, sizeof(body), "event %lu", i);
-		sluice_message message = SLUICE_MESSAGE(.subject = "demo.count", .body = {body, (size_t)len});
+		sluice_message message =
+			SLUICE_MESSAGE(.subject = "demo.count", .body = {body, (size_t)len});
 
 		rc = sluice_publish(client, &message, &call, NULL);
 		/* The publish buffer is full: wait until it is empty, then try this event again. */
@@ -67,7 +69,8 @@ int main(int argc, char **argv)
 		rc = sluice_open(config, NULL, NULL, &client);
 	if (rc == 0) {
 		sluice_stream_spec stream =
-			SLUICE_STREAM_SPEC(.name = "events", .subjects = subjects, .if_not_exists = true);
+			SLUICE_STREAM_SPEC(.name = "events", .subjects = subjects,
+					   .if_not_exists = true);
 
 		rc = sluice_stream_create(client, &stream, NULL, NULL);
 	}

@@ -21,14 +21,17 @@ static int archive(sluice_client *client, const sluice_delivery_view *notice, sl
 	sluice_txn *txn = sluice_txn_create();
 	int rc = txn != NULL ? 0 : SLUICE_E_NOMEM;
 
-	(void)snprintf(job, sizeof(job), "%.*s", (int)notice->key.len, (const char *)notice->key.data);
-	(void)snprintf(code, sizeof(code), "%.*s", (int)notice->body.len, (const char *)notice->body.data);
+	(void)snprintf(job, sizeof(job), "%.*s", (int)notice->key.len,
+		       (const char *)notice->key.data);
+	(void)snprintf(code, sizeof(code), "%.*s", (int)notice->body.len,
+		       (const char *)notice->body.data);
 	(void)snprintf(subject, sizeof(subject), "archive.%s", job);
 
 	sluice_message event = SLUICE_MESSAGE(.subject = subject, .body = notice->body);
-	sluice_job_report_spec end = SLUICE_JOB_REPORT_SPEC(.job = job, .attempt = 1, .source = "archiver",
-							    .state = atoi(code) == 0 ? "COMPLETE" : "FAILED",
-							    .exited = true, .exit_code = atoi(code));
+	sluice_job_report_spec end =
+		SLUICE_JOB_REPORT_SPEC(.job = job, .attempt = 1, .source = "archiver",
+				       .state = atoi(code) == 0 ? "COMPLETE" : "FAILED",
+				       .exited = true, .exit_code = atoi(code));
 
 	if (rc == 0)
 		rc = sluice_txn_ack(txn, "finished", notice->token, notice->seq, 1);
@@ -51,11 +54,11 @@ static int handle(sluice_client *client, sluice_sub *sub, const sluice_delivery_
 	int rc = archive(client, notice, &reply);
 
 	if (rc != 0) {
-		(void)fprintf(stderr, "transaction: operation %u: %s\n", sluice_reply_failed_op(reply),
-			      sluice_reply_text(reply));
+		(void)fprintf(stderr, "transaction: operation %u: %s\n",
+			      sluice_reply_failed_op(reply), sluice_reply_text(reply));
 		if (rc != SLUICE_E_STALE_TOKEN) /* the lease has ended: the notice is elsewhere */
-			(void)sluice_item_nack(sub, notice->token, notice->seq, 0, sluice_reply_text(reply),
-					       NULL, NULL);
+			(void)sluice_item_nack(sub, notice->token, notice->seq, 0,
+					       sluice_reply_text(reply), NULL, NULL);
 	}
 	sluice_reply_free(reply);
 	return rc;

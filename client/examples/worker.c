@@ -25,7 +25,8 @@ static void on_signal(int number)
 
 static int work(sluice_sub *sub, const sluice_delivery_view *item)
 {
-	int rc = sluice_lease_extend(sub, item->token, 60000, NULL, NULL); /* between two steps of it */
+	int rc = sluice_lease_extend(sub, item->token, 60000, NULL,
+				     NULL); /* between two steps of it */
 
 	if (rc == 0 && item->body.len == 4 && memcmp(item->body.data, "fail", 4) == 0)
 		rc = SLUICE_E_INVAL;
@@ -41,7 +42,8 @@ static int handle(sluice_sub *sub, const sluice_delivery_view *item)
 	if (rc == 0)
 		rc = sluice_item_ack(sub, item->token, item->seq, NULL, NULL);
 	else if (rc != SLUICE_E_STALE_TOKEN) /* back into the queue; an attempt is counted */
-		rc = sluice_item_nack(sub, item->token, item->seq, 100, sluice_error_text(rc), NULL, NULL);
+		rc = sluice_item_nack(sub, item->token, item->seq, 100, sluice_error_text(rc), NULL,
+				      NULL);
 	/* The lease has ended and another worker may have the item: stop working on it, go on. */
 	return rc == SLUICE_E_STALE_TOKEN ? 0 : rc;
 }

@@ -58,7 +58,8 @@ static void close_socket(sluice_client *client)
 	link->socket_fd = -1;
 	link->in.start = link->in.end = 0;
 	link->out.start = link->out.end = 0;
-	link->wants_write = link->stalled = link->lacking = link->begun = link->supports_begun = false;
+	link->wants_write = link->stalled = link->lacking = link->begun = link->supports_begun =
+		false;
 	link->taken = 0;
 	link->ping_ms = link->unanswered_ms = 0;
 }
@@ -74,7 +75,8 @@ static bool is_final(const sluice_client *client, int code)
 {
 	return code == SLUICE_E_VERSION || code == SLUICE_E_DENIED || code == SLUICE_E_INVAL ||
 	       code == SLUICE_E_NOT_FOUND ||
-	       (client->state == STATE_HELLO && (code == SLUICE_E_PROTOCOL || code == SLUICE_E_LIMIT)) ||
+	       (client->state == STATE_HELLO &&
+		(code == SLUICE_E_PROTOCOL || code == SLUICE_E_LIMIT)) ||
 	       (code == SLUICE_E_SESSION_GONE && client->config.session[0] != 0);
 }
 
@@ -127,8 +129,9 @@ void link_broken(sluice_client *client, int code, const char *why)
 		link->attempt++;
 	}
 	if (was_ready || client->state == STATE_FAILED)
-		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_DISCONNECTED,
-						   .code = code, .text = client->error));
+		client_notice(client,
+			      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_DISCONNECTED,
+					   .code = code, .text = client->error));
 }
 
 /* ---- connecting ---- */
@@ -137,7 +140,8 @@ static void send_hello(sluice_client *client)
 {
 	struct link *link = client->link;
 	Sluice__Hello hello = SLUICE__HELLO__INIT;
-	char zstd[] = "zstd", session_close[] = "session-close", *features[] = {zstd, session_close};
+	char zstd[] = "zstd", session_close[] = "session-close",
+	     *features[] = {zstd, session_close};
 	uint8_t *at;
 	size_t len;
 
@@ -195,14 +199,16 @@ static void connect_to(sluice_client *client, const struct sockaddr_storage *add
 	} else {
 		char why[TEXT_MAX];
 
-		(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address, strerror(errno));
+		(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address,
+			       strerror(errno));
 		(void)close(fd);
 		link_broken(client, SLUICE_E_DISCONNECTED, why);
 	}
 }
 
 /* The address_index-th of the comma-separated list. */
-static bool pick_address(sluice_client *client, char *host, size_t host_bytes, char *port, size_t port_bytes)
+static bool pick_address(sluice_client *client, char *host, size_t host_bytes, char *port,
+			 size_t port_bytes)
 {
 	char list[512], *save = NULL, *word = NULL, *colon;
 	size_t count = 1, wanted;
@@ -295,7 +301,9 @@ void link_lacks(sluice_client *client)
 uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes)
 {
 	struct link *link = client->link;
-	struct frame_header header = {.body_bytes = (uint32_t)body_bytes, .type = type, .corr = corr};
+	struct frame_header header = {.body_bytes = (uint32_t)body_bytes,
+				      .type = type,
+				      .corr = corr};
 	uint8_t *at;
 
 	if (link->socket_fd < 0 || link->lacking)
@@ -387,10 +395,10 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	client->error[0] = 0;
 	link->last_in_ms = link->last_out_ms = now_ms();
 	link->ops->connected(client, lost);
-	client_notice(client,
-		      &SLUICE_MAKE(sluice_notice,
-				   .kind = first || lost ? SLUICE_NOTICE_CONNECTED : SLUICE_NOTICE_RESUMED,
-				   .text = "", .session = link->session_id));
+	client_notice(client, &SLUICE_MAKE(sluice_notice,
+					   .kind = first || lost ? SLUICE_NOTICE_CONNECTED
+								 : SLUICE_NOTICE_RESUMED,
+					   .text = "", .session = link->session_id));
 	(void)pthread_cond_broadcast(&client->changed);
 	return true;
 }
@@ -422,7 +430,8 @@ static bool on_failure(sluice_client *client, struct sluice_slice body)
 }
 
 /* False: no memory; the same frame is to be passed again. */
-static bool on_frame(sluice_client *client, const struct frame_header *header, struct sluice_slice body)
+static bool on_frame(sluice_client *client, const struct frame_header *header,
+		     struct sluice_slice body)
 {
 	switch (header->type) {
 	case FRAME_WELCOME:
@@ -486,7 +495,8 @@ static void read_some(sluice_client *client)
 			return;
 		if (got <= 0) {
 			link_broken(client, SLUICE_E_DISCONNECTED,
-				    got == 0 ? "the broker closed the connection" : strerror(errno));
+				    got == 0 ? "the broker closed the connection"
+					     : strerror(errno));
 			return;
 		}
 		link->in.end += (size_t)got;
@@ -564,7 +574,8 @@ uint64_t link_next(const sluice_client *client)
 	uint64_t next = UINT64_MAX;
 
 	if (client->state == STATE_READY)
-		next = ping_next(client) < silent_next(client) ? ping_next(client) : silent_next(client);
+		next = ping_next(client) < silent_next(client) ? ping_next(client)
+							       : silent_next(client);
 	else if (client->state == STATE_WAITING)
 		next = link->next_try_ms;
 	else if (is_connecting(client))
@@ -611,7 +622,8 @@ void link_due(sluice_client *client, uint64_t now)
 		if (rc == 0)
 			connect_to(client, &addr, len);
 		else
-			link_broken(client, SLUICE_E_DISCONNECTED, "the host name could not be resolved");
+			link_broken(client, SLUICE_E_DISCONNECTED,
+				    "the host name could not be resolved");
 	}
 	if (client->state == STATE_WAITING && link->next_try_ms <= now)
 		connect_start(client);

@@ -10,7 +10,8 @@
 /* Reports of the link to the upper layers; filled by client.c. */
 struct link_ops {
 	/* A frame for an upper layer. False: no memory; the frame is passed again later. */
-	bool (*frame)(sluice_client *client, const struct frame_header *header, struct sluice_slice body);
+	bool (*frame)(sluice_client *client, const struct frame_header *header,
+		      struct sluice_slice body);
 	/* The broker has announced its features; nothing was sent to it yet. */
 	void (*accepted)(sluice_client *client);
 	void (*connected)(sluice_client *client, bool session_lost);

@@ -77,7 +77,8 @@ int resolver_start(sluice_client *client, const char *host, const char *port)
 	return 0;
 }
 
-bool resolver_poll(struct resolver *resolver, struct sockaddr_storage *ret, socklen_t *ret_len, int *ret_code)
+bool resolver_poll(struct resolver *resolver, struct sockaddr_storage *ret, socklen_t *ret_len,
+		   int *ret_code)
 {
 	if (resolver == NULL || !atomic_load(&resolver->done))
 		return false;

@@ -51,7 +51,10 @@ struct verdict {
 
 static struct verdict verdict_of(int code, const char *text)
 {
-	return (struct verdict){.code = code, .text = text, .text_len = strlen(text), .offset = UINT64_MAX};
+	return (struct verdict){.code = code,
+				.text = text,
+				.text_len = strlen(text),
+				.offset = UINT64_MAX};
 }
 
 static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdict, uint64_t offset,
@@ -70,10 +73,11 @@ static sluice_reply *reply_of(sluice_client *client, const struct verdict *verdi
 }
 
 /* The same answer for the next message. A reply that the application has kept is left to it. */
-static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply, const struct verdict *verdict,
-				uint64_t offset)
+static sluice_reply *reply_next(sluice_client *client, sluice_reply *reply,
+				const struct verdict *verdict, uint64_t offset)
 {
-	if (reply == NULL || __atomic_load_n(&reply->refs, __ATOMIC_ACQUIRE) != 1 || reply->json != NULL) {
+	if (reply == NULL || __atomic_load_n(&reply->refs, __ATOMIC_ACQUIRE) != 1 ||
+	    reply->json != NULL) {
 		sluice_reply_free(reply);
 		return reply_of(client, verdict, offset, 0);
 	}
@@ -252,7 +256,8 @@ static void opened(sluice_client *client, struct call *call)
 
 static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
 {
-	struct sluice_slice raw = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
+	struct sluice_slice raw = {batch->events.bytes + batch->events.start,
+				   buffer_len(&batch->events)};
 	uint8_t *bytes;
 
 	*ret_len = 0;
@@ -284,8 +289,9 @@ static bool batch_send(sluice_client *client, struct batch *batch)
 				      .count = batch->count,
 				      .time_ms = batch->time_ms,
 				      .raw_bytes = (uint32_t)buffer_len(&batch->events),
-				      .subject = {batch->subject,
-						  batch->subject != NULL ? strlen(batch->subject) : 0},
+				      .subject = {batch->subject, batch->subject != NULL
+									  ? strlen(batch->subject)
+									  : 0},
 				      .target = {batch->target, strlen(batch->target)},
 				      .payload = {batch->events.bytes + batch->events.start,
 						  buffer_len(&batch->events)}};
@@ -353,8 +359,8 @@ void publish_push(sluice_client *client)
 		return; /* a waiting thread turns the loop itself */
 	/* The only batch: it is sent from here instead of by the loop's thread. Failures of the
 	 * link are left to that thread. */
-	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 && batch != NULL &&
-	    batch->next == NULL && buffer_len(&client->link->out) == 0 &&
+	if (client->state == STATE_READY && publisher->open && publisher->in_flight == 0 &&
+	    batch != NULL && batch->next == NULL && buffer_len(&client->link->out) == 0 &&
 	    buffer_room(&client->link->out, buffer_len(&batch->events) + PUSH_HEAD_BYTES) != NULL) {
 		publish_send(client);
 		if (batch->in_flight && link_push(client) && client->timer_ms <= publisher->due_ms)
@@ -372,11 +378,14 @@ static void producer_gone(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;
 	const bool evicted = publisher->gone == SLUICE_E_PRODUCER_EVICTED;
-	const struct verdict unknown = verdict_of(
-		evicted ? SLUICE_E_PRODUCER_EVICTED : SLUICE_E_UNKNOWN,
-		evicted ? "the producer's record was evicted while this was under way: whether it was applied is not known"
-			: "its session ended while this was under way: whether it was applied is not known");
-	struct batch *batch, *next, *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
+	const struct verdict unknown =
+		verdict_of(evicted ? SLUICE_E_PRODUCER_EVICTED : SLUICE_E_UNKNOWN,
+			   evicted ? "the producer's record was evicted while this was under way: "
+				     "whether it was applied is not known"
+				   : "its session ended while this was under way: whether it was "
+				     "applied is not known");
+	struct batch *batch, *next,
+		*last = publisher->batches != NULL ? publisher->batches->prev : NULL;
 
 	publisher->gone = 0;
 	publisher->open = publisher->again = false;
@@ -392,7 +401,8 @@ static void producer_gone(sluice_client *client)
 
 /* Temporarily refused: its numbers are not used; later batches in flight are answered with
  * SEQUENCE_GAP. */
-static void refused_for_now(sluice_client *client, struct batch *batch, const struct frame_published *answer)
+static void refused_for_now(sluice_client *client, struct batch *batch,
+			    const struct frame_published *answer)
 {
 	struct publisher *publisher = client->publisher;
 
@@ -419,7 +429,8 @@ static void refused_for_now(sluice_client *client, struct batch *batch, const st
 		publisher->due_ms = batch->retry_ms;
 }
 
-static void answered(sluice_client *client, struct batch *batch, const struct frame_published *answer)
+static void answered(sluice_client *client, struct batch *batch,
+		     const struct frame_published *answer)
 {
 	struct publisher *publisher = client->publisher;
 
@@ -488,18 +499,20 @@ static void report_late(sluice_client *client, struct batch *batch, uint64_t now
 	const struct verdict late =
 		batch->refused != 0 && !batch->in_flight
 			? verdict_of(batch->refused, batch->refused_text)
-			: verdict_of(SLUICE_E_UNKNOWN,
-				     "no answer came before the deadline; it is still being settled");
+			: verdict_of(SLUICE_E_UNKNOWN, "no answer came before the deadline; it is "
+						       "still being settled");
 	/* Refused before, and just being retried: its answer will be more useful than an unknown
 	 * outcome. */
-	const uint64_t grace = batch->in_flight && !batch->maybe && batch->refused_last != 0 ? GRACE_MS : 0;
+	const uint64_t grace =
+		batch->in_flight && !batch->maybe && batch->refused_last != 0 ? GRACE_MS : 0;
 	uint32_t at = 0;
 
 	batch->deadline_ms = UINT64_MAX;
 	for (uint32_t i = 0; i < batch->end_count; i++) {
 		const struct message_end *end = &batch->ends[i];
 		uint32_t count = end->count;
-		uint64_t due = end->deadline_ms < UINT64_MAX - grace ? end->deadline_ms + grace : UINT64_MAX;
+		uint64_t due = end->deadline_ms < UINT64_MAX - grace ? end->deadline_ms + grace
+								     : UINT64_MAX;
 
 		if (!end->reported && due > now)
 			batch->deadline_ms = due < batch->deadline_ms ? due : batch->deadline_ms;
@@ -584,7 +597,8 @@ static void due_check(sluice_client *client, uint64_t now)
 	DL_FOREACH_SAFE(publisher->batches, batch, next) {
 		bool gone = false;
 
-		if (batch->deadline_ms <= now && (batch->was_sent || !drop_unsent(client, batch, now, &gone)))
+		if (batch->deadline_ms <= now &&
+		    (batch->was_sent || !drop_unsent(client, batch, now, &gone)))
 			report_late(client, batch, now);
 		if (gone)
 			continue;

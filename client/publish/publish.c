@@ -44,12 +44,14 @@ static uint64_t deadline_about(const sluice_client *client, int deadline_ms)
 	struct timespec now;
 
 	if (deadline_ms == 0 && client->config.deadline_ms >= NEAR_MS)
-		deadline_ms = client->config.deadline_ms > INT32_MAX ? -1 : (int)client->config.deadline_ms;
+		deadline_ms = client->config.deadline_ms > INT32_MAX
+				      ? -1
+				      : (int)client->config.deadline_ms;
 	if (deadline_ms < NEAR_MS)
 		return deadline_of(client, deadline_ms);
 	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + (uint32_t)deadline_ms +
-	       COARSE_MS;
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 +
+	       (uint32_t)deadline_ms + COARSE_MS;
 }
 
 /* ---- checks ---- */
@@ -63,7 +65,9 @@ static uint8_t target_kind(const sluice_message *message)
 
 static const char *target_of(const sluice_message *message)
 {
-	return message->queue != NULL ? message->queue : message->stream != NULL ? message->stream : "";
+	return message->queue != NULL	 ? message->queue
+	       : message->stream != NULL ? message->stream
+					 : "";
 }
 
 static int subject_refuse(const sluice_message *message, char *ret_why, size_t why_bytes)
@@ -108,11 +112,14 @@ static int parts_check(const sluice_message *message, char *ret_why, size_t why_
 				return SLUICE_E_INVAL;
 			}
 	if (message->body.len > LIMIT_EVENT_BODY_BYTES_MAX)
-		return part_refuse("body", message->body.len, LIMIT_EVENT_BODY_BYTES_MAX, ret_why, why_bytes);
+		return part_refuse("body", message->body.len, LIMIT_EVENT_BODY_BYTES_MAX, ret_why,
+				   why_bytes);
 	if (message->key.len > LIMIT_EVENT_KEY_BYTES_MAX)
-		return part_refuse("key", message->key.len, LIMIT_EVENT_KEY_BYTES_MAX, ret_why, why_bytes);
+		return part_refuse("key", message->key.len, LIMIT_EVENT_KEY_BYTES_MAX, ret_why,
+				   why_bytes);
 	if (message->id.len > LIMIT_EVENT_ID_BYTES_MAX)
-		return part_refuse("id", message->id.len, LIMIT_EVENT_ID_BYTES_MAX, ret_why, why_bytes);
+		return part_refuse("id", message->id.len, LIMIT_EVENT_ID_BYTES_MAX, ret_why,
+				   why_bytes);
 	return 0;
 }
 
@@ -124,7 +131,8 @@ static int headers_encode(const sluice_message *message, uint8_t **ret, size_t *
 	size_t count = 0, bytes;
 
 	while (message->headers[2 * count] != NULL) {
-		const char *name = message->headers[2 * count], *value = message->headers[2 * count + 1];
+		const char *name = message->headers[2 * count],
+			   *value = message->headers[2 * count + 1];
 
 		if (count == HEADERS_MAX)
 			return SLUICE_E_LIMIT;
@@ -167,7 +175,8 @@ static int envelope_add_full(const sluice_message *message, struct batch *batch)
 	if (message->time_ms != 0)
 		envelope.time_delta_ms = (int64_t)(message->time_ms - batch->time_ms);
 	if (batch->subject == NULL)
-		envelope.subject = (struct sluice_slice){message->subject, strlen(message->subject)};
+		envelope.subject =
+			(struct sluice_slice){message->subject, strlen(message->subject)};
 	at = buffer_room(&batch->events, envelope_size_max(&envelope));
 	if (at != NULL)
 		batch->events.end += envelope_encode(at, &envelope);
@@ -199,7 +208,8 @@ static bool same_target(const struct batch *batch, const sluice_message *message
 }
 
 /* Without checking its subject, if each event has its own; that one must be valid then. */
-static bool batch_takes(const sluice_client *client, const struct batch *batch, const sluice_message *message)
+static bool batch_takes(const sluice_client *client, const struct batch *batch,
+			const sluice_message *message)
 {
 	return !batch->closed && message->subject != NULL && same_target(batch, message) &&
 	       (batch->subject == NULL || strcmp(batch->subject, message->subject) == 0) &&
@@ -230,8 +240,8 @@ static struct batch *batch_new(sluice_client *client, const sluice_message *mess
 }
 
 /* The open batch if it accepts the message, or a new one; the message's names are valid then. */
-static int batch_for(sluice_client *client, const sluice_message *message, struct batch **ret, char *ret_why,
-		     size_t why_bytes)
+static int batch_for(sluice_client *client, const sluice_message *message, struct batch **ret,
+		     char *ret_why, size_t why_bytes)
 {
 	struct publisher *publisher = client->publisher;
 	struct batch *last = publisher->batches != NULL ? publisher->batches->prev : NULL;
@@ -316,8 +326,8 @@ static void batch_cut(sluice_client *client, struct batch *batch, size_t before)
 	publish_batch_free(client, batch);
 }
 
-static int gather(sluice_client *client, const sluice_message *message, const struct message_end *end,
-		  char *ret_why, size_t why_bytes)
+static int gather(sluice_client *client, const sluice_message *message,
+		  const struct message_end *end, char *ret_why, size_t why_bytes)
 {
 	struct batch *batch;
 	size_t before;
@@ -340,7 +350,8 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 {
 	struct publisher *publisher = client->publisher;
 
-	while (publisher->buffered != 0 && publisher->buffered + bytes > client->config.buffer_bytes) {
+	while (publisher->buffered != 0 &&
+	       publisher->buffered + bytes > client->config.buffer_bytes) {
 		if (!client->config.buffer_block || !may_wait)
 			return SLUICE_E_BUFFER_FULL;
 		if (client->closing || client->state == STATE_FAILED)
@@ -355,8 +366,8 @@ static int room_wait(sluice_client *client, size_t bytes, uint64_t deadline_ms, 
 /* ---- calls ---- */
 
 /* Whether a publish may begin, with the reason if not; a refusal is reported as call requests. */
-static int begin(sluice_client *client, const sluice_call *call, struct message_end *end, char *ret_why,
-		 size_t why_bytes)
+static int begin(sluice_client *client, const sluice_call *call, struct message_end *end,
+		 char *ret_why, size_t why_bytes)
 {
 	bool fire = call_fires(call);
 
@@ -381,8 +392,9 @@ static int begin(sluice_client *client, const sluice_call *call, struct message_
 	return 0;
 }
 
-static int publish_locked(sluice_client *client, const sluice_message *message, const sluice_call *call,
-			  struct call *waiter, char *ret_why, size_t why_bytes)
+static int publish_locked(sluice_client *client, const sluice_message *message,
+			  const sluice_call *call, struct call *waiter, char *ret_why,
+			  size_t why_bytes)
 {
 	struct message_end end = {.waiter = waiter, .count = 1};
 	int rc = begin(client, call, &end, ret_why, why_bytes);
@@ -403,7 +415,8 @@ static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply 
 
 	publish_push(client);
 	(void)client_wait(client, &waiter->finished, UINT64_MAX);
-	rc = waiter->reply != NULL || ret_reply != NULL ? sluice_reply_code(waiter->reply) : waiter->code;
+	rc = waiter->reply != NULL || ret_reply != NULL ? sluice_reply_code(waiter->reply)
+							: waiter->code;
 	(void)error_set(rc, sluice_reply_text(waiter->reply));
 	if (ret_reply != NULL)
 		*ret_reply = waiter->reply;
@@ -412,8 +425,8 @@ static int answer_wait(sluice_client *client, struct call *waiter, sluice_reply 
 	return rc;
 }
 
-static int publish_blocking(sluice_client *client, const sluice_message *message, const sluice_call *call,
-			    sluice_reply **ret_reply)
+static int publish_blocking(sluice_client *client, const sluice_message *message,
+			    const sluice_call *call, sluice_reply **ret_reply)
 {
 	struct call waiter = {0};
 	char why[TEXT_MAX];
@@ -476,8 +489,8 @@ static bool same_text(const char *a, const char *b)
 }
 
 /* Checks that need no batch. *ret_mixed: the subjects differ; *ret_bytes: of the bodies. */
-static int many_check(const sluice_message *messages, size_t count, bool *ret_mixed, size_t *ret_bytes,
-		      char *ret_why, size_t why_bytes)
+static int many_check(const sluice_message *messages, size_t count, bool *ret_mixed,
+		      size_t *ret_bytes, char *ret_why, size_t why_bytes)
 {
 	const sluice_message *first = messages;
 
@@ -498,12 +511,13 @@ static int many_check(const sluice_message *messages, size_t count, bool *ret_mi
 		}
 		if (rc != 0)
 			return rc;
-		if (!same_text(message->queue, first->queue) || !same_text(message->stream, first->stream) ||
+		if (!same_text(message->queue, first->queue) ||
+		    !same_text(message->stream, first->stream) ||
 		    message->mandatory != first->mandatory || message->relaxed != first->relaxed) {
-			(void)snprintf(
-				ret_why, why_bytes,
-				"message %zu differs from the first in queue, stream, mandatory or relaxed",
-				i);
+			(void)snprintf(ret_why, why_bytes,
+				       "message %zu differs from the first in queue, stream, "
+				       "mandatory or relaxed",
+				       i);
 			return SLUICE_E_INVAL;
 		}
 		*ret_bytes += message->body.len;
@@ -526,7 +540,8 @@ static int many_add(const sluice_message *messages, size_t count, struct batch *
 }
 
 static int many_locked(sluice_client *client, const sluice_message *messages, size_t count,
-		       const sluice_call *call, struct call *waiter, char *ret_why, size_t why_bytes)
+		       const sluice_call *call, struct call *waiter, char *ret_why,
+		       size_t why_bytes)
 {
 	struct publisher *publisher = client->publisher;
 	struct message_end end = {.waiter = waiter, .count = (uint32_t)count, .whole = true};
@@ -538,7 +553,8 @@ static int many_locked(sluice_client *client, const sluice_message *messages, si
 	if (rc == 0)
 		rc = begin(client, call, &end, ret_why, why_bytes);
 	if (rc == 0)
-		rc = room_wait(client, bytes, end.deadline_ms, end.done == NULL && !client_on_loop(client));
+		rc = room_wait(client, bytes, end.deadline_ms,
+			       end.done == NULL && !client_on_loop(client));
 	if (rc != 0)
 		return rc;
 	if (publisher->batches != NULL)
@@ -576,13 +592,15 @@ static int many_take(const sluice_message **io, size_t count, sluice_message **r
 	size = message->size;
 	rc = message_take(&message, &own);
 	if (rc == 0 && size % _Alignof(sluice_message) != 0)
-		rc = error_format(SLUICE_E_INVAL, "sluice_message has a size of %u, which none has", size);
+		rc = error_format(SLUICE_E_INVAL, "sluice_message has a size of %u, which none has",
+				  size);
 	for (size_t i = 1; i < count && rc == 0; i++) {
 		message = message_at(*io, size, i);
 		if (message->size != size)
 			rc = error_format(SLUICE_E_INVAL,
-					  "message %zu has a size of %u; expected that of the first, %u", i,
-					  message->size, size);
+					  "message %zu has a size of %u; expected that of the "
+					  "first, %u",
+					  i, message->size, size);
 	}
 	if (rc != 0 || size == sizeof(own))
 		return rc;
@@ -649,7 +667,8 @@ static int flush_late(const sluice_client *client)
 
 	return oldest->refused_last != 0
 		       ? error_set(oldest->refused_last, oldest->refused_text)
-		       : error_set(SLUICE_E_TIMEOUT, client->state == STATE_READY ? NULL : client->error);
+		       : error_set(SLUICE_E_TIMEOUT,
+				   client->state == STATE_READY ? NULL : client->error);
 }
 
 int sluice_flush(sluice_client *client, int deadline_ms)

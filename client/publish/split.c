@@ -34,7 +34,8 @@ static void ends_split(struct batch *batch, uint32_t count, struct batch *rest)
 bool publish_batch_split(sluice_client *client, struct batch *batch)
 {
 	struct publisher *publisher = client->publisher;
-	struct sluice_slice events = {batch->events.bytes + batch->events.start, buffer_len(&batch->events)};
+	struct sluice_slice events = {batch->events.bytes + batch->events.start,
+				      buffer_len(&batch->events)};
 	uint32_t count = batch->count / 2;
 	struct batch *rest;
 	size_t len;
@@ -53,8 +54,8 @@ bool publish_batch_split(sluice_client *client, struct batch *batch)
 		rest->ends = ends != NULL ? ends : rest->ends;
 		rest->ends_capacity = ends != NULL ? batch->end_count : rest->ends_capacity;
 	}
-	if (at == NULL || rest->ends_capacity < batch->end_count || !text_set(&rest->target, batch->target) ||
-	    !text_set(&rest->subject, batch->subject)) {
+	if (at == NULL || rest->ends_capacity < batch->end_count ||
+	    !text_set(&rest->target, batch->target) || !text_set(&rest->subject, batch->subject)) {
 		publish_batch_free(client, rest);
 		return false;
 	}

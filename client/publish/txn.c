@@ -76,7 +76,8 @@ static int add(sluice_txn *txn, const Sluice__TxnOp *op)
 	(void)sluice__txn_op__pack(op, packed);
 	copy = sluice__txn_op__unpack(&mem_protobuf, len, packed);
 	mem_free(packed);
-	ops = copy != NULL ? mem_resize(txn->message->ops, (txn->message->n_ops + 1) * sizeof(*ops)) : NULL;
+	ops = copy != NULL ? mem_resize(txn->message->ops, (txn->message->n_ops + 1) * sizeof(*ops))
+			   : NULL;
 	if (ops == NULL) {
 		if (copy != NULL)
 			sluice__txn_op__free_unpacked(copy, &mem_protobuf);
@@ -126,7 +127,8 @@ int sluice_txn_publish(sluice_txn *txn, const sluice_message *message)
 	return add(txn, &op);
 }
 
-int sluice_txn_ack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq, uint32_t count)
+int sluice_txn_ack(sluice_txn *txn, const char *queue, sluice_token token, uint64_t first_seq,
+		   uint32_t count)
 {
 	OP(ACK, ack, TxnAck, TXN_ACK);
 
@@ -209,7 +211,8 @@ int sluice_txn_job_reset(sluice_txn *txn, const char *job, const char *reason)
 	return add(txn, &op);
 }
 
-int sluice_txn_cursor_set(sluice_txn *txn, const char *stream, const char *cursor, uint64_t next_offset)
+int sluice_txn_cursor_set(sluice_txn *txn, const char *stream, const char *cursor,
+			  uint64_t next_offset)
 {
 	OP(CURSOR_SET, cursor_set, CursorSet, CURSOR_SET);
 
@@ -297,14 +300,17 @@ static void opened(sluice_client *client, struct call *call)
 	transactor->opening = false;
 	/* the next one after a pause, not at once in a loop */
 	transactor->open_ms = now_ms() + PRODUCER_REOPEN_MS;
-	if (again && ((producer != NULL && producer->producer != transactor->producer) ||
-		      (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code)))) {
-		sent_unknown(client, "its session ended while it was under way, and its producer is gone");
+	if (again &&
+	    ((producer != NULL && producer->producer != transactor->producer) ||
+	     (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code)))) {
+		sent_unknown(client,
+			     "its session ended while it was under way, and its producer is gone");
 		return;
 	}
 	if (reply != NULL && reply->code != 0 && !sluice_error_retriable(reply->code) &&
 	    transactor->waiting != NULL) {
-		finish(client, transactor->waiting, reply_new(reply->code, reply->text, strlen(reply->text)));
+		finish(client, transactor->waiting,
+		       reply_new(reply->code, reply->text, strlen(reply->text)));
 		return;
 	}
 	if (producer == NULL)
@@ -396,7 +402,8 @@ void txns_end(sluice_client *client, int code)
 			       reply_new(pending->was_sent ? SLUICE_E_UNKNOWN : code, "", 0));
 }
 
-static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *txn, const sluice_call *call)
+static struct pending_txn *pending_new(sluice_client *client, const sluice_txn *txn,
+				       const sluice_call *call)
 {
 	struct pending_txn *pending = mem_alloc(sizeof(*pending));
 	size_t len = sluice__txn__get_packed_size(txn->message);
@@ -447,8 +454,8 @@ int sluice_txn_commit(sluice_client *client, const sluice_txn *txn, const sluice
 	pending = rc == 0 ? pending_new(client, txn, call) : NULL;
 	if (pending == NULL) {
 		client_unlock(client);
-		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM, rc != 0 ? sluice_last_error(NULL) : "",
-				   call, ret_reply);
+		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM,
+				   rc != 0 ? sluice_last_error(NULL) : "", call, ret_reply);
 	}
 	if (!async)
 		pending->waiter = &waiter;

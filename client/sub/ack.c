@@ -15,7 +15,8 @@ static bool call_acks(const sluice_sub *sub, const struct call *call, sluice_tok
 	const char *why;
 
 	return call->frame == FRAME_ACK &&
-	       frame_ack_decode((struct sluice_slice){call->request, call->request_len}, ret, &why) == 0 &&
+	       frame_ack_decode((struct sluice_slice){call->request, call->request_len}, ret,
+				&why) == 0 &&
 	       ret->op != ACK_EXTEND && ret->subscription == sub->number && ret->token == token;
 }
 
@@ -44,7 +45,8 @@ bool sub_ack_waits(const sluice_sub *sub, sluice_token token, uint64_t seq)
 
 	DL_FOREACH(sub->acks, acks)
 		for (size_t i = 0; acks->token == token && i < acks->count; i++)
-			if (seq >= acks->runs[i].first && seq - acks->runs[i].first < acks->runs[i].count)
+			if (seq >= acks->runs[i].first &&
+			    seq - acks->runs[i].first < acks->runs[i].count)
 				return true;
 	DL_FOREACH(sub->client->calls->ordered, call)
 		for (uint16_t i = 0; call_acks(sub, call, token, &ack) && i < ack.run_count; i++) {
@@ -67,7 +69,8 @@ int sub_gather_ack(sluice_sub *sub, sluice_token token, uint64_t seq)
 		acks->token = token;
 		DL_APPEND(sub->acks, acks);
 	}
-	if (acks->count > 0 && acks->runs[acks->count - 1].first + acks->runs[acks->count - 1].count == seq) {
+	if (acks->count > 0 &&
+	    acks->runs[acks->count - 1].first + acks->runs[acks->count - 1].count == seq) {
 		acks->runs[acks->count - 1].count++;
 		return 0;
 	}

@@ -14,7 +14,8 @@
 #include "protocol/frame.h"
 #include "protocol/limits.h"
 
-static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor, const char *filter)
+static sluice_sub *sub_new(sluice_client *client, const char *name, const char *cursor,
+			   const char *filter)
 {
 	sluice_sub *sub = mem_alloc(sizeof(*sub));
 
@@ -95,7 +96,8 @@ static int open_and_wait(sluice_sub *sub, const sluice_call *options, sluice_sub
 	return rc;
 }
 
-static const char not_fired[] = "a subscription is not opened with SLUICE_FIRE: its end would not be known";
+static const char not_fired[] =
+	"a subscription is not opened with SLUICE_FIRE: its end would not be known";
 
 static int enter(sluice_client *client, const sluice_call *call)
 {
@@ -228,7 +230,8 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 	sub_give_back(sub);
 	sub->closing = true;
 	/* Without memory for the call, the end of the connection closes it. */
-	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left && call == NULL)
+	if (client->state == STATE_READY && sub->opened && !sub->ended && !sub->left &&
+	    call == NULL)
 		link_lacks(client);
 	/* A callback cannot wait: the broker closes it later. */
 	if (call != NULL && !client_on_loop(client))
@@ -242,7 +245,8 @@ int sluice_sub_close(sluice_sub *sub, int deadline_ms)
 /* ---- acks ---- */
 
 static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const uint64_t *seq,
-		     uint32_t value_ms, const char *reason, const sluice_call *call, sluice_reply **ret_reply)
+		     uint32_t value_ms, const char *reason, const sluice_call *call,
+		     sluice_reply **ret_reply)
 {
 	sluice_client *client = sub->client;
 	struct frame_run run = {seq != NULL ? *seq : 0, 1};
@@ -262,21 +266,22 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	if (rc != 0)
 		return call_refuse_set(rc, call, ret_reply);
 	if (frame.reason.len > LIMIT_TEXT_BYTES_MAX)
-		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu", frame.reason.len,
-				  (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		rc = error_format(SLUICE_E_LIMIT, "the reason has %zu bytes; at most %llu",
+				  frame.reason.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (rc == 0 && op == ACK_RELEASE && client->state == STATE_READY && sub->opened &&
 	    !client->link->supports_begun)
-		rc = error_set(SLUICE_E_UNSUPPORTED, "this broker knows no release; nack counts an attempt");
+		rc = error_set(SLUICE_E_UNSUPPORTED,
+			       "this broker knows no release; nack counts an attempt");
 	subs_flush(client); /* gathered acks go first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
-	made = body != NULL
-		       ? call_new_frame(client, FRAME_ACK, body, frame_ack_encode(body, &frame, &run), call)
-		       : NULL;
+	made = body != NULL ? call_new_frame(client, FRAME_ACK, body,
+					     frame_ack_encode(body, &frame, &run), call)
+			    : NULL;
 	if (made == NULL) {
 		mem_free(body);
 		client_unlock(client);
-		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM, rc != 0 ? sluice_last_error(NULL) : "",
-				   call, ret_reply);
+		return call_refuse(rc != 0 ? rc : SLUICE_E_NOMEM,
+				   rc != 0 ? sluice_last_error(NULL) : "", call, ret_reply);
 	}
 	if (seq != NULL)
 		sub_item_done(sub, token);
@@ -310,8 +315,8 @@ int sluice_item_ack(sluice_sub *sub, sluice_token token, uint64_t seq, const slu
 	return rc;
 }
 
-int sluice_item_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms, const char *reason,
-		     const sluice_call *call, sluice_reply **ret_reply)
+int sluice_item_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t delay_ms,
+		     const char *reason, const sluice_call *call, sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call, ret_reply);
 }
@@ -322,8 +327,8 @@ int sluice_item_release(sluice_sub *sub, sluice_token token, uint64_t seq, const
 	return ack_frame(sub, ACK_RELEASE, token, &seq, 0, NULL, call, ret_reply);
 }
 
-int sluice_lease_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms, const sluice_call *call,
-			sluice_reply **ret_reply)
+int sluice_lease_extend(sluice_sub *sub, sluice_token token, uint32_t lease_ms,
+			const sluice_call *call, sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_EXTEND, token, NULL, lease_ms, NULL, call, ret_reply);
 }
@@ -337,7 +342,8 @@ int sluice_sub_next(sluice_sub *sub, int deadline_ms, sluice_delivery **ret)
 	client_lock(client);
 	sub->waiters++;
 	while (sub->waiting == NULL && rc == 0) {
-		if (sub->ended || sub->closing || sub->gives_back || (sub->draining && !sub->leaves))
+		if (sub->ended || sub->closing || sub->gives_back ||
+		    (sub->draining && !sub->leaves))
 			rc = sub->end_code != 0 ? sub->end_code : SLUICE_E_CLOSED;
 		else if (client_on_loop(client))
 			rc = SLUICE_E_WRONG_STATE;

@@ -57,7 +57,8 @@ void sub_job_back(sluice_sub *sub, const sluice_delivery_view *view)
 {
 	struct held_job *held = held_job_find(sub, view->job);
 
-	job_give_back(sub, view->job, view->token, view->intent || view->orphan || view->redelivered);
+	job_give_back(sub, view->job, view->token,
+		      view->intent || view->orphan || view->redelivered);
 	if (held != NULL && held->token == view->token)
 		held_job_drop(sub, held);
 }
@@ -123,7 +124,8 @@ static void leave(sluice_sub *sub)
 	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	struct call *call = NULL;
 
-	if (sub->leaves || sub->left || sub->client->state != STATE_READY || !sub->opened || sub->ended)
+	if (sub->leaves || sub->left || sub->client->state != STATE_READY || !sub->opened ||
+	    sub->ended)
 		return;
 	call = sub_close_call(sub->client, sub->number, &options);
 	if (call == NULL)

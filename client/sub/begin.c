@@ -44,6 +44,7 @@ int sluice_item_begin(sluice_sub *sub, sluice_token token, uint64_t seq)
 	if (rc == 0)
 		sub_begin_now(sub, token, seq);
 	client_unlock(client);
-	return error_set(rc, rc == SLUICE_E_WRONG_STATE ? "the subscription was opened without report_begun"
-							: "");
+	return error_set(rc, rc == SLUICE_E_WRONG_STATE
+				     ? "the subscription was opened without report_begun"
+				     : "");
 }

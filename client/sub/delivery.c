@@ -33,9 +33,10 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 	while (view->headers != NULL && view->headers[headers] != NULL)
 		header_bytes += strlen(view->headers[headers++]) + 1;
 	bytes = (headers + 1) * sizeof(char *) + header_bytes + view->key.len + view->id.len +
-		view->body.len + 3 + text_len(view->subject) + text_len(view->job) + text_len(view->owner) +
-		text_len(view->state) + text_len(view->tag) + text_len(view->scheduler_ref) +
-		text_len(view->text) + text_len(view->source) + text_len(view->lifecycle);
+		view->body.len + 3 + text_len(view->subject) + text_len(view->job) +
+		text_len(view->owner) + text_len(view->state) + text_len(view->tag) +
+		text_len(view->scheduler_ref) + text_len(view->text) + text_len(view->source) +
+		text_len(view->lifecycle);
 	if (delivery == NULL || (delivery->bytes = mem_alloc(bytes)) == NULL) {
 		mem_free(delivery);
 		return NULL;
@@ -46,7 +47,8 @@ static sluice_delivery *delivery_copy(const sluice_delivery_view *view)
 		const char **list = (const char **)(void *)delivery->bytes;
 
 		for (size_t i = 0; i < headers; i++)
-			list[i] = (const char *)place(&at, view->headers[i], strlen(view->headers[i]));
+			list[i] = (const char *)place(&at, view->headers[i],
+						      strlen(view->headers[i]));
 		delivery->view.headers = list;
 	}
 	delivery->view.key.data = place(&at, view->key.data, view->key.len);
@@ -83,7 +85,8 @@ void sluice_delivery_free(sluice_delivery *delivery)
 
 static void delivered(sluice_sub *sub, const sluice_delivery_view *view)
 {
-	if (sub->manual_credit && (view->kind == SLUICE_DELIVERY_ITEM || view->kind == SLUICE_DELIVERY_JOB) &&
+	if (sub->manual_credit &&
+	    (view->kind == SLUICE_DELIVERY_ITEM || view->kind == SLUICE_DELIVERY_JOB) &&
 	    sub->credit > 0)
 		sub->credit--;
 }
@@ -121,7 +124,8 @@ uint32_t undelivered_drop(sluice_sub *sub, sluice_token token, const char *job)
 		const sluice_delivery_view *view = &delivery->view;
 
 		if ((view->kind != SLUICE_DELIVERY_ITEM && view->kind != SLUICE_DELIVERY_JOB) ||
-		    (token != 0 && view->token != token) || (job != NULL && strcmp(view->job, job) != 0))
+		    (token != 0 && view->token != token) ||
+		    (job != NULL && strcmp(view->job, job) != 0))
 			continue;
 		DL_DELETE(sub->waiting, delivery);
 		sub->waiting_count--;

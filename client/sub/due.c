@@ -6,7 +6,8 @@
 static void sub_open_due(sluice_sub *sub, uint64_t now, uint64_t *io_next)
 {
 	if (sub->open_done != NULL && sub->open_deadline_ms <= now)
-		sub_open_report(sub, SLUICE_E_TIMEOUT, "not opened before the deadline; it still may be");
+		sub_open_report(sub, SLUICE_E_TIMEOUT,
+				"not opened before the deadline; it still may be");
 	else if (sub->open_done != NULL && sub->open_deadline_ms < *io_next)
 		*io_next = sub->open_deadline_ms;
 	if (sub->reopen_ms == 0 || sub->opened || sub->ended || sub->closing ||

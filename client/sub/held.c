@@ -90,10 +90,12 @@ void held_due_set(sluice_sub *sub, struct held *held, uint64_t due_ms)
 /* A lease begins, or was extended: sets its next due time. */
 void held_lease(sluice_sub *sub, struct held *held, uint64_t now)
 {
-	uint64_t stops = held->since_ms + extend_max(sub, held->lease_ms), half = now + held->lease_ms / 2;
+	uint64_t stops = held->since_ms + extend_max(sub, held->lease_ms),
+		 half = now + held->lease_ms / 2;
 
 	held->ends_ms = now + held->lease_ms;
-	held_due_set(sub, held, sub->client->config.lease_extend && stops > half ? half : held->ends_ms);
+	held_due_set(sub, held,
+		     sub->client->config.lease_extend && stops > half ? half : held->ends_ms);
 }
 
 void held_begin(sluice_sub *sub, struct held *held)
@@ -127,8 +129,8 @@ bool held_add(sluice_sub *sub, sluice_token token, uint32_t lease_ms, uint32_t c
 void held_gone_before(sluice_client *client, const sluice_sub *from, sluice_token token)
 {
 	for (sluice_sub *other = client->subs->all; other != NULL; other = other->hh.next) {
-		if (!other->coming || other == from || (from != NULL && !shares_queue(from, other)) ||
-		    held_find(other, token) != NULL)
+		if (!other->coming || other == from ||
+		    (from != NULL && !shares_queue(from, other)) || held_find(other, token) != NULL)
 			continue;
 		if (held_add(other, token, 0, 0))
 			other->keeps = true;

@@ -324,8 +324,9 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	case SLUICE__NOTICE_KIND__NOTICE_GAP:
 		if (sub == NULL)
 			return true;
-		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP ? SLUICE_DELIVERY_GAP
-									    : SLUICE_DELIVERY_CAUGHT_UP;
+		view.kind = notice->kind == SLUICE__NOTICE_KIND__NOTICE_GAP
+				    ? SLUICE_DELIVERY_GAP
+				    : SLUICE_DELIVERY_CAUGHT_UP;
 		if (!sub_deliver(sub, &view))
 			return false;
 		if (view.kind != SLUICE_DELIVERY_GAP)
@@ -340,7 +341,8 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 	case SLUICE__NOTICE_KIND__NOTICE_DAMAGED:
 		if (sub != NULL)
 			resume_damage(sub, notice->offset, notice->token);
-		(void)snprintf(text, sizeof(text), "number %llu of queue %s is damaged and not delivered: %s",
+		(void)snprintf(text, sizeof(text),
+			       "number %llu of queue %s is damaged and not delivered: %s",
 			       (unsigned long long)notice->offset, sub != NULL ? sub->name : "",
 			       notice->text);
 		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_DAMAGED,
@@ -352,13 +354,15 @@ bool sub_on_notice(sluice_client *client, const Sluice__Notice *notice)
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_JOB_CANCEL:
 		resume_cancel_notified(client, notice->job, notice->token);
-		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL,
-						   .text = "", .job = notice->job, .token = notice->token));
+		client_notice(client,
+			      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL,
+					   .text = "", .job = notice->job, .token = notice->token));
 		return true;
 	case SLUICE__NOTICE_KIND__NOTICE_LEASE_LOST:
 		sub_job_gone(client, notice->job, notice->token);
-		client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST,
-						   .text = "", .job = notice->job, .token = notice->token));
+		client_notice(client,
+			      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST,
+					   .text = "", .job = notice->job, .token = notice->token));
 		return true;
 	default:
 		return true;

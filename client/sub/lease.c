@@ -40,9 +40,9 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why)
 			held_done(sub, held);
 		return;
 	}
-	client_notice(sub->client,
-		      &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST, .code = code, .text = why,
-				   .token = held->token, .sub = sub, .items = held->out));
+	client_notice(sub->client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST,
+						.code = code, .text = why, .token = held->token,
+						.sub = sub, .items = held->out));
 }
 
 static void extend_answered(sluice_client *client, struct call *call)
@@ -69,9 +69,10 @@ static bool held_extend(sluice_sub *sub, struct held *held, uint64_t now)
 				  .value_ms = held->lease_ms};
 	sluice_call options = SLUICE_CALL(.deadline_ms = -1);
 	uint8_t *body = mem_alloc(frame_ack_size(&frame));
-	struct call *call = body != NULL ? call_new_frame(sub->client, FRAME_ACK, body,
-							  frame_ack_encode(body, &frame, NULL), &options)
-					 : NULL;
+	struct call *call = body != NULL
+				    ? call_new_frame(sub->client, FRAME_ACK, body,
+						     frame_ack_encode(body, &frame, NULL), &options)
+				    : NULL;
 
 	if (call == NULL) {
 		mem_free(body);
@@ -103,16 +104,17 @@ void held_due(sluice_sub *sub, uint64_t now)
 			(void)held_extend(sub, held, now);
 		if (held->due_ms > now || !ended) {
 			if (connected || held->due_ms > now)
-				sub->due_ms = held->due_ms < sub->due_ms ? held->due_ms : sub->due_ms;
+				sub->due_ms =
+					held->due_ms < sub->due_ms ? held->due_ms : sub->due_ms;
 			held = next;
 			continue;
 		}
-		held_lost(
-			sub, held, SLUICE_E_TIMEOUT,
-			sub->client->config.lease_extend
-				? "the lease ended: it was extended for as long as it is without a word of the application "
-				  "(lease_extend_max_ms)"
-				: "the lease ended: it is not extended by itself (lease_extend)");
+		held_lost(sub, held, SLUICE_E_TIMEOUT,
+			  sub->client->config.lease_extend
+				  ? "the lease ended: it was extended for as long as it is without "
+				    "a word of the application "
+				    "(lease_extend_max_ms)"
+				  : "the lease ended: it is not extended by itself (lease_extend)");
 		held = next_token != 0 ? held_find(sub, next_token) : NULL;
 		/* The callback acked it: earlier ones are done already. */
 		if (next_token != 0 && held == NULL)

@@ -10,8 +10,8 @@
 #include "client/sub/sub.h"
 #include "sluice.pb-c.h"
 
-int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor, uint64_t next_offset,
-		      const sluice_call *call, sluice_reply **reply)
+int sluice_cursor_set(sluice_client *client, const char *stream, const char *cursor,
+		      uint64_t next_offset, const sluice_call *call, sluice_reply **reply)
 {
 	Sluice__CursorSet m = SLUICE__CURSOR_SET__INIT;
 	REQUEST(CURSOR_SET, cursor_set, m);
@@ -64,7 +64,9 @@ int sluice_job_intent(sluice_client *client, const char *job, sluice_token token
 	m.attempt = attempt;
 	m.tag = wire_text(tag);
 	return call_run_about(client, &request, true,
-			      &(struct call_about){.job = m.job, .token = token, .hook = intent_answered},
+			      &(struct call_about){.job = m.job,
+						   .token = token,
+						   .hook = intent_answered},
 			      call, reply);
 }
 
@@ -78,8 +80,9 @@ static void reported(sluice_client *client, struct call *call)
 	const Sluice__Reply *reply = call->reply != NULL ? call->reply->message : NULL;
 
 	held_settle(client, call,
-		    report_refused(call) || (reply != NULL && reply->code == 0 &&
-					     reply->job_reported != NULL && reply->job_reported->terminal));
+		    report_refused(call) ||
+			    (reply != NULL && reply->code == 0 && reply->job_reported != NULL &&
+			     reply->job_reported->terminal));
 }
 
 static void reported_release(sluice_client *client, struct call *call)
@@ -87,8 +90,8 @@ static void reported_release(sluice_client *client, struct call *call)
 	held_settle(client, call, report_refused(call) || code_of(call) == 0);
 }
 
-int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec, const sluice_call *call,
-		      sluice_reply **reply)
+int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
+		      const sluice_call *call, sluice_reply **reply)
 {
 	sluice_job_report_spec own;
 	int rc = job_report_spec_take(&spec, &own);
@@ -108,8 +111,9 @@ int sluice_job_report(sluice_client *client, const sluice_job_report_spec *spec,
 	return call_run_about(client, &request, true, &about, call, reply);
 }
 
-int sluice_job_release(sluice_client *client, const char *job, sluice_token token, uint32_t delay_ms,
-		       const char *reason, const sluice_call *call, sluice_reply **reply)
+int sluice_job_release(sluice_client *client, const char *job, sluice_token token,
+		       uint32_t delay_ms, const char *reason, const sluice_call *call,
+		       sluice_reply **reply)
 {
 	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
 	REQUEST(JOB_RELEASE, job_release, m);
@@ -119,6 +123,8 @@ int sluice_job_release(sluice_client *client, const char *job, sluice_token toke
 	m.delay_ms = delay_ms;
 	m.reason = wire_text(reason);
 	return call_run_about(client, &request, false,
-			      &(struct call_about){.job = m.job, .token = token, .hook = release_answered},
+			      &(struct call_about){.job = m.job,
+						   .token = token,
+						   .hook = release_answered},
 			      call, reply);
 }

@@ -123,7 +123,8 @@ static uint32_t credit_now(const sluice_sub *sub)
 	uint64_t held = HASH_COUNT(sub->jobs);
 
 	if (sub->follow)
-		return sub->waiting_count < sub->credit ? sub->credit - (uint32_t)sub->waiting_count : 1;
+		return sub->waiting_count < sub->credit ? sub->credit - (uint32_t)sub->waiting_count
+							: 1;
 	if (sub->draining)
 		return 0; /* only held entries are redelivered */
 	if (!sub->manual_credit)
@@ -165,7 +166,8 @@ struct call *sub_open_call(sluice_sub *sub)
 		follow.cursor = sub->cursor;
 		follow.raw = true;
 		follow.credit = credit_now(sub);
-		follow.from = sub->started ? SLUICE__FOLLOW_FROM__FROM_OFFSET : (Sluice__FollowFrom)sub->from;
+		follow.from = sub->started ? SLUICE__FOLLOW_FROM__FROM_OFFSET
+					   : (Sluice__FollowFrom)sub->from;
 		follow.offset = sub->started ? sub->next_offset : sub->offset;
 		follow.time_ms = sub->time_ms;
 		follow.stream_id = sub->thing;
@@ -210,8 +212,8 @@ static void unsent_drop(const sluice_sub *sub)
 	struct call *call, *next;
 
 	DL_FOREACH_SAFE(sub->client->calls->ordered, call, next) {
-		if ((call->hook != opened && call->hook != source_answered) || call->hook_user != sub ||
-		    call->sent)
+		if ((call->hook != opened && call->hook != source_answered) ||
+		    call->hook_user != sub || call->sent)
 			continue;
 		call->hook = NULL;
 		call_finish(sub->client, call, NULL);

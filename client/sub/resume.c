@@ -17,8 +17,8 @@
 
 static void report_lost(sluice_client *client, const char *job, sluice_token token)
 {
-	client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST, .text = "",
-					   .job = job, .token = token));
+	client_notice(client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_LEASE_LOST,
+					   .text = "", .job = job, .token = token));
 }
 
 void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobDelivery *job)
@@ -27,8 +27,8 @@ void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobD
 	if (!job->cancel || held->cancel)
 		return;
 	held->cancel = true;
-	client_notice(sub->client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL, .text = "",
-						.job = job->job, .token = job->token));
+	client_notice(sub->client, &SLUICE_MAKE(sluice_notice, .kind = SLUICE_NOTICE_JOB_CANCEL,
+						.text = "", .job = job->job, .token = job->token));
 }
 
 void resume_older_lost(sluice_client *client, const char *job, sluice_token token)

@@ -92,7 +92,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	free(asked);
 }
 
-static void ask(struct service *service, const char *id, uint32_t attempt, sluice_token token, bool payload)
+static void ask(struct service *service, const char *id, uint32_t attempt, sluice_token token,
+		bool payload)
 {
 	struct asked *asked = malloc(sizeof(*asked) + strlen(id) + 1);
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = asked);
@@ -137,7 +138,8 @@ static void ask_missing(struct service *service)
 	struct compare *compare = &service->compare;
 
 	for (struct job *job = service->jobs; job != NULL; job = job->next)
-		if (job->compared == compare->number && !job->dropped && job->stage != STAGE_STALE) {
+		if (job->compared == compare->number && !job->dropped &&
+		    job->stage != STAGE_STALE) {
 			if (compare->asked == ASKED_MAX) {
 				compare_soon(service);
 				return;
@@ -176,8 +178,9 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 static void list(struct service *service, uint64_t after)
 {
 	sluice_job_filter filter =
-		SLUICE_JOB_FILTER(.after_number = after, .max = ROWS, .queue = service->settings.queue,
-				  .claim = "leased", .holder_session = sluice_session_id(service->client));
+		SLUICE_JOB_FILTER(.after_number = after, .max = ROWS,
+				  .queue = service->settings.queue, .claim = "leased",
+				  .holder_session = sluice_session_id(service->client));
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_list, .user = service);
 
 	service->compare.listing = sluice_job_list(service->client, &filter, &call, NULL) == 0;
@@ -190,7 +193,8 @@ static void on_heartbeat(sluice_client *client, const sluice_reply *reply, void 
 
 	(void)client;
 	if (rc != 0 && rc != SLUICE_E_CLOSED && !service->stopping)
-		service_log(service, SLUICE_LOG_WARN, "local.source", NULL, sluice_reply_text(reply));
+		service_log(service, SLUICE_LOG_WARN, "local.source", NULL,
+			    sluice_reply_text(reply));
 }
 
 /* The heartbeat of this source, by which explain and audit judge whether it can still be asked. */

@@ -43,15 +43,16 @@ void consumer_lost(struct service *service, int code, const char *why)
 		return;
 	if (consumer->since_ms == 0)
 		consumer->since_ms = now_ms;
-	consumer->due_ms = now_ms + ((uint64_t)PAUSE_MS_MIN
-				     << (consumer->waits < DOUBLINGS_MAX ? consumer->waits : DOUBLINGS_MAX));
+	consumer->due_ms =
+		now_ms + ((uint64_t)PAUSE_MS_MIN
+			  << (consumer->waits < DOUBLINGS_MAX ? consumer->waits : DOUBLINGS_MAX));
 	consumer->waits++;
 	(void)snprintf(consumer->cause, sizeof(consumer->cause), "%s", why);
 	if (code == SLUICE_E_SESSION_GONE) {
-		(void)snprintf(
-			text, sizeof(text),
-			"another client opened the session '%.200s'; this instance ends (setting session)",
-			service->settings.session);
+		(void)snprintf(text, sizeof(text),
+			       "another client opened the session '%.200s'; this instance ends "
+			       "(setting session)",
+			       service->settings.session);
 		service_fail(service, code, "local.session_gone", text);
 	} else if (code == SLUICE_E_CONFLICT) {
 		(void)snprintf(text, sizeof(text),
@@ -120,7 +121,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *delivery, v
 
 	if (delivery->kind == SLUICE_DELIVERY_JOB) {
 		job_handle_delivery(service, delivery);
-	} else if (delivery->kind == SLUICE_DELIVERY_END && sub == service->sub && !service->stopping) {
+	} else if (delivery->kind == SLUICE_DELIVERY_END && sub == service->sub &&
+		   !service->stopping) {
 		service->sub = NULL;
 		(void)sluice_sub_close(sub, 0);
 		consumer_lost(service, delivery->code, delivery->text);
@@ -152,13 +154,14 @@ static void on_consume(sluice_client *client, const sluice_reply *reply, void *u
 
 static void consume(struct service *service)
 {
-	sluice_consume_spec spec =
-		SLUICE_CONSUME_SPEC(.queue = service->settings.queue,
-				    .credit = (uint32_t)service->settings.slots, .orphans = true,
-				    .source = service->source, .on_delivery = on_delivery, .user = service);
+	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = service->settings.queue,
+						       .credit = (uint32_t)service->settings.slots,
+						       .orphans = true, .source = service->source,
+						       .on_delivery = on_delivery, .user = service);
 	struct step *step = step_new(service);
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_consume, .user = step);
-	int rc = step == NULL ? SLUICE_E_NOMEM : sluice_consume(service->client, &spec, &call, &service->sub);
+	int rc = step == NULL ? SLUICE_E_NOMEM
+			      : sluice_consume(service->client, &spec, &call, &service->sub);
 
 	if (rc != 0)
 		step_failed(service, step, rc);
@@ -200,7 +203,8 @@ static int queue_read(struct service *service, const sluice_reply *reply)
 	sluice_reply *own = sluice_reply_ref((sluice_reply *)(uintptr_t)reply);
 	const char *text = own != NULL ? sluice_reply_json(own) : NULL;
 	json_t *json = text != NULL ? json_loads(text, 0, NULL) : NULL;
-	json_t *config = json_object_get(json_array_get(json_object_get(json, "queues"), 0), "config");
+	json_t *config =
+		json_object_get(json_array_get(json_object_get(json, "queues"), 0), "config");
 	const char *lifecycle = json_string_value(json_object_get(config, "lifecycle"));
 	const char *kind = json_string_value(json_object_get(config, "kind"));
 	int rc = config == NULL ? SLUICE_E_NOMEM : 0;
@@ -249,8 +253,8 @@ void consumer_turn(struct service *service, uint64_t now_ms)
 	service->consumer.phase = PHASE_ASKING;
 	call.user = step = step_new(service);
 	rc = step == NULL ? SLUICE_E_NOMEM
-			  : sluice_object_show(service->client, SLUICE_OBJECT_QUEUE, service->settings.queue,
-					       &call, NULL);
+			  : sluice_object_show(service->client, SLUICE_OBJECT_QUEUE,
+					       service->settings.queue, &call, NULL);
 	if (rc != 0)
 		step_failed(service, step, rc);
 }

@@ -29,8 +29,8 @@ static int make_dir(struct job *job)
 	int rc = attempt_spool_check(job->service->settings.spool, job->service->spool_id);
 
 	return rc != 0 ? rc
-		       : attempt_dir(job->service->settings.spool, job->id, job->attempt, job->life, true,
-				     job->dir);
+		       : attempt_dir(job->service->settings.spool, job->id, job->attempt, job->life,
+				     true, job->dir);
 }
 
 /* ---- starting ---- */
@@ -117,7 +117,8 @@ static void handle_shepherd_loss(struct job *job, const struct attempt_view *vie
 {
 	static const char text[] = "its shepherd was killed: its process continues, but its exit "
 				   "status will not be known, and its output is no longer limited";
-	const int64_t timeout_ms = timeout_of(job), left_ms = timeout_ms - (int64_t)process_age_ms(view->pid);
+	const int64_t timeout_ms = timeout_of(job),
+		      left_ms = timeout_ms - (int64_t)process_age_ms(view->pid);
 
 	if (!job->shepherd_lost)
 		service_log(job->service, SLUICE_LOG_ERROR, "local.shepherd", job, text);
@@ -126,7 +127,8 @@ static void handle_shepherd_loss(struct job *job, const struct attempt_view *vie
 	if (timeout_ms == 0)
 		return;
 	if (left_ms > 0) {
-		job_again(job, job->watch_fd >= 0 || left_ms < CHECK_MS ? (uint64_t)left_ms : CHECK_MS);
+		job_again(job,
+			  job->watch_fd >= 0 || left_ms < CHECK_MS ? (uint64_t)left_ms : CHECK_MS);
 		return;
 	}
 	job->timed_out = true;
@@ -150,13 +152,16 @@ static void report_lost(struct job *job, const struct attempt_view *view)
 			       job->shepherd_lost ? "its shepherd was killed, " : "",
 			       view->fault != NULL ? view->fault : "its exit status is not known");
 	if (job->timed_out)
-		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
-					"; ended by its timeout of %lld ms (timeout_ms of its payload)",
-					(long long)timeout_of(job));
+		len += (size_t)
+			snprintf(evidence + len, sizeof(evidence) - len,
+				 "; ended by its timeout of %lld ms (timeout_ms of its payload)",
+				 (long long)timeout_of(job));
 	if (cancelled)
-		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was requested");
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
+					", cancel was requested");
 	if (count > 0)
-		(void)snprintf(evidence + len, sizeof(evidence) - len, "; %zu of its processes %s: %s", count,
+		(void)snprintf(evidence + len, sizeof(evidence) - len,
+			       "; %zu of its processes %s: %s", count,
 			       leave ? "live on" : "outlived it and were ended", names);
 	report_final(job, cancelled ? ROLE_CANCELED : ROLE_FAILED, evidence);
 }
@@ -264,10 +269,11 @@ void job_handle_starter(struct job *job)
 		return;
 	(void)close(job->starter_fd); /* it has reported everything, or died */
 	job->starter_fd = -1;
-	job->started = job->started ||
-		       (got > 0 && (strncmp(text, "started\n", 8) == 0 || strncmp(text, "taken\n", 6) == 0));
-	if ((got <= 0 || strncmp(text, "failed ", 7) == 0) && job->stage == STAGE_SPAWNED && !job->dropped &&
-	    attempt_inspect(job->dir, &view) == 0 && view.state == ATTEMPT_NOT_STARTED) {
+	job->started = job->started || (got > 0 && (strncmp(text, "started\n", 8) == 0 ||
+						    strncmp(text, "taken\n", 6) == 0));
+	if ((got <= 0 || strncmp(text, "failed ", 7) == 0) && job->stage == STAGE_SPAWNED &&
+	    !job->dropped && attempt_inspect(job->dir, &view) == 0 &&
+	    view.state == ATTEMPT_NOT_STARTED) {
 		if (job->cancel)
 			job_again(job, 0);
 		else
@@ -323,8 +329,8 @@ static void ask_intent(struct job *job)
 	attempt_tag(job->id, job->attempt, job->life, tag);
 	job->asked_token = job->token;
 	job->calls++;
-	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call, NULL) !=
-	    0) {
+	if (sluice_job_intent(job->service->client, job->id, job->token, job->attempt, tag, &call,
+			      NULL) != 0) {
 		job->dropped = true;
 		job_call_ended(job);
 	}

@@ -18,7 +18,8 @@ void job_wake_shepherd(const struct job *job)
 	if (job->stage == STAGE_RUNNING && !job->shepherd_lost && job->watch_fd >= 0)
 		(void)syscall(SYS_pidfd_send_signal, job->watch_fd, SIGCONT, NULL, 0);
 	/* It was stopped before it said that the job had started. */
-	if (job->stage == STAGE_SPAWNED && attempt_inspect(job->dir, &view) == 0 && view.shepherd_lives)
+	if (job->stage == STAGE_SPAWNED && attempt_inspect(job->dir, &view) == 0 &&
+	    view.shepherd_lives)
 		(void)kill(view.shepherd, SIGCONT);
 }
 
@@ -58,7 +59,8 @@ void job_kill_due(struct job *job, uint64_t now_ms)
 	char text[ATTEMPT_ERROR_BYTES + 64];
 	int rc;
 
-	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms || job->stage != STAGE_RUNNING)
+	if (job->kill_ms == 0 || job->kill_ms + KILL_GRACE_MS > now_ms ||
+	    job->stage != STAGE_RUNNING)
 		return;
 	job_wake_shepherd(job);
 	rc = job->cancel ? attempt_cancel(job->dir, SIGKILL) : attempt_signal(job->dir, SIGKILL);
@@ -67,7 +69,8 @@ void job_kill_due(struct job *job, uint64_t now_ms)
 	if (rc == 0 && job->kills < STUBBORN_KILLS)
 		return;
 	if (rc == 0)
-		(void)snprintf(text, sizeof(text), "%s, but its process does not end by SIGKILL", why);
+		(void)snprintf(text, sizeof(text), "%s, but its process does not end by SIGKILL",
+			       why);
 	else
 		(void)snprintf(text, sizeof(text), "%s, but it is not ended: cannot %s", why,
 			       attempt_error());

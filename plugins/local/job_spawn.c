@@ -17,7 +17,8 @@
 static void child_add(struct service *service, pid_t pid)
 {
 	if (service->starter_count == service->starter_capacity) {
-		size_t capacity = service->starter_capacity == 0 ? 16 : service->starter_capacity * 2;
+		size_t capacity =
+			service->starter_capacity == 0 ? 16 : service->starter_capacity * 2;
 		pid_t *starters = realloc(service->starters, capacity * sizeof(*starters));
 
 		if (starters == NULL) {
@@ -117,8 +118,12 @@ static int spawn_shepherd(struct job *job, int pipe_fd, pid_t *ret)
 	static char fd_text[] = "3";
 	const struct settings *settings = &job->service->settings;
 	char output_max[48], leftovers[24];
-	char *argv[] =
-		{(char *)(uintptr_t)settings->shepherd, job->dir, fd_text, output_max, leftovers, NULL};
+	char *argv[] = {(char *)(uintptr_t)settings->shepherd,
+			job->dir,
+			fd_text,
+			output_max,
+			leftovers,
+			NULL};
 	posix_spawn_file_actions_t actions;
 	char **env = environment_of(job);
 	int rc = env == NULL ? ENOMEM : posix_spawn_file_actions_init(&actions);

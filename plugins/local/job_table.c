@@ -102,8 +102,9 @@ struct job *job_new(struct service *service, const sluice_delivery_view *deliver
 	job->token = delivery->token;
 	job->cancel = delivery->cancel;
 	job->had_intent = delivery->intent;
-	job->lifecycle =
-		delivery->lifecycle != NULL ? lifecycle_cache_find(service, delivery->lifecycle) : NULL;
+	job->lifecycle = delivery->lifecycle != NULL
+				 ? lifecycle_cache_find(service, delivery->lifecycle)
+				 : NULL;
 	job->id = strdup(delivery->job);
 	job->state = strdup(delivery->state != NULL ? delivery->state : "");
 	job->payload = malloc(delivery->body.len + 1);

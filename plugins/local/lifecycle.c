@@ -77,7 +77,8 @@ static int read_states(json_t *states, struct lifecycle *ret)
 	{
 		json_array_foreach(json_object_get(state, "next"), n, next)
 		{
-			size_t to = json_is_string(next) ? find(ret, json_string_value(next)) : ret->count;
+			size_t to = json_is_string(next) ? find(ret, json_string_value(next))
+							 : ret->count;
 
 			if (to == ret->count)
 				return SLUICE_E_INVAL;
@@ -90,7 +91,8 @@ static int read_states(json_t *states, struct lifecycle *ret)
 int lifecycle_read(const char *json, struct lifecycle *ret)
 {
 	json_t *reply = json_loads(json, 0, NULL);
-	json_t *config = json_object_get(json_array_get(json_object_get(reply, "lifecycles"), 0), "config");
+	json_t *config =
+		json_object_get(json_array_get(json_object_get(reply, "lifecycles"), 0), "config");
 	int rc = SLUICE_E_INVAL;
 
 	memset(ret, 0, sizeof(*ret));
@@ -121,7 +123,8 @@ static bool is_legal(const struct lifecycle *lifecycle, enum role role, size_t s
 {
 	if (role == ROLE_ACTIVE)
 		return !lifecycle->terminal[state] && follows(lifecycle, 0, state);
-	return lifecycle->terminal[state] && follows(lifecycle, lifecycle->role[ROLE_ACTIVE], state);
+	return lifecycle->terminal[state] &&
+	       follows(lifecycle, lifecycle->role[ROLE_ACTIVE], state);
 }
 
 /* Whether a state that nobody named can be meant. The success is not what the lifecycle itself
@@ -154,10 +157,11 @@ static void refuse(const struct lifecycle *lifecycle, enum role role, const char
 
 	for (size_t i = 0; i < lifecycle->count && len < sizeof(legal); i++)
 		if (is_legal(lifecycle, role, i))
-			len += (size_t)snprintf(legal + len, sizeof(legal) - len, "%s%s", len > 0 ? ", " : "",
-						lifecycle->states[i]);
+			len += (size_t)snprintf(legal + len, sizeof(legal) - len, "%s%s",
+						len > 0 ? ", " : "", lifecycle->states[i]);
 	(void)snprintf(why, why_bytes,
-		       "setting %s %s%s%s: the lifecycle '%.80s' of the queue needs a state for 'job: %s'; "
+		       "setting %s %s%s%s: the lifecycle '%.80s' of the queue needs a state for "
+		       "'job: %s'; "
 		       "expected one of: %s",
 		       roles[role].setting, wanted != NULL ? "is '" : "is not set",
 		       wanted != NULL ? wanted : "", wanted != NULL ? "'" : "", lifecycle->name,
@@ -182,7 +186,8 @@ static int map_one(struct lifecycle *lifecycle, enum role role, const char *want
 	return meant == 1 ? 0 : SLUICE_E_INVAL;
 }
 
-int lifecycle_map(struct lifecycle *lifecycle, const char *const wanted[ROLES], char *why, size_t why_bytes)
+int lifecycle_map(struct lifecycle *lifecycle, const char *const wanted[ROLES], char *why,
+		  size_t why_bytes)
 {
 	/* ROLE_ACTIVE first: the ends are those that it leads to. */
 	for (enum role role = 0; role < ROLES; role++) {

@@ -40,7 +40,8 @@ const char *lifecycle_setting(enum role role);
  * name if the lifecycle has it, else the only state that can be meant. INVAL: a name is no state,
  * or not legal for the role, or none is given and several or no states can be meant; why names the
  * setting and the legal states. */
-int lifecycle_map(struct lifecycle *lifecycle, const char *const wanted[ROLES], char *why, size_t why_bytes);
+int lifecycle_map(struct lifecycle *lifecycle, const char *const wanted[ROLES], char *why,
+		  size_t why_bytes);
 const char *lifecycle_state(const struct lifecycle *lifecycle, enum role role);
 /* Whether a job in this state may go to that of the role in one step. A state that is not known:
  * true, the broker decides. */

@@ -15,7 +15,8 @@ struct cached_lifecycle {
 
 const struct lifecycle *job_lifecycle(const struct job *job)
 {
-	return &(job->lifecycle != NULL ? job->lifecycle : job->service->queue_lifecycle)->lifecycle;
+	return &(job->lifecycle != NULL ? job->lifecycle : job->service->queue_lifecycle)
+			->lifecycle;
 }
 
 struct cached_lifecycle *lifecycle_cache_find(const struct service *service, const char *name)

@@ -16,7 +16,10 @@ static uint64_t hash(const char *text)
 
 enum note_result notes_meet(struct notes *notes, const char *name, const char *why, uint64_t now_ms)
 {
-	const struct note met = {.name = hash(name), .why = hash(why), .logged_ms = now_ms, .met = true};
+	const struct note met = {.name = hash(name),
+				 .why = hash(why),
+				 .logged_ms = now_ms,
+				 .met = true};
 	struct note *row = NULL;
 
 	for (size_t i = 0; i < NOTES_MAX; i++) {
@@ -33,7 +36,8 @@ enum note_result notes_meet(struct notes *notes, const char *name, const char *w
 		notes->full_logged = true;
 		return known ? NOTE_KNOWN : NOTE_FULL;
 	}
-	if (row->name == met.name && row->why == met.why && now_ms - row->logged_ms < NOTE_AGAIN_MS) {
+	if (row->name == met.name && row->why == met.why &&
+	    now_ms - row->logged_ms < NOTE_AGAIN_MS) {
 		row->met = true;
 		return NOTE_KNOWN;
 	}

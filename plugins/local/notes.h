@@ -28,7 +28,8 @@ enum note_result {
 	NOTE_FULL   /* that there are more than are known is to be logged */
 };
 /* Meets one, by its name and the cause for which it stays. */
-enum note_result notes_meet(struct notes *notes, const char *name, const char *why, uint64_t now_ms);
+enum note_result notes_meet(struct notes *notes, const char *name, const char *why,
+			    uint64_t now_ms);
 /* A pass is over: those that it did not meet are forgotten. */
 void notes_pass_end(struct notes *notes);
 

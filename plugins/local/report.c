@@ -68,7 +68,8 @@ static bool send(struct job *job, sluice_job_report_spec *spec, sluice_done_fn *
 	char evidence[EVIDENCE_BYTES];
 
 	if (spec->evidence != NULL) {
-		(void)snprintf(evidence, sizeof(evidence), "%s", job->no_evidence ? "" : spec->evidence);
+		(void)snprintf(evidence, sizeof(evidence), "%s",
+			       job->no_evidence ? "" : spec->evidence);
 		make_utf8(evidence);
 		spec->evidence = evidence;
 	}
@@ -151,12 +152,14 @@ static void on_waiting(sluice_client *client, const sluice_reply *reply, void *u
  * job. */
 void report_waiting(struct job *job, const char *cause)
 {
-	sluice_job_report_spec spec = SLUICE_JOB_REPORT_SPEC(.evidence = cause, .seen_time_ms = wall_ms());
+	sluice_job_report_spec spec =
+		SLUICE_JOB_REPORT_SPEC(.evidence = cause, .seen_time_ms = wall_ms());
 	uint32_t hash = 2166136261u;
 
 	for (const char *at = cause; *at != 0; at++)
 		hash = (hash ^ (unsigned char)*at) * 16777619u;
-	if (job->stage == STAGE_STALE || job->dropped || hash == job->waiting_for || job->waiting_asked != 0)
+	if (job->stage == STAGE_STALE || job->dropped || hash == job->waiting_for ||
+	    job->waiting_asked != 0)
 		return;
 	job->waiting_asked = hash != 0 ? hash : 1;
 	if (!send(job, &spec, on_waiting))
@@ -167,7 +170,8 @@ void report_spool_failure(struct job *job, const char *cause)
 {
 	char text[ATTEMPT_ERROR_BYTES + 64];
 
-	(void)snprintf(text, sizeof(text), "cannot %s; retrying", cause != NULL ? cause : attempt_error());
+	(void)snprintf(text, sizeof(text), "cannot %s; retrying",
+		       cause != NULL ? cause : attempt_error());
 	service_log(job->service, SLUICE_LOG_ERROR, "local.spool", job, text);
 	report_waiting(job, text);
 	job_again_later(job);
@@ -203,12 +207,13 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	if (rc == SLUICE_E_NOT_FOUND) {
 		job->dropped = true;
 	} else if (rc == 0 && sluice_reply_job(reply, 0, &info)) {
-		job->dropped = info.terminal || info.attempt != job->attempt || info.token != job->token;
+		job->dropped =
+			info.terminal || info.attempt != job->attempt || info.token != job->token;
 		if (!job->dropped) {
 			set_state(job, info.state);
 			job->calls++;
-			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle, &call,
-					       NULL) != 0)
+			if (sluice_object_show(client, SLUICE_OBJECT_LIFECYCLE, info.lifecycle,
+					       &call, NULL) != 0)
 				job->calls--;
 		}
 	}
@@ -242,8 +247,9 @@ static void handle_quarantine(struct job *job, const sluice_reply *reply)
 /* Refused for good: the lease is gone, or there is nothing to report on. */
 static bool is_settled(int code)
 {
-	return code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_STALE_ATTEMPT || code == SLUICE_E_NOT_FOUND ||
-	       code == SLUICE_E_SESSION_GONE || code == SLUICE_E_WRONG_STATE || code == SLUICE_E_CLOSED;
+	return code == SLUICE_E_STALE_TOKEN || code == SLUICE_E_STALE_ATTEMPT ||
+	       code == SLUICE_E_NOT_FOUND || code == SLUICE_E_SESSION_GONE ||
+	       code == SLUICE_E_WRONG_STATE || code == SLUICE_E_CLOSED;
 }
 
 static void on_final(sluice_client *client, const sluice_reply *reply, void *user)
@@ -285,19 +291,22 @@ static void end_fill(sluice_job_report_spec *spec, const struct attempt_view *vi
 	spec->seen_time_ms = view->ended_ms;
 }
 
-static void send_final(struct job *job, enum role role, const char *evidence, const struct attempt_view *view)
+static void send_final(struct job *job, enum role role, const char *evidence,
+		       const struct attempt_view *view)
 {
 	static const sluice_evidence_class classes[ROLES] = {[ROLE_ACTIVE] = SLUICE_EVIDENCE_ACTIVE,
 							     [ROLE_COMPLETE] = SLUICE_EVIDENCE_OK,
 							     [ROLE_FAILED] = SLUICE_EVIDENCE_FAIL,
-							     [ROLE_CANCELED] = SLUICE_EVIDENCE_CANCEL};
+							     [ROLE_CANCELED] =
+								     SLUICE_EVIDENCE_CANCEL};
 	const struct lifecycle *lifecycle = job_lifecycle(job);
 	sluice_job_report_spec spec =
-		SLUICE_JOB_REPORT_SPEC(.state = lifecycle_state(lifecycle, role), .evidence = evidence,
-				       .evidence_class = classes[role]);
+		SLUICE_JOB_REPORT_SPEC(.state = lifecycle_state(lifecycle, role),
+				       .evidence = evidence, .evidence_class = classes[role]);
 
 	/* A lifecycle may let a job end only after it was active. */
-	if (!lifecycle_can(lifecycle, job->state, role) && lifecycle_can(lifecycle, job->state, ROLE_ACTIVE))
+	if (!lifecycle_can(lifecycle, job->state, role) &&
+	    lifecycle_can(lifecycle, job->state, ROLE_ACTIVE))
 		send_active(job, NULL, view != NULL ? view->started_ms : 0);
 	if (view != NULL)
 		end_fill(&spec, view);
@@ -325,15 +334,17 @@ static void too_long_text(const struct payload *payload, char *ret, size_t ret_b
 	for (char **at = environ; *at != NULL; at++)
 		inherited += strlen(*at) + 1;
 	(void)getrlimit(RLIMIT_STACK, &stack);
-	(void)snprintf(
-		ret, ret_bytes,
-		"; argv and env of the payload have %zu bytes, the scheduler's environment %zu; expected at "
-		"most a quarter of the stack limit, which is %llu KiB (ulimit -s of the scheduler)",
-		payload->bytes, inherited, (unsigned long long)stack.rlim_cur / 1024);
+	(void)snprintf(ret, ret_bytes,
+		       "; argv and env of the payload have %zu bytes, the scheduler's environment "
+		       "%zu; expected at "
+		       "most a quarter of the stack limit, which is %llu KiB (ulimit -s of the "
+		       "scheduler)",
+		       payload->bytes, inherited, (unsigned long long)stack.rlim_cur / 1024);
 }
 
 /* "its working directory /x: No such file or directory (ENOENT)". */
-static void step_text(const struct job *job, const struct attempt_view *view, char *ret, size_t ret_bytes)
+static void step_text(const struct job *job, const struct attempt_view *view, char *ret,
+		      size_t ret_bytes)
 {
 	static const char *const steps[] = {[STEP_NONE] = "the program",
 					    [STEP_PAYLOAD] = "the payload",
@@ -344,7 +355,8 @@ static void step_text(const struct job *job, const struct attempt_view *view, ch
 	char why[256], work[ATTEMPT_WORK_MAX], more[256] = "";
 	struct payload payload;
 	const char *name = "";
-	bool parsed = payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why)) == 0;
+	bool parsed =
+		payload_parse(job->payload, job->payload_len, &payload, why, sizeof(why)) == 0;
 
 	attempt_work(job->dir, work);
 	if (parsed && view->step == STEP_EXEC && view->value == E2BIG)
@@ -358,9 +370,9 @@ static void step_text(const struct job *job, const struct attempt_view *view, ch
 	if (view->step == STEP_PAYLOAD && !parsed)
 		(void)snprintf(ret, ret_bytes, "not started: %s", why);
 	else
-		(void)snprintf(ret, ret_bytes, "not started: %s%s%.200s: %s (%s)%s", steps[view->step],
-			       name[0] != 0 ? " " : "", name, strerror(view->value),
-			       attempt_errno_name(view->value), more);
+		(void)snprintf(ret, ret_bytes, "not started: %s%s%.200s: %s (%s)%s",
+			       steps[view->step], name[0] != 0 ? " " : "", name,
+			       strerror(view->value), attempt_errno_name(view->value), more);
 	if (parsed)
 		payload_free(&payload);
 }
@@ -376,7 +388,8 @@ static void signal_text(int number, char *ret, size_t ret_bytes)
 		(void)snprintf(ret, ret_bytes, "ended by SIGRTMIN%+d", number - SIGRTMIN);
 }
 
-static void end_text(const struct job *job, const struct attempt_view *view, char *ret, size_t ret_bytes)
+static void end_text(const struct job *job, const struct attempt_view *view, char *ret,
+		     size_t ret_bytes)
 {
 	switch (view->end) {
 	case END_EXIT:
@@ -394,21 +407,25 @@ static void end_text(const struct job *job, const struct attempt_view *view, cha
 		step_text(job, view, ret, ret_bytes);
 		return;
 	case END_TIMEOUT:
-		(void)snprintf(ret, ret_bytes, "ended by its timeout of %d s (timeout_ms of its payload)",
+		(void)snprintf(ret, ret_bytes,
+			       "ended by its timeout of %d s (timeout_ms of its payload)",
 			       view->value);
 		return;
 	case END_OUTPUT:
 		(void)snprintf(ret, ret_bytes,
-			       "ended because its output exceeded %d KiB, to which it was cut (setting "
+			       "ended because its output exceeded %d KiB, to which it was cut "
+			       "(setting "
 			       "output_max_kib, %llu KiB; or less where the spool was nearly full)",
-			       view->value, (unsigned long long)job->service->settings.output_max_kib);
+			       view->value,
+			       (unsigned long long)job->service->settings.output_max_kib);
 		return;
 	case END_WORK:
-		(void)snprintf(
-			ret, ret_bytes,
-			"ended because its working directory had %d KiB and the spool's disk was nearly "
-			"full; the directory was deleted (a job may name another one: cwd of its payload)",
-			view->value);
+		(void)snprintf(ret, ret_bytes,
+			       "ended because its working directory had %d KiB and the spool's "
+			       "disk was nearly "
+			       "full; the directory was deleted (a job may name another one: cwd "
+			       "of its payload)",
+			       view->value);
 		return;
 	case END_NEVER:
 		(void)snprintf(ret, ret_bytes, "its process was never started");
@@ -430,16 +447,20 @@ void report_end(struct job *job, const struct attempt_view *view)
 	end_text(job, view, evidence, sizeof(evidence));
 	len = strlen(evidence);
 	if (cancelled)
-		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len, ", cancel was requested");
+		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
+					", cancel was requested");
 	if (view->left > 0 && len < sizeof(evidence))
 		len += (size_t)snprintf(evidence + len, sizeof(evidence) - len,
 					"; %u of its processes outlived it and %s: %s", view->left,
-					view->left_ended ? "were ended" : "live on", view->left_names);
+					view->left_ended ? "were ended" : "live on",
+					view->left_names);
 	if (view->replaced[0] != 0 && len < sizeof(evidence)) {
 		(void)snprintf(evidence + len, sizeof(evidence) - len,
-			       "; in the place of its attempt's directory was %s, which was not followed",
+			       "; in the place of its attempt's directory was %s, which was not "
+			       "followed",
 			       view->replaced);
-		service_log(job->service, SLUICE_LOG_WARN, "local.replaced", job, evidence + len + 2);
+		service_log(job->service, SLUICE_LOG_WARN, "local.replaced", job,
+			    evidence + len + 2);
 	}
 	if (view->end == END_EXIT && view->value == 0)
 		role = ROLE_COMPLETE;

@@ -50,7 +50,8 @@ static int spool_open(struct service *service, char *why, size_t why_bytes)
 		rc = attempt_spool(spool, service->spool_id);
 	if (rc == SLUICE_E_CORRUPT)
 		(void)snprintf(why, why_bytes,
-			       "setting spool is '%.200s': its file `id` is damaged; expected 8 hex digits",
+			       "setting spool is '%.200s': its file `id` is damaged; expected 8 "
+			       "hex digits",
 			       spool);
 	else
 		(void)snprintf(why, why_bytes, "setting spool is '%.200s': cannot %s", spool,
@@ -198,7 +199,8 @@ static void client_check(struct service *service)
 	rc = sluice_wait_connected(service->client, 1);
 	/* A client that connects again by itself also says DISCONNECTED; with a given socket it
 	 * does not. */
-	if (rc == 0 || rc == SLUICE_E_TIMEOUT || (rc == SLUICE_E_DISCONNECTED && !service->has_transport))
+	if (rc == 0 || rc == SLUICE_E_TIMEOUT ||
+	    (rc == SLUICE_E_DISCONNECTED && !service->has_transport))
 		return;
 	(void)snprintf(why, sizeof(why), "%.200s", sluice_last_error(service->client));
 	close_client(service);
@@ -268,9 +270,11 @@ static void source_name(struct service *service)
 {
 	/* The spool's own name: an attempt can be judged where its files are, and nowhere else. */
 	if (service->settings.source[0] != 0)
-		(void)snprintf(service->source, sizeof(service->source), "%s", service->settings.source);
+		(void)snprintf(service->source, sizeof(service->source), "%s",
+			       service->settings.source);
 	else
-		(void)snprintf(service->source, sizeof(service->source), "local:%s", service->spool_id);
+		(void)snprintf(service->source, sizeof(service->source), "local:%s",
+			       service->spool_id);
 }
 
 static int serve(struct service *service, int transport_fd)
@@ -302,7 +306,8 @@ static int serve(struct service *service, int transport_fd)
 	return rc;
 }
 
-static int local_run(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd)
+static int local_run(const struct sluice_host *host, const char *address, int transport_fd,
+		     int stop_fd)
 {
 	struct service service = {.host = host, .address = address, .stop_fd = stop_fd};
 	int rc = settings_read(&service);

@@ -37,20 +37,22 @@ static const char *value_of(struct service *service, const char *key)
 	return service->host->setting(service->host->host, key);
 }
 
-static int text(struct service *service, const char *key, const char *fallback, char *ret, size_t ret_bytes)
+static int text(struct service *service, const char *key, const char *fallback, char *ret,
+		size_t ret_bytes)
 {
 	const char *value = value_of(service, key);
 
 	value = value != NULL ? value : fallback;
 	if (strlen(value) >= ret_bytes)
-		return refused(service, SLUICE_E_LIMIT, "setting %s has %zu bytes; expected at most %zu", key,
-			       strlen(value), ret_bytes - 1);
+		return refused(service, SLUICE_E_LIMIT,
+			       "setting %s has %zu bytes; expected at most %zu", key, strlen(value),
+			       ret_bytes - 1);
 	memcpy(ret, value, strlen(value) + 1);
 	return 0;
 }
 
-static int number(struct service *service, const char *key, uint64_t fallback, uint64_t min, uint64_t max,
-		  uint64_t *ret)
+static int number(struct service *service, const char *key, uint64_t fallback, uint64_t min,
+		  uint64_t max, uint64_t *ret)
 {
 	const char *value = value_of(service, key);
 	char *end = NULL;
@@ -62,7 +64,8 @@ static int number(struct service *service, const char *key, uint64_t fallback, u
 	*ret = strtoull(value, &end, 10);
 	if (value[0] < '0' || value[0] > '9' || *end != 0 || errno != 0 || *ret < min || *ret > max)
 		return refused(service, SLUICE_E_INVAL,
-			       "setting %s is '%.60s'; expected a whole number from %" PRIu64 " to %" PRIu64,
+			       "setting %s is '%.60s'; expected a whole number from %" PRIu64
+			       " to %" PRIu64,
 			       key, value, min, max);
 	return 0;
 }
@@ -82,11 +85,11 @@ static int word(struct service *service, const char *key, const char *const *wor
 			*ret = i;
 			return 0;
 		}
-		len += (size_t)snprintf(expected + len, sizeof(expected) - len, "%s%s", i > 0 ? ", " : "",
-					words[i]);
+		len += (size_t)snprintf(expected + len, sizeof(expected) - len, "%s%s",
+					i > 0 ? ", " : "", words[i]);
 	}
-	return refused(service, SLUICE_E_INVAL, "setting %s is '%.60s'; expected one of: %s", key, value,
-		       expected);
+	return refused(service, SLUICE_E_INVAL, "setting %s is '%.60s'; expected one of: %s", key,
+		       value, expected);
 }
 
 static int numbers(struct service *service)
@@ -99,7 +102,8 @@ static int numbers(struct service *service)
 	if (rc == 0)
 		rc = number(service, "give_up_ms", 0, 0, MS_MAX, &settings->give_up_ms);
 	if (rc == 0)
-		rc = number(service, "output_max_kib", 1048576, 0, OUTPUT_KIB_MAX, &settings->output_max_kib);
+		rc = number(service, "output_max_kib", 1048576, 0, OUTPUT_KIB_MAX,
+			    &settings->output_max_kib);
 	if (rc == 0)
 		rc = number(service, "slots", 64, 1, SLOTS_MAX, &settings->slots);
 	if (rc == 0)
@@ -113,7 +117,8 @@ static int numbers(struct service *service)
  * prefix: a tree may be moved. */
 static int shepherd_find(struct service *service)
 {
-	static const char *const places[SHEPHERD_PLACES] = {"sluice-shepherd", SHEPHERD_FROM_PLUGIN};
+	static const char *const places[SHEPHERD_PLACES] = {"sluice-shepherd",
+							    SHEPHERD_FROM_PLUGIN};
 	struct settings *settings = &service->settings;
 	const char *slash;
 	Dl_info info;
@@ -122,26 +127,28 @@ static int shepherd_find(struct service *service)
 		if (access(settings->shepherd, X_OK) == 0)
 			return 0;
 		return refused(service, SLUICE_E_NOT_FOUND,
-			       "setting shepherd is '%.200s': %s; expected the program sluice-shepherd",
+			       "setting shepherd is '%.200s': %s; expected the program "
+			       "sluice-shepherd",
 			       settings->shepherd, strerror(errno));
 	}
 	if (dladdr((void *)(uintptr_t)settings_read, &info) == 0 ||
 	    (slash = strrchr(info.dli_fname, '/')) == NULL)
 		return refused(service, SLUICE_E_NOT_FOUND,
-			       "setting shepherd is needed: where this plugin was loaded from is not known");
+			       "setting shepherd is needed: where this plugin was loaded from is "
+			       "not known");
 	for (size_t i = 0; i < SHEPHERD_PLACES; i++) {
 		int dir_len = places[i][0] == '/' ? 0 : (int)(slash - info.dli_fname + 1);
-		int len = snprintf(settings->shepherd, sizeof(settings->shepherd), "%.*s%s", dir_len,
-				   info.dli_fname, places[i]);
+		int len = snprintf(settings->shepherd, sizeof(settings->shepherd), "%.*s%s",
+				   dir_len, info.dli_fname, places[i]);
 
 		if (len > 0 && (size_t)len < sizeof(settings->shepherd) &&
 		    access(settings->shepherd, X_OK) == 0)
 			return 0;
 	}
-	return refused(
-		service, SLUICE_E_NOT_FOUND,
-		"setting shepherd is needed: sluice-shepherd is neither beside the plugin nor at %.300s (%s)",
-		settings->shepherd, strerror(errno));
+	return refused(service, SLUICE_E_NOT_FOUND,
+		       "setting shepherd is needed: sluice-shepherd is neither beside the plugin "
+		       "nor at %.300s (%s)",
+		       settings->shepherd, strerror(errno));
 }
 
 int settings_read(struct service *service)
@@ -153,14 +160,16 @@ int settings_read(struct service *service)
 	int rc;
 
 	if (value_of(service, "spool") == NULL || value_of(service, "spool")[0] == 0)
-		return refused(service, SLUICE_E_INVAL, "setting spool is missing; expected a directory");
+		return refused(service, SLUICE_E_INVAL,
+			       "setting spool is missing; expected a directory");
 	rc = text(service, "spool", "", settings->spool, sizeof(settings->spool));
 	if (rc == 0)
 		rc = text(service, "shepherd", "", settings->shepherd, sizeof(settings->shepherd));
 	if (rc == 0)
 		rc = text(service, "queue", "runs", settings->queue, sizeof(settings->queue));
 	if (rc == 0)
-		rc = text(service, "session", "local", settings->session, sizeof(settings->session));
+		rc = text(service, "session", "local", settings->session,
+			  sizeof(settings->session));
 	if (rc == 0)
 		rc = text(service, "source", "", settings->source, sizeof(settings->source));
 	if (rc == 0)

@@ -27,7 +27,13 @@
 #include "report.h"
 
 /* CHECKS_PER_TURN: each may sync some directories. *_LOGGED: after that many an error is logged. */
-enum { CHECK_MS = 100, GRACE_MS = 2000, CHECKS_PER_TURN = 16, SIGNALS_LOGGED = 3, CHECKS_LOGGED = 50 };
+enum {
+	CHECK_MS = 100,
+	GRACE_MS = 2000,
+	CHECKS_PER_TURN = 16,
+	SIGNALS_LOGGED = 3,
+	CHECKS_LOGGED = 50
+};
 
 struct stale_attempt {
 	uint32_t attempt;
@@ -51,7 +57,8 @@ static int add(struct job *job, uint32_t attempt, const char *life)
 
 /* ---- ending ---- */
 
-static void signal_round(struct job *job, struct stale_attempt *stale, const char *dir, bool was_asked)
+static void signal_round(struct job *job, struct stale_attempt *stale, const char *dir,
+			 bool was_asked)
 {
 	uint64_t now_ms = service_now_ms();
 
@@ -79,12 +86,13 @@ static int end_one(struct job *job, struct stale_attempt *stale)
 	struct attempt_view view;
 	/* Made, for the mark: a scheduler that was stopped behind its intent makes it again
 	 * itself. */
-	int rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, true, dir);
+	int rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life,
+			     true, dir);
 
 	/* Something else is in its place: a shepherd that lives restores it soon. */
 	if (rc == SLUICE_E_IO && attempt_errno() == ENOTDIR)
-		rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life, false,
-				 dir);
+		rc = attempt_dir(job->service->settings.spool, job->id, stale->attempt, stale->life,
+				 false, dir);
 	if (rc == 0)
 		rc = attempt_inspect(dir, &view);
 	if (rc == 0 && view.state == ATTEMPT_NOT_STARTED) {
@@ -119,7 +127,8 @@ static bool end_all(struct job *job)
 	bool unknown = attempt_spool_check(service->settings.spool, service->spool_id) != 0;
 	size_t checked = 0;
 
-	for (size_t i = 0; !unknown && i < job->stale_count && checked < CHECKS_PER_TURN; checked++) {
+	for (size_t i = 0; !unknown && i < job->stale_count && checked < CHECKS_PER_TURN;
+	     checked++) {
 		int rc = end_one(job, &job->stale[i]);
 
 		if (rc == 0)
@@ -210,8 +219,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 		job_again_later(job);
 		return;
 	}
-	job->stale_known = rc == 0 && sluice_reply_job(reply, 0, &info) && info.attempt > job->attempt &&
-			   add(job, job->attempt, job->life) == 0;
+	job->stale_known = rc == 0 && sluice_reply_job(reply, 0, &info) &&
+			   info.attempt > job->attempt && add(job, job->attempt, job->life) == 0;
 	if (job->stale_known)
 		job_again(job, 0);
 	else

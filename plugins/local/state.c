@@ -16,13 +16,13 @@ uint64_t service_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
-		 const char *text)
+void service_log(struct service *service, enum sluice_log_level level, const char *id,
+		 const struct job *job, const char *text)
 {
 	char line[1024];
 
-	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "", job != NULL ? ": " : "",
-		       text);
+	(void)snprintf(line, sizeof(line), "%s%s%s", job != NULL ? job->id : "",
+		       job != NULL ? ": " : "", text);
 	service->host->log(service->host->host, level, id, line);
 }
 

@@ -157,8 +157,8 @@ struct service {
 /* Milliseconds of a clock that cannot be set. */
 uint64_t service_now_ms(void);
 /* Writes one line to the host's log. job: the line begins with its id; NULL: it does not. */
-void service_log(struct service *service, enum sluice_log_level level, const char *id, const struct job *job,
-		 const char *text);
+void service_log(struct service *service, enum sluice_log_level level, const char *id,
+		 const struct job *job, const char *text);
 /* Ends the service with a failure, which is logged. Without effect if it is ending already. */
 void service_fail(struct service *service, int code, const char *id, const char *text);
 /* For fault rigs: if the setting `pause` names this window, leaves a note in the spool and stops

@@ -85,7 +85,8 @@ static void log_once(struct service *service, const char *name, const char *why)
 		break;
 	case NOTE_FULL:
 		(void)snprintf(text, sizeof(text),
-			       "more than %d entries stay in the spool; not all are logged", NOTES_MAX);
+			       "more than %d entries stay in the spool; not all are logged",
+			       NOTES_MAX);
 		break;
 	}
 	service_log(service, SLUICE_LOG_WARN, "local.sweep", NULL, text);
@@ -103,8 +104,8 @@ static void attempt_delete(struct service *service, const char *dir)
 {
 	char path[sizeof(service->settings.spool) + 64];
 
-	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone, (int)getpid(),
-		       ++service->sweep.deleted);
+	(void)snprintf(path, sizeof(path), "%s/%s%d.%" PRIu64, service->settings.spool, gone,
+		       (int)getpid(), ++service->sweep.deleted);
 	if (rename(dir, path) != 0) {
 		log_undeleted(service, dir, strerror(errno));
 		return;
@@ -147,7 +148,8 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 	struct sweep *sweep = &service->sweep;
 	int rc;
 
-	for (uint64_t now = now_ms; !sweep->none_gone && now < now_ms + DELETE_MS; now = service_now_ms()) {
+	for (uint64_t now = now_ms; !sweep->none_gone && now < now_ms + DELETE_MS;
+	     now = service_now_ms()) {
 		if (sweep->tree == NULL) {
 			gone_next(service, now);
 			continue;
@@ -156,7 +158,8 @@ static void gone_turn(struct service *service, uint64_t now_ms)
 		if (rc < 0)
 			log_undeleted(service, sweep->tree_name, attempt_error());
 		else if (rc > 0 && now - sweep->tree_ms > TREE_MS_MAX)
-			log_undeleted(service, sweep->tree_name, "its files increase while they are deleted");
+			log_undeleted(service, sweep->tree_name,
+				      "its files increase while they are deleted");
 		else if (rc > 0)
 			continue;
 		tree_end(sweep);
@@ -188,7 +191,8 @@ static bool may_be_deleted(const struct question *question)
 	struct attempt_view view;
 
 	return job_find(question->service, question->job, question->attempt) == NULL &&
-	       inspect(question->service, question->dir, &view) == 0 && view.state != ATTEMPT_RUNNING;
+	       inspect(question->service, question->dir, &view) == 0 &&
+	       view.state != ATTEMPT_RUNNING;
 }
 
 static void question_end(struct question *question, bool over)
@@ -212,8 +216,8 @@ static void on_history(sluice_client *client, const sluice_reply *reply, void *u
 	sluice_job_history_row row = SLUICE_JOB_HISTORY_ROW();
 
 	(void)client;
-	for (size_t i = 0; !known && sluice_reply_code(reply) == 0 && sluice_reply_history(reply, i, &row);
-	     i++)
+	for (size_t i = 0;
+	     !known && sluice_reply_code(reply) == 0 && sluice_reply_history(reply, i, &row); i++)
 		known = row.attempt == question->attempt && strcmp(row.event, "intent") == 0 &&
 			strcmp(row.evidence, question->tag) == 0;
 	question_end(question, known);
@@ -226,7 +230,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 	sluice_job_info info = SLUICE_JOB_INFO();
 
 	if (sluice_reply_code(reply) == SLUICE_E_NOT_FOUND) {
-		question_end(question, question->moved || (!question->runs && was_reported(question)));
+		question_end(question,
+			     question->moved || (!question->runs && was_reported(question)));
 		return;
 	}
 	if (sluice_reply_code(reply) == 0 && sluice_reply_job(reply, 0, &info)) {
@@ -236,8 +241,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 			return;
 		}
 		if (info.attempt == question->attempt && info.terminal && !question->runs) {
-			question_end(question,
-				     strcmp(info.tag, question->tag) == 0 || was_reported(question));
+			question_end(question, strcmp(info.tag, question->tag) == 0 ||
+						       was_reported(question));
 			return;
 		}
 		if (info.attempt > question->attempt &&
@@ -249,8 +254,8 @@ static void on_shown(sluice_client *client, const sluice_reply *reply, void *use
 
 enum ask { ASK_RUNS, ASK_OLD, ASK_MOVED };
 
-static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt, const char *life,
-		enum ask what)
+static void ask(struct service *service, const char *dir, const char *job, uint32_t attempt,
+		const char *life, enum ask what)
 {
 	struct question *question = calloc(1, sizeof(*question));
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_shown, .user = question);
@@ -289,7 +294,8 @@ static int64_t clock_ms(clockid_t id)
  * to delete. */
 static void clock_turn(struct sweep *sweep)
 {
-	const int64_t boot_ms = clock_ms(CLOCK_BOOTTIME), apart_ms = clock_ms(CLOCK_REALTIME) - boot_ms;
+	const int64_t boot_ms = clock_ms(CLOCK_BOOTTIME),
+		      apart_ms = clock_ms(CLOCK_REALTIME) - boot_ms;
 
 	if (sweep->clock_apart_ms == 0 || llabs(apart_ms - sweep->clock_apart_ms) < CLOCK_SLEW_MS) {
 		sweep->clock_apart_ms = apart_ms;
@@ -312,8 +318,8 @@ static bool is_old(const struct service *service, const char *dir)
 	if (lstat(dir, &info) != 0)
 		return false;
 	/* By the slower of both: files that were made since have the time of the new one. */
-	age_ms = (now_ms < believed_ms ? now_ms : believed_ms) - (int64_t)info.st_mtim.tv_sec * 1000 -
-		 info.st_mtim.tv_nsec / 1000000;
+	age_ms = (now_ms < believed_ms ? now_ms : believed_ms) -
+		 (int64_t)info.st_mtim.tv_sec * 1000 - info.st_mtim.tv_nsec / 1000000;
 	return age_ms >= 0 && (uint64_t)age_ms >= service->settings.keep_ms;
 }
 
@@ -331,10 +337,12 @@ static bool check_moved(struct service *service, const char *dir)
 			view.state = ATTEMPT_RUNNING;
 		(void)close(fd);
 	}
-	if (rc != 0 || (attempt_dir(service->settings.spool, job, attempt, life, false, place) == 0 &&
-			strcmp(place, dir) == 0))
+	if (rc != 0 ||
+	    (attempt_dir(service->settings.spool, job, attempt, life, false, place) == 0 &&
+	     strcmp(place, dir) == 0))
 		return false;
-	if (view.state != ATTEMPT_RUNNING && job_find(service, job, attempt) == NULL && is_old(service, dir))
+	if (view.state != ATTEMPT_RUNNING && job_find(service, job, attempt) == NULL &&
+	    is_old(service, dir))
 		ask(service, dir, job, attempt, life, ASK_MOVED);
 	return true;
 }
@@ -351,7 +359,8 @@ static void check_other(struct service *service, const char *path)
 			 "delete it or move it elsewhere");
 }
 
-static void check_attempt(struct service *service, const char *dir, const char *job, const char *name)
+static void check_attempt(struct service *service, const char *dir, const char *job,
+			  const char *name)
 {
 	struct attempt_view view;
 	char *end = NULL;
@@ -372,8 +381,8 @@ static void check_attempt(struct service *service, const char *dir, const char *
 	}
 	/* An empty one is of a claim that came to no intent; who is about to start something in it
 	 * makes it again. */
-	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) && rmdir(dir) != 0 &&
-	    !check_moved(service, dir))
+	if (job_find(service, job, (uint32_t)attempt) == NULL && is_old(service, dir) &&
+	    rmdir(dir) != 0 && !check_moved(service, dir))
 		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_OLD);
 }
 
@@ -393,7 +402,8 @@ static bool is_self(const char *name)
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-static void check_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len);
+static void check_job(struct service *service, char *path, size_t path_len, char *job,
+		      size_t job_len);
 
 /* Each attempt of the job, or further parts of its id. path and job are extended in place. */
 static void scan_job(struct service *service, DIR *dir, char *path, size_t path_len, char *job,
@@ -420,7 +430,8 @@ static void scan_job(struct service *service, DIR *dir, char *path, size_t path_
 }
 
 /* One directory of a job, or of a part of its id; or an attempt's that was moved to such a name. */
-static void check_job(struct service *service, char *path, size_t path_len, char *job, size_t job_len)
+static void check_job(struct service *service, char *path, size_t path_len, char *job,
+		      size_t job_len)
 {
 	DIR *dir = dir_open(path);
 
@@ -428,7 +439,8 @@ static void check_job(struct service *service, char *path, size_t path_len, char
 		check_other(service, path);
 		return;
 	}
-	if (faccessat(dirfd(dir), "tag", F_OK, AT_SYMLINK_NOFOLLOW) != 0 || !check_moved(service, path))
+	if (faccessat(dirfd(dir), "tag", F_OK, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    !check_moved(service, path))
 		scan_job(service, dir, path, path_len, job, job_len);
 	(void)closedir(dir);
 	(void)rmdir(path); /* when nothing is left in it */
@@ -465,7 +477,8 @@ static void bucket_step(struct service *service)
 	}
 	if (sweep->next < BUCKETS)
 		(void)snprintf(bucket, sizeof(bucket), "%02x/", sweep->next);
-	len = snprintf(path, sizeof(path), "%s/%s%s", service->settings.spool, bucket, entry->d_name);
+	len = snprintf(path, sizeof(path), "%s/%s%s", service->settings.spool, bucket,
+		       entry->d_name);
 	if (is_self(entry->d_name) || len < 0 || (size_t)len >= sizeof(path))
 		return;
 	if (sweep->next == BUCKETS)
@@ -493,7 +506,9 @@ static void pass_end(struct service *service, uint64_t now_ms)
 	uint64_t pause_ms = service->settings.keep_ms / 10;
 	char text[64];
 
-	pause_ms = pause_ms < PASS_MS_MIN ? PASS_MS_MIN : pause_ms > PASS_MS_MAX ? PASS_MS_MAX : pause_ms;
+	pause_ms = pause_ms < PASS_MS_MIN   ? PASS_MS_MIN
+		   : pause_ms > PASS_MS_MAX ? PASS_MS_MAX
+					    : pause_ms;
 	sweep->due_ms = now_ms + pause_ms;
 	sweep->next = 0;
 	(void)snprintf(text, sizeof(text), "%" PRIu64 " old attempts were deleted", sweep->in_pass);
@@ -511,7 +526,8 @@ void sweep_turn(struct service *service, uint64_t now_ms)
 	clock_turn(sweep);
 	if (sweep->due_ms > now_ms)
 		return;
-	for (int n = 0; n < STEPS_PER_TURN && sweep->next < PARTS && sweep->asked < ASKED_MAX; n++) {
+	for (int n = 0; n < STEPS_PER_TURN && sweep->next < PARTS && sweep->asked < ASKED_MAX;
+	     n++) {
 		if (sweep->bucket == NULL)
 			bucket_open(service);
 		else

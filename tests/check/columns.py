@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 COLUMNS_MAX = 100
-SUFFIXES = (".py", ".sh", ".build")
+SUFFIXES = (".c", ".h", ".cc", ".py", ".sh", ".md", ".proto", ".build")
 # By name: scripts without a suffix.
 NAMES = ("dev", ".ci/run")
 EXCEPTED = re.compile(r"^(tests/data/|LICENSE)")

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: every sync says that it is done and does nothing. The planted bug of the power-cut rig: with it
- * the broker must lose what it acknowledged, else the rig sees nothing. Files opened for synchronous writes are
- * among the syncs: LMDB writes its meta pages through such a descriptor.
+ * LD_PRELOAD: every sync says that it is done and does nothing. The planted bug of the power-cut
+ * rig: with it the broker must lose what it acknowledged, else the rig sees nothing. Files opened
+ * for synchronous writes are among the syncs: LMDB writes its meta pages through such a descriptor.
  */
 /* open and open64 are two names here, as they are in libc. */
 #undef _FILE_OFFSET_BITS

@@ -2,11 +2,14 @@
  *
  * The control of the fault rigs: bare LMDB, of which it is known what each mode may lose.
  *
- * lmdb_subject write DIR sync|nosync|nometasync: commits records 1, 2, ..., one each, and prints each number when
- *   its commit is acknowledged. The commit also rewrites the record 0, which holds the largest number. Ends with 1
- *   and the reason when a commit fails.
- * lmdb_subject read DIR: checks that the records are 1, 2, ... to the number in record 0, and each byte of them;
- *   prints that number. Ends with 1 and what it found when they are not: a torn commit is not taken for a lost one.
+ * lmdb_subject write DIR sync|nosync|nometasync: commits records 1, 2, ..., one each, and prints
+ * each number when
+ *   its commit is acknowledged. The commit also rewrites the record 0, which holds the largest
+ *   number. Ends with 1 and the reason when a commit fails.
+ * lmdb_subject read DIR: checks that the records are 1, 2, ... to the number in record 0, and each
+ * byte of them;
+ *   prints that number. Ends with 1 and what it found when they are not: a torn commit is not taken
+ *   for a lost one.
  */
 #include <lmdb.h>
 #include <stdio.h>
@@ -81,7 +84,8 @@ static int check_all(MDB_cursor *cursor, size_t *ret_last)
 	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
 		memcpy(&number, key.mv_data, sizeof(number));
 		if (number != expected)
-			return (int)fprintf(stderr, "record %zu stands where %zu should\n", number, expected);
+			return (int)fprintf(stderr, "record %zu stands where %zu should\n", number,
+					    expected);
 		if (number == 0 && value.mv_size == sizeof(last))
 			memcpy(&last, value.mv_data, sizeof(last));
 		else if (value.mv_size != value_of(number) ||
@@ -92,7 +96,8 @@ static int check_all(MDB_cursor *cursor, size_t *ret_last)
 	if (rc != MDB_NOTFOUND)
 		return (int)fprintf(stderr, "%s\n", mdb_strerror(rc));
 	if (expected > 0 && expected != last + 1)
-		return (int)fprintf(stderr, "%zu records, but record 0 says %zu\n", expected - 1, last);
+		return (int)fprintf(stderr, "%zu records, but record 0 says %zu\n", expected - 1,
+				    last);
 	*ret_last = last;
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * pub_check ADDRESS: follows stream load from its first event to its end and prints each body as a line, in order. */
+ * pub_check ADDRESS: follows stream load from its first event to its end and prints each body as a
+ * line, in order. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,8 +18,8 @@ int main(int argc, char **argv)
 	if (argc != 2 || config == NULL || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0)
 		return 2;
-	rc = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "load", .from = SLUICE_FROM_FIRST), NULL,
-			   &sub);
+	rc = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "load", .from = SLUICE_FROM_FIRST),
+			   NULL, &sub);
 	/* A stream that was never acknowledged may not be there. */
 	while (rc == 0 && kind != SLUICE_DELIVERY_CAUGHT_UP) {
 		const sluice_delivery_view *view;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pub_load ADDRESS ACKS COUNT WINDOW: publishes the numbers 1 to COUNT to subject load.n, WINDOW of them in flight, through whatever
- * happens to the broker, and writes each acknowledged number as a line to the file ACKS as soon as it knows. Ends with 0 when every number has its
- * answer, with 1 when one was refused.
+ * pub_load ADDRESS ACKS COUNT WINDOW: publishes the numbers 1 to COUNT to subject load.n, WINDOW of
+ * them in flight, through whatever happens to the broker, and writes each acknowledged number as a
+ * line to the file ACKS as soon as it knows. Ends with 0 when every number has its answer, with 1
+ * when one was refused.
  */
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -70,8 +71,8 @@ int main(int argc, char **argv)
 	client = open_client(argv[1]);
 	for (unsigned long n = 1; n <= count; n++) {
 		char body[32];
-		sluice_call call =
-			SLUICE_CALL(.deadline_ms = 60000, .done = on_done, .user = (void *)(uintptr_t)n);
+		sluice_call call = SLUICE_CALL(.deadline_ms = 60000, .done = on_done,
+					       .user = (void *)(uintptr_t)n);
 		sluice_message message = SLUICE_MESSAGE(.subject = "load.n", .body = {body, 0});
 
 		message.body.len = (size_t)snprintf(body, sizeof(body), "%lu", n);

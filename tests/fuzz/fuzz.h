@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What each fuzz target includes. A target is one file fuzz_NAME.c with LLVMFuzzerTestOneInput and a line in
- * meson.build. */
+ * What each fuzz target includes. A target is one file fuzz_NAME.c with LLVMFuzzerTestOneInput and
+ * a line in meson.build. */
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 
@@ -15,12 +15,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A finding: libFuzzer keeps the input. */
-#define REQUIRE(condition)                                                                            \
-	do {                                                                                          \
-		if (!(condition)) {                                                                   \
-			(void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-			abort();                                                                      \
-		}                                                                                     \
+#define REQUIRE(condition)                                                               \
+	do {                                                                             \
+		if (!(condition)) {                                                      \
+			(void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, \
+				      #condition);                                       \
+			abort();                                                         \
+		}                                                                        \
 	} while (0)
 
 /* Memory of exactly this size, so that a write or read beyond it is seen. Never NULL. */

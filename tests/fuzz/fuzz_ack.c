@@ -22,7 +22,8 @@ static void ack(struct sluice_slice body)
 		runs[i] = frame_run_at(ack.runs, i);
 	REQUIRE(frame_ack_size(&ack) == body.len);
 	bytes = exactly(body.len);
-	REQUIRE(frame_ack_encode(bytes, &ack, runs) == body.len && memcmp(bytes, body.data, body.len) == 0);
+	REQUIRE(frame_ack_encode(bytes, &ack, runs) == body.len &&
+		memcmp(bytes, body.data, body.len) == 0);
 	free(bytes);
 	free(runs);
 }
@@ -39,7 +40,8 @@ static void acked(struct sluice_slice body)
 	}
 	REQUIRE(frame_acked_size(&acked) == body.len);
 	bytes = exactly(body.len);
-	REQUIRE(frame_acked_encode(bytes, &acked) == body.len && memcmp(bytes, body.data, body.len) == 0);
+	REQUIRE(frame_acked_encode(bytes, &acked) == body.len &&
+		memcmp(bytes, body.data, body.len) == 0);
 	free(bytes);
 }
 

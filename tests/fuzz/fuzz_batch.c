@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches as a PUBLISH brings them: u8 flags (1 zstd, 2 a subject for all), u16 count, u32 raw bytes,
- * payload. */
+ * Batches as a PUBLISH brings them: u8 flags (1 zstd, 2 a subject for all), u16 count, u32 raw
+ * bytes, payload. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -38,8 +38,8 @@ static void pack(struct sluice_slice raw)
 	len = batch_compress(packed, room, raw);
 	REQUIRE(len < raw.len || len == 0);
 	if (len > 0) {
-		REQUIRE(batch_decompress((struct sluice_slice){packed, len}, (uint32_t)raw.len, &back,
-					 &why) == 0);
+		REQUIRE(batch_decompress((struct sluice_slice){packed, len}, (uint32_t)raw.len,
+					 &back, &why) == 0);
 		REQUIRE(memcmp(back, raw.data, raw.len) == 0);
 		free(back);
 	}

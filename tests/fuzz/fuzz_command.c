@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(why != NULL);
 		return 0;
 	}
-	/* What came may have been written in another order or with unknown fields; from here on it is canonical. */
+	/* What came may have been written in another order or with unknown fields; from here on it
+	 * is canonical. */
 	len = command_size(command);
 	bytes = exactly(len);
 	REQUIRE(command_encode(bytes, command) == len);

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	head = frame_deliver_head_size(&deliver);
 	REQUIRE(head + deliver.payload.len == size);
 	bytes = exactly(head);
-	REQUIRE(frame_deliver_head_encode(bytes, &deliver, runs) == head && memcmp(bytes, data, head) == 0);
+	REQUIRE(frame_deliver_head_encode(bytes, &deliver, runs) == head &&
+		memcmp(bytes, data, head) == 0);
 	free(bytes);
 	free(runs);
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes, both ways: what decodes encodes to the same bytes, and what is encoded decodes to the same
- * event. */
+ * Envelopes, both ways: what decodes encodes to the same bytes, and what is encoded decodes to the
+ * same event. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -38,7 +38,8 @@ static void decode(struct sluice_slice rest)
 			REQUIRE(why != NULL && same(rest, from));
 			return;
 		}
-		REQUIRE(envelope.encoded.data == from.data && envelope.encoded.len + rest.len == from.len);
+		REQUIRE(envelope.encoded.data == from.data &&
+			envelope.encoded.len + rest.len == from.len);
 		bytes = exactly(envelope_size_max(&envelope));
 		REQUIRE(envelope_encode(bytes, &envelope) == envelope.encoded.len &&
 			memcmp(bytes, from.data, envelope.encoded.len) == 0);
@@ -64,17 +65,20 @@ static void encode(struct sluice_slice in)
 	headers = exactly(name.len + value.len + 16);
 	if (name.len > 0)
 		envelope.headers =
-			(struct sluice_slice){headers, envelope_headers_encode(headers, &name, &value, 1)};
+			(struct sluice_slice){headers,
+					      envelope_headers_encode(headers, &name, &value, 1)};
 	envelope.body = in;
 	bytes = exactly(envelope_size_max(&envelope));
 	rest = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
 	REQUIRE(rest.len <= envelope_size_max(&envelope));
 	if (envelope.headers.len <= LIMIT_EVENT_HEADERS_BYTES_MAX) {
 		REQUIRE(envelope_next(&rest, &back, &why) == 0 && rest.len == 0);
-		REQUIRE(back.time_delta_ms == envelope.time_delta_ms && back.priority == envelope.priority);
+		REQUIRE(back.time_delta_ms == envelope.time_delta_ms &&
+			back.priority == envelope.priority);
 		REQUIRE(same(back.body, envelope.body) && same(back.key, envelope.key) &&
 			same(back.id, envelope.id));
-		REQUIRE(same(back.headers, envelope.headers) && same(back.subject, envelope.subject));
+		REQUIRE(same(back.headers, envelope.headers) &&
+			same(back.subject, envelope.subject));
 	}
 	free(bytes);
 	free(headers);

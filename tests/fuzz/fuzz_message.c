@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Control messages: u8 which message, then its bytes. What unpacks packs canonically (packing, unpacking and
- * packing again gives the same bytes), and its JSON is one line and the same both times. */
+ * Control messages: u8 which message, then its bytes. What unpacks packs canonically (packing,
+ * unpacking and packing again gives the same bytes), and its JSON is one line and the same both
+ * times. */
 #include "fuzz.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
@@ -19,13 +20,14 @@ static char *json(const ProtobufCMessage *message)
 {
 	char *shown = NULL;
 
-	REQUIRE(message_json(message, false, &shown) == 0 && shown[0] == '{' && strchr(shown, '\n') == NULL);
+	REQUIRE(message_json(message, false, &shown) == 0 && shown[0] == '{' &&
+		strchr(shown, '\n') == NULL);
 	return shown;
 }
 
 /* In one block, as the broker unpacks requests: the same code, and the same message. */
-static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice in, int code,
-			    const ProtobufCMessage *message)
+static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice in,
+			    int code, const ProtobufCMessage *message)
 {
 	struct message_block *block = NULL;
 	ProtobufCMessage *other = NULL;
@@ -33,7 +35,8 @@ static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct
 	const char *why = NULL;
 	size_t len, other_len;
 
-	REQUIRE(message_unpack_block(descriptor, in, LIMIT_COMMAND_BYTES_MAX, &block, &other, &why) == code);
+	REQUIRE(message_unpack_block(descriptor, in, LIMIT_COMMAND_BYTES_MAX, &block, &other,
+				     &why) == code);
 	if (code != 0) {
 		REQUIRE(why != NULL && block == NULL);
 		return;
@@ -48,14 +51,11 @@ static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const ProtobufCMessageDescriptor *const descriptors[] = {&sluice__request__descriptor,
-									&sluice__hello__descriptor,
-									&sluice__reply__descriptor,
-									&sluice__welcome__descriptor,
-									&sluice__notice__descriptor,
-									&sluice__job_deliveries__descriptor,
-									&sluice__job_submit__descriptor,
-									&sluice__txn__descriptor};
+	static const ProtobufCMessageDescriptor *const descriptors[] =
+		{&sluice__request__descriptor,	  &sluice__hello__descriptor,
+		 &sluice__reply__descriptor,	  &sluice__welcome__descriptor,
+		 &sluice__notice__descriptor,	  &sluice__job_deliveries__descriptor,
+		 &sluice__job_submit__descriptor, &sluice__txn__descriptor};
 	struct sluice_slice in = {data, size};
 	const ProtobufCMessageDescriptor *descriptor = descriptors[take_number(&in, 1) % 8];
 	ProtobufCMessage *first = NULL, *second = NULL;
@@ -71,10 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	first_bytes = pack(first, &first_len);
-	REQUIRE(first_len <=
-		3 * in.len); /* the worst: a negative enum, which 5 bytes can say and 10 are written for */
-	REQUIRE(message_unpack(descriptor, (struct sluice_slice){first_bytes, first_len}, UINT64_MAX, &second,
-			       &why) == 0);
+	REQUIRE(first_len <= 3 * in.len); /* the worst: a negative enum, which 5 bytes can say and
+					     10 are written for */
+	REQUIRE(message_unpack(descriptor, (struct sluice_slice){first_bytes, first_len},
+			       UINT64_MAX, &second, &why) == 0);
 	second_bytes = pack(second, &second_len);
 	REQUIRE(first_len == second_len && memcmp(first_bytes, second_bytes, first_len) == 0);
 	first_json = json(first);

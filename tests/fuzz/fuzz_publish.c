@@ -31,11 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	REQUIRE(publish.count >= 1 && publish.count <= LIMIT_BATCH_EVENTS_MAX &&
 		publish.raw_bytes <= LIMIT_BATCH_RAW_BYTES_MAX);
-	REQUIRE(publish.subject.len <= LIMIT_SUBJECT_BYTES_MAX && publish.target.len <= LIMIT_NAME_BYTES_MAX);
+	REQUIRE(publish.subject.len <= LIMIT_SUBJECT_BYTES_MAX &&
+		publish.target.len <= LIMIT_NAME_BYTES_MAX);
 	REQUIRE(publish.first_seq + publish.count >= publish.first_seq);
 	REQUIRE(frame_publish_size(&publish) == body.len);
 	bytes = exactly(body.len);
-	REQUIRE(frame_publish_encode(bytes, &publish) == body.len && memcmp(bytes, body.data, body.len) == 0);
+	REQUIRE(frame_publish_encode(bytes, &publish) == body.len &&
+		memcmp(bytes, body.data, body.len) == 0);
 	free(bytes);
 	return 0;
 }

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		len = from.len - rest.len;
 		REQUIRE(len == frame_published_size(&answer) && len >= FRAME_PUBLISHED_FIXED_BYTES);
 		bytes = exactly(len);
-		REQUIRE(frame_published_encode(bytes, &answer) == len && memcmp(bytes, from.data, len) == 0);
+		REQUIRE(frame_published_encode(bytes, &answer) == len &&
+			memcmp(bytes, from.data, len) == 0);
 		free(bytes);
 	}
 }

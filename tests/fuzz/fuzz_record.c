@@ -89,8 +89,9 @@ static void cells(struct sluice_slice value)
 
 	if (producer_cell_decode(value, &producer) == 0) {
 		within(value, producer.name);
-		within(value, (struct sluice_slice){producer.answers,
-						    (size_t)producer.answer_count * PRODUCER_ANSWER_BYTES});
+		within(value,
+		       (struct sluice_slice){producer.answers, (size_t)producer.answer_count *
+								       PRODUCER_ANSWER_BYTES});
 	}
 	if (segment_decode(value, 0, &segment) == 0) {
 		within(value, segment.segment.subject);
@@ -120,7 +121,8 @@ static void keys(struct sluice_slice key)
 	(void)key_hot_cursor_decode(key, &cursor), (void)key_orphan_decode(key, &orphan);
 	(void)key_owned_decode(key, &owned), (void)key_timer_decode(key, &timer);
 	(void)key_ready_decode(key, &ready), (void)key_topo_decode(key, &topo);
-	(void)key_hot_decode(key, &hot), (void)key_one_decode(key, &one), (void)key_two_decode(key, &two);
+	(void)key_hot_decode(key, &hot), (void)key_one_decode(key, &one),
+		(void)key_two_decode(key, &two);
 	(void)key_is_under(key, 1, 1);
 	if (!key_name_decode(key, &name))
 		return;

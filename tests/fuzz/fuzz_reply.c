@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Replies: whatever texts commands bring, every answer and every reply to a read is text that a strict reader takes. The
- * input is steps: u8 what, u16 length, bytes; see step(). After the last one everything is read.
+ * Replies: whatever texts commands bring, every answer and every reply to a read is text that a
+ * strict reader takes. The input is steps: u8 what, u16 length, bytes; see step(). After the last
+ * one everything is read.
  */
 #include "broker/core/base/state.h"
 #include "broker/core/core.h"
@@ -110,7 +111,9 @@ static void read_everything(struct world *world)
 /* What a queue of items and a job need before their texts come. */
 static void begin(struct world *world)
 {
-	struct cmd_session_open open = {.name = text("holder"), .client = text("fuzz"), .timeout_ms = 30000};
+	struct cmd_session_open open = {.name = text("holder"),
+					.client = text("fuzz"),
+					.timeout_ms = 30000};
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
 	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;

@@ -26,7 +26,8 @@ static bool oracle(struct sluice_slice pattern, struct sluice_slice subject)
 {
 	for (;;) {
 		bool pattern_last, subject_last;
-		struct sluice_slice p = token(&pattern, &pattern_last), s = token(&subject, &subject_last);
+		struct sluice_slice p = token(&pattern, &pattern_last),
+				    s = token(&subject, &subject_last);
 
 		if (is(p, '>'))
 			return true;
@@ -41,8 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const uint8_t *newline = size > 0 ? memchr(data, '\n', size) : NULL;
 	struct sluice_slice subject = {data, size},
-			    pattern = take_bytes(&subject,
-						 newline != NULL ? (size_t)(newline - data) : size / 2);
+			    pattern =
+				    take_bytes(&subject, newline != NULL ? (size_t)(newline - data)
+									 : size / 2);
 	const char *why = NULL;
 	bool good_pattern = pattern_check(pattern, &why) == 0, good_subject, matches;
 
@@ -52,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	good_subject = subject_check(subject, &why) == 0;
 	REQUIRE(!good_subject ||
 		(pattern_check(subject, &why) == 0 && subject.len <= LIMIT_SUBJECT_BYTES_MAX));
-	/* A subject is a name too; the other way round dots, spaces and wildcards make the difference. */
+	/* A subject is a name too; the other way round dots, spaces and wildcards make the
+	 * difference. */
 	REQUIRE(!good_subject || name_check(subject, &why) == 0);
 	(void)name_check(pattern, &why);
 	/* Memory safe on anything; right on what was checked. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Texts that people write: a setting of the broker, a lifecycle, a local job's payload. The first byte chooses. */
+ * Texts that people write: a setting of the broker, a lifecycle, a local job's payload. The first
+ * byte chooses. */
 #include "broker/admin/config.h"
 #include "client/call/lifecycle_text.h"
 #include "fuzz.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Structs of client.h whose size is not that of this header: of a program that has no size, a smaller
- * or a larger one. Programs built with an older header: tests/data/abi-*. */
+ * Structs of client.h whose size is not that of this header: of a program that has no size, a
+ * smaller or a larger one. Programs built with an older header: tests/data/abi-*. */
 #include "tests/integration/probe.h"
 
 enum { MORE = 16 }; /* bytes that a header of tomorrow has behind a struct */
@@ -16,8 +16,8 @@ static sluice_client *client;
 
 #define NAMES(name) (strstr(sluice_last_error(NULL), "sluice_" #name " ") != NULL)
 
-/* EXPRESSION makes a call with the struct `made`. What it returns with each wrong size, and with one
- * that is larger: RIGHT if the rest is zero. */
+/* EXPRESSION makes a call with the struct `made`. What it returns with each wrong size, and with
+ * one that is larger: RIGHT if the rest is zero. */
 #define WITH_SIZES(name, RIGHT, EXPRESSION)                                  \
 	do {                                                                 \
 		LONGER(name) all = {.now = {.size = sizeof(sluice_##name)}}; \
@@ -48,21 +48,29 @@ static void what_a_program_makes_has_a_size(void)
 
 	client = connected();
 	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q"), NULL, NULL), 0);
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL, NULL), 0);
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL,
+				  NULL),
+	      0);
 	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 
-	WITH_SIZES(stream_spec, 0, (made->name = "s", sluice_stream_create(client, made, NULL, NULL)));
-	WITH_SIZES(stream_spec, 0, (made->name = "s", sluice_stream_alter(client, made, NULL, NULL)));
-	WITH_SIZES(queue_spec, 0, (made->name = "p", sluice_queue_create(client, made, NULL, NULL)));
+	WITH_SIZES(stream_spec, 0,
+		   (made->name = "s", sluice_stream_create(client, made, NULL, NULL)));
+	WITH_SIZES(stream_spec, 0,
+		   (made->name = "s", sluice_stream_alter(client, made, NULL, NULL)));
+	WITH_SIZES(queue_spec, 0,
+		   (made->name = "p", sluice_queue_create(client, made, NULL, NULL)));
 	WITH_SIZES(queue_spec, 0, (made->name = "p", sluice_queue_alter(client, made, NULL, NULL)));
-	WITH_SIZES(router_spec, 0, (made->name = "r", sluice_router_create(client, made, NULL, NULL)));
-	WITH_SIZES(router_spec, 0, (made->name = "r", sluice_router_alter(client, made, NULL, NULL)));
+	WITH_SIZES(router_spec, 0,
+		   (made->name = "r", sluice_router_create(client, made, NULL, NULL)));
+	WITH_SIZES(router_spec, 0,
+		   (made->name = "r", sluice_router_alter(client, made, NULL, NULL)));
 #define EDGE (made->pattern = "a", made->target_kind = "stream", made->target = "s", made)
 	WITH_SIZES(edge, 0, sluice_router_bind(client, EDGE, NULL, NULL));
 	WITH_SIZES(edge, 0, sluice_router_unbind(client, EDGE, NULL, NULL));
 #define MESSAGE (made->subject = "a", made)
 	WITH_SIZES(message, 0, sluice_publish(client, MESSAGE, NULL, NULL));
-	WITH_SIZES(message, 0, sluice_publish(client, MESSAGE, &SLUICE_CALL(.user = SLUICE_FIRE), NULL));
+	WITH_SIZES(message, 0,
+		   sluice_publish(client, MESSAGE, &SLUICE_CALL(.user = SLUICE_FIRE), NULL));
 	WITH_SIZES(message, 0, sluice_publish_batch(client, MESSAGE, 1, NULL, NULL));
 	WITH_SIZES(message, 0, sluice_txn_publish(txn, MESSAGE));
 	WITH_SIZES(follow_spec, SLUICE_E_NOT_FOUND,
@@ -72,7 +80,8 @@ static void what_a_program_makes_has_a_size(void)
 #define JOB (made->job = "one", made->queue = "j", made)
 	WITH_SIZES(job_spec, 0, sluice_job_submit(client, JOB, NULL, NULL));
 	WITH_SIZES(job_spec, 0, sluice_txn_job_submit(txn, JOB));
-#define REPORT (made->job = "one", made->attempt = 1, made->source = "s", made->state = "FAILED", made)
+#define REPORT \
+	(made->job = "one", made->attempt = 1, made->source = "s", made->state = "FAILED", made)
 	WITH_SIZES(job_report_spec, 0, sluice_job_report(client, REPORT, NULL, NULL));
 	WITH_SIZES(job_report_spec, 0, sluice_txn_job_report(txn, REPORT));
 	WITH_SIZES(job_filter, 0, sluice_job_list(client, made, NULL, NULL));
@@ -95,7 +104,9 @@ static void every_kind_of_call_has_a_size(void)
 	client = connected();
 	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q"), NULL, NULL), 0);
 	for (int i = 0; i < 4; i++)
-		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = "q"), NULL, NULL), 0);
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = "q"), NULL,
+				     NULL),
+		      0);
 	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
 	token = sluice_delivery_get(item)->token;
@@ -105,14 +116,16 @@ static void every_kind_of_call_has_a_size(void)
 	WITH_SIZES(call, 0, sluice_status(client, made, NULL));
 	WITH_SIZES(call, SLUICE_E_NOT_FOUND, sluice_job_wait(client, "none", 0, made, NULL));
 	WITH_SIZES(call, 0, sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), made, NULL));
-	WITH_SIZES(call, 0, sluice_publish_batch(client, &SLUICE_MESSAGE(.subject = "a"), 1, made, NULL));
+	WITH_SIZES(call, 0,
+		   sluice_publish_batch(client, &SLUICE_MESSAGE(.subject = "a"), 1, made, NULL));
 	WITH_SIZES(call, SLUICE_E_NOT_FOUND,
 		   sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "none"), made, &more));
 	WITH_SIZES(call, SLUICE_E_NOT_FOUND,
 		   sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "none"), made, &more));
 	WITH_SIZES(call, 0, sluice_lease_extend(sub, token, 0, made, NULL));
 	WITH_SIZES(call, 0, sluice_item_ack(sub, token, seq, made, NULL));
-	WITH_SIZES(call, 0, (made->user = SLUICE_FIRE, sluice_item_ack(sub, token, seq + 1, made, NULL)));
+	WITH_SIZES(call, 0,
+		   (made->user = SLUICE_FIRE, sluice_item_ack(sub, token, seq + 1, made, NULL)));
 	WITH_SIZES(call, 0, sluice_item_nack(sub, token, seq + 2, 0, NULL, made, NULL));
 	EQUAL(sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "a")), 0);
 	WITH_SIZES(call, 0, sluice_txn_commit(client, txn, made, NULL));
@@ -151,8 +164,11 @@ static void what_the_library_fills_has_a_size(void)
 
 	client = connected();
 	stream_with(client, "s", "s.x", 1);
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL), 0);
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL,
+				  NULL),
+	      0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL),
+	      0);
 	EQUAL(sluice_job_report(client,
 				&SLUICE_JOB_REPORT_SPEC(.job = "one", .attempt = 7, .source = "s",
 							.state = "FAILED"),
@@ -197,7 +213,8 @@ static void messages_of_a_batch_have_one_size(void)
 	client = connected();
 	stream_with(client, "s", "s.*", 0);
 	for (size_t i = 0; i < 3; i++) {
-		all[i].now = SLUICE_MESSAGE(.subject = i == 1 ? "s.odd" : "s.even", .body = {"x", 1});
+		all[i].now =
+			SLUICE_MESSAGE(.subject = i == 1 ? "s.odd" : "s.even", .body = {"x", 1});
 		all[i].now.size = sizeof(all[i]);
 	}
 	EQUAL(sluice_publish_batch(client, first, 3, NULL, &reply), 0);
@@ -249,9 +266,12 @@ static void what_the_library_makes_has_a_size(void)
 	CHECK(reaches(&notices, 1)); /* CONNECTED */
 	stream_with(client, "s", "s.x", 1);
 	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q"), NULL, NULL), 0);
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL, NULL), 0);
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL,
+				  NULL),
+	      0);
 	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = "q"), NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL), 0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL),
+	      0);
 	EQUAL(sluice_object_show(client, SLUICE_OBJECT_QUEUE, "none", &fire, NULL), 0);
 	CHECK(reaches(&notices, 2)); /* ERROR */
 	EQUAL(sluice_follow(client,
@@ -318,7 +338,8 @@ int main(int argc, char **argv)
 		{"what_the_library_fills_has_a_size", what_the_library_fills_has_a_size},
 		{"messages_of_a_batch_have_one_size", messages_of_a_batch_have_one_size},
 		{"what_the_library_makes_has_a_size", what_the_library_makes_has_a_size},
-		{"an_allocator_has_a_size_and_all_functions", an_allocator_has_a_size_and_all_functions},
+		{"an_allocator_has_a_size_and_all_functions",
+		 an_allocator_has_a_size_and_all_functions},
 	};
 
 	return probe_main(argc, argv, scenarios, sizeof(scenarios) / sizeof(scenarios[0]));

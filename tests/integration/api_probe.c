@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api_probe ADDRESS SCENARIO: what include/sluice/client.h says, sentence by sentence, by a program that sees nothing else. Prints what does
- * not hold; exit code 0: all of it held. */
+ * api_probe ADDRESS SCENARIO: what include/sluice/client.h says, sentence by sentence, by a program
+ * that sees nothing else. Prints what does not hold; exit code 0: all of it held. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -35,8 +35,10 @@ static void blocking_calls(sluice_client *client, sluice_sub *sub)
 	sluice_sub *more = NULL;
 
 	EQUAL(sluice_status(client, NULL, NULL), SLUICE_E_WRONG_STATE);
-	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL), SLUICE_E_WRONG_STATE);
-	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s"), NULL, &more), SLUICE_E_WRONG_STATE);
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL),
+	      SLUICE_E_WRONG_STATE);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s"), NULL, &more),
+	      SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_flush(client, 100), SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_close(client, true, 100), SLUICE_E_WRONG_STATE);
 	EQUAL(sluice_sub_next(sub, 100, &delivery), SLUICE_E_INVAL);
@@ -93,7 +95,8 @@ static void on_end(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	heard->other = NULL;
 }
 
-/* The end of the client ends all subscriptions: the first that hears of it closes the others, too. */
+/* The end of the client ends all subscriptions: the first that hears of it closes the others,
+ * too. */
 static void subscriptions_may_be_closed_by_the_end(void)
 {
 	struct heard heard = {.client = connected()};
@@ -132,7 +135,8 @@ static void *in_job_wait(void *user)
 	struct waiter *waiter = user;
 
 	atomic_store(&waiter->began, 1);
-	waiter->rc = sluice_job_wait(waiter->client, "open", 0, &SLUICE_CALL(.deadline_ms = -1), NULL);
+	waiter->rc =
+		sluice_job_wait(waiter->client, "open", 0, &SLUICE_CALL(.deadline_ms = -1), NULL);
 	return NULL;
 }
 
@@ -167,7 +171,8 @@ static void *in_follow(void *user)
 	return NULL;
 }
 
-static void close_during(void *(*const *runs)(void *), size_t count, sluice_client *client, sluice_sub *sub)
+static void close_during(void *(*const *runs)(void *), size_t count, sluice_client *client,
+			 sluice_sub *sub)
 {
 	struct waiter waiters[8] = {0};
 	pthread_t threads[8];
@@ -178,7 +183,8 @@ static void close_during(void *(*const *runs)(void *), size_t count, sluice_clie
 		CHECK(pthread_create(&threads[i], NULL, runs[i], &waiters[i]) == 0);
 		CHECK(reaches(&waiters[i].began, 1));
 	}
-	(void)usleep(50000); /* most are in the call by now; the test holds whether they are or not */
+	(void)usleep(
+		50000); /* most are in the call by now; the test holds whether they are or not */
 	(void)sluice_close(client, false, 200);
 	for (size_t i = 0; i < count; i++) {
 		(void)pthread_join(threads[i], NULL);
@@ -194,9 +200,14 @@ static void close_ends_blocking_calls_of_other_threads(void)
 	sluice_sub *sub = NULL;
 
 	stream_with(client, "s", "s.x", 0);
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "open", .queue = "runs"), NULL, NULL), 0);
-	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW), NULL, &sub),
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL,
+				  NULL),
+	      0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "open", .queue = "runs"), NULL,
+				NULL),
+	      0);
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW),
+			    NULL, &sub),
 	      0);
 	/* Away with the caught-up marker: sluice_sub_next() must wait. */
 	{
@@ -219,7 +230,8 @@ static void closing_a_subscription_ends_its_next(void)
 	pthread_t thread;
 
 	stream_with(waiter.client, "s", "s.x", 0);
-	EQUAL(sluice_follow(waiter.client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW), NULL,
+	EQUAL(sluice_follow(waiter.client,
+			    &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW), NULL,
 			    &waiter.sub),
 	      0);
 	EQUAL(sluice_sub_next(waiter.sub, PATIENCE_MS, &delivery), 0);
@@ -280,14 +292,16 @@ static void open_calls_nobody_back(void)
 		sluice_client *client;
 
 		address = "127.0.0.1:99999";
-		client = client_of(on_notice, &events, (const char *const[]){"mode", modes[i], NULL});
+		client = client_of(on_notice, &events,
+				   (const char *const[]){"mode", modes[i], NULL});
 		atomic_store(&events.in_open, false);
 		CHECK(!atomic_load(&events.during_open));
 		EQUAL(sluice_wait_connected(client, PATIENCE_MS), SLUICE_E_INVAL);
 		CHECK(strstr(sluice_last_error(client), "host:port") != NULL);
 		EQUAL(sluice_status(client, NULL, NULL), SLUICE_E_INVAL);
 		EQUAL(sluice_close(client, true, 100), 0);
-		CHECK(atomic_load(&events.count) == 1 && events.kinds[0] == SLUICE_NOTICE_DISCONNECTED);
+		CHECK(atomic_load(&events.count) == 1 &&
+		      events.kinds[0] == SLUICE_NOTICE_DISCONNECTED);
 	}
 }
 
@@ -301,9 +315,11 @@ static void a_session_name_that_is_taken_over_is_said(void)
 	newer = client_of(NULL, NULL, named);
 	EQUAL(sluice_wait_connected(newer, PATIENCE_MS), 0);
 	CHECK(reaches(&events.count, 2));
-	CHECK(events.kinds[1] == SLUICE_NOTICE_DISCONNECTED && events.codes[1] == SLUICE_E_SESSION_GONE);
+	CHECK(events.kinds[1] == SLUICE_NOTICE_DISCONNECTED &&
+	      events.codes[1] == SLUICE_E_SESSION_GONE);
 	EQUAL(sluice_status(older, NULL, NULL), SLUICE_E_SESSION_GONE);
-	EQUAL(sluice_publish(older, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL), SLUICE_E_SESSION_GONE);
+	EQUAL(sluice_publish(older, &SLUICE_MESSAGE(.subject = "a"), NULL, NULL),
+	      SLUICE_E_SESSION_GONE);
 	CHECK(strstr(sluice_last_error(older), "another client") != NULL);
 	EQUAL(sluice_status(newer, NULL, NULL), 0);
 	EQUAL(sluice_close(older, true, 1000), 0);
@@ -322,7 +338,8 @@ static void a_refused_hello_is_final(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		sluice_client *client =
-			client_of(NULL, NULL, (const char *const[]){cases[i].key, cases[i].value, NULL});
+			client_of(NULL, NULL,
+				  (const char *const[]){cases[i].key, cases[i].value, NULL});
 
 		EQUAL(sluice_wait_connected(client, -1), cases[i].code);
 		CHECK(sluice_last_error(client)[0] != 0);
@@ -408,13 +425,14 @@ static void refusals_say_why(void)
 	EQUAL(sluice_fd(client), SLUICE_E_INVAL);
 	CHECK(strstr(sluice_last_error(NULL), "own-thread") != NULL);
 	EQUAL(sluice_sub_close(sub, PATIENCE_MS), 0);
-	/* An empty name was sent, refused as a broken frame, and sent again after each reconnect. */
+	/* An empty name was sent, refused as a broken frame, and sent again after each
+	 * reconnect. */
 	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = ""), NULL, &reply),
 	      SLUICE_E_INVAL);
 	CHECK(strstr(sluice_reply_text(reply), "empty") != NULL);
 	sluice_reply_free(reply);
-	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .key = {key, sizeof(key)}), NULL,
-			     &reply),
+	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .key = {key, sizeof(key)}),
+			     NULL, &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "key has 300 bytes") != NULL);
 	CHECK(strstr(sluice_reply_json(reply), "\"code\":-4") != NULL);
@@ -427,7 +445,8 @@ static void refusals_say_why(void)
 	sluice_reply_free(reply);
 	memset(big, 'x', sizeof(big) - 1);
 	EQUAL(sluice_job_submit(client,
-				&SLUICE_JOB_SPEC(.job = "j", .queue = "q", .payload = {big, sizeof(big)}),
+				&SLUICE_JOB_SPEC(.job = "j", .queue = "q",
+						 .payload = {big, sizeof(big)}),
 				NULL, &reply),
 	      SLUICE_E_LIMIT);
 	CHECK(strstr(sluice_reply_text(reply), "bytes") != NULL);
@@ -443,7 +462,8 @@ static void no_reply_is_out_of_memory(void)
 
 	EQUAL(sluice_reply_code(NULL), SLUICE_E_NOMEM);
 	CHECK(strcmp(sluice_reply_text(NULL), sluice_error_text(SLUICE_E_NOMEM)) == 0);
-	CHECK(sluice_reply_retriable(NULL) && !sluice_reply_more(NULL) && !sluice_reply_duplicate(NULL));
+	CHECK(sluice_reply_retriable(NULL) && !sluice_reply_more(NULL) &&
+	      !sluice_reply_duplicate(NULL));
 	CHECK(sluice_reply_index(NULL) == 0 && sluice_reply_request_id(NULL) == 0 &&
 	      sluice_reply_affected(NULL) == 0);
 	CHECK(sluice_reply_ref(NULL) == NULL && sluice_reply_json(NULL) == NULL);
@@ -520,7 +540,8 @@ static void descriptors_are_close_on_exec(void)
 	while ((entry = readdir(dir)) != NULL && count < 64)
 		before[count++] = atoi(entry->d_name);
 	(void)closedir(dir);
-	client = client_of(NULL, NULL, (const char *const[]){"address", "no-such-host.invalid:7584", NULL});
+	client = client_of(NULL, NULL,
+			   (const char *const[]){"address", "no-such-host.invalid:7584", NULL});
 	for (int round = 0; round < 200; round++) {
 		dir = opendir("/proc/self/fd");
 		while ((entry = readdir(dir)) != NULL) {
@@ -570,12 +591,13 @@ static sluice_sub *leased_from(sluice_client *client, const char *queue, struct 
 {
 	sluice_sub *sub = NULL;
 
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000), NULL,
-				  NULL),
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000),
+				  NULL, NULL),
 	      0);
 	EQUAL(sluice_consume(client,
-			     &SLUICE_CONSUME_SPEC(.queue = queue, .credit = 10, .lease_ms = LEASE_MS,
-						  .on_delivery = on_leased, .user = leased),
+			     &SLUICE_CONSUME_SPEC(.queue = queue, .credit = 10,
+						  .lease_ms = LEASE_MS, .on_delivery = on_leased,
+						  .user = leased),
 			     NULL, &sub),
 	      0);
 	return sub;
@@ -583,18 +605,20 @@ static sluice_sub *leased_from(sluice_client *client, const char *queue, struct 
 
 static void put_one(sluice_client *client, const char *queue)
 {
-	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = queue, .body = {"b", 1}), NULL,
-			     NULL),
+	EQUAL(sluice_publish(client,
+			     &SLUICE_MESSAGE(.subject = "x", .queue = queue, .body = {"b", 1}),
+			     NULL, NULL),
 	      0);
 }
 
-/* The clock is a client that does not extend: each return of its item is a lease that has run out. Grants come one after the other, so that
- * each is due at another time. */
+/* The clock is a client that does not extend: each return of its item is a lease that has run out.
+ * Grants come one after the other, so that each is due at another time. */
 static void leases_are_extended_while_items_are_held(void)
 {
 	struct leased held = {0}, clock = {0};
 	sluice_client *client = client_of(NULL, NULL, NULL),
-		      *other = client_of(NULL, NULL, (const char *const[]){"lease_extend", "no", NULL});
+		      *other = client_of(NULL, NULL,
+					 (const char *const[]){"lease_extend", "no", NULL});
 	sluice_sub *sub = leased_from(client, "held", &held);
 
 	(void)leased_from(other, "clock", &clock);
@@ -623,7 +647,8 @@ static void leases_are_extended_while_items_are_held(void)
 /* No call has failed: the text is the state of the client that is asked, now. */
 static void why_it_is_not_connected_is_not_kept(void)
 {
-	sluice_client *away = client_of(NULL, NULL, (const char *const[]){"address", "127.0.0.1:1", NULL}),
+	sluice_client *away = client_of(NULL, NULL,
+					(const char *const[]){"address", "127.0.0.1:1", NULL}),
 		      *here;
 
 	for (int waited = 0; waited < PATIENCE_MS && sluice_last_error(away)[0] == 0; waited += 5)

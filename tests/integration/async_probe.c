@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * async_probe ADDRESS: connects in caller-loop mode, waits for SIGUSR1 (the broker is stopped then), makes many asynchronous calls, and says
- * how often they gave the processor away to wait for something; then one blocking call with a deadline, and close. */
+ * async_probe ADDRESS: connects in caller-loop mode, waits for SIGUSR1 (the broker is stopped
+ * then), makes many asynchronous calls, and says how often they gave the processor away to wait for
+ * something; then one blocking call with a deadline, and close. */
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -52,7 +53,8 @@ int main(int argc, char **argv)
 
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "mode", "caller-loop") != 0 ||
-	    sluice_open(config, NULL, NULL, &client) != 0 || sluice_wait_connected(client, 10000) != 0)
+	    sluice_open(config, NULL, NULL, &client) != 0 ||
+	    sluice_wait_connected(client, 10000) != 0)
 		return 2;
 	(void)signal(SIGUSR1, on_signal);
 	(void)printf("connected\n");
@@ -61,7 +63,8 @@ int main(int argc, char **argv)
 		(void)poll(&(struct pollfd){.fd = sluice_fd(client), .events = POLLIN}, 1, 50);
 	waited = waits();
 	for (int i = 0; i < 1000 && rc == 0; i++) {
-		rc = sluice_publish(client, &SLUICE_MESSAGE(.subject = "a.b", .body = {body, sizeof(body)}),
+		rc = sluice_publish(client,
+				    &SLUICE_MESSAGE(.subject = "a.b", .body = {body, sizeof(body)}),
 				    &call, NULL);
 		if (rc == 0)
 			rc = sluice_job_show(client, "nothing", false, &call, NULL);
@@ -75,8 +78,8 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	begin = now_ms();
 	rc = sluice_close(client, true, 300);
-	(void)printf("closed after %lu ms: %s, %d callbacks\n", now_ms() - begin, sluice_error_name(rc),
-		     done);
+	(void)printf("closed after %lu ms: %s, %d callbacks\n", now_ms() - begin,
+		     sluice_error_name(rc), done);
 	sluice_config_destroy(config);
 	return done == 2000 ? 0 : 1;
 }

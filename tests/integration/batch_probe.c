@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * batch_probe ADDRESS MODE: what include/sluice/client.h says of sluice_publish_batch, and of the answers to many messages, by a program that sees
- * nothing else; MODE as in the configuration. Prints what does not hold; exit code 0: all of it held. */
+ * batch_probe ADDRESS MODE: what include/sluice/client.h says of sluice_publish_batch, and of the
+ * answers to many messages, by a program that sees nothing else; MODE as in the configuration.
+ * Prints what does not hold; exit code 0: all of it held. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,8 +49,8 @@ static void stream(const char *name, const char *subject)
 {
 	const char *subjects[] = {subject, NULL};
 
-	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects), NULL,
-				   NULL),
+	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects),
+				   NULL, NULL),
 	      0);
 }
 
@@ -70,7 +71,8 @@ static void messages_make(sluice_message *messages, const char *subject)
 {
 	for (uint32_t i = 0; i < MANY; i++) {
 		bodies[i] = i;
-		messages[i] = SLUICE_MESSAGE(.subject = subject, .body = {&bodies[i], sizeof(bodies[i])});
+		messages[i] =
+			SLUICE_MESSAGE(.subject = subject, .body = {&bodies[i], sizeof(bodies[i])});
 	}
 }
 
@@ -78,8 +80,8 @@ static void follow_in_order(const char *name)
 {
 	sluice_sub *sub = NULL;
 
-	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = name, .from = SLUICE_FROM_FIRST), NULL,
-			    &sub),
+	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = name, .from = SLUICE_FROM_FIRST),
+			    NULL, &sub),
 	      0);
 	for (uint32_t i = 0; i < MANY; i++) {
 		sluice_delivery *delivery = NULL;
@@ -229,13 +231,15 @@ static void each_has_its_answer(void)
 	for (uint32_t i = 0; i < count; i++) {
 		EQUAL(sluice_reply_code(kept[i]), 0);
 		EQUAL(sluice_reply_offset(kept[i]), i);
-		CHECK(i == 0 || sluice_reply_request_id(kept[i]) != sluice_reply_request_id(kept[i - 1]));
+		CHECK(i == 0 ||
+		      sluice_reply_request_id(kept[i]) != sluice_reply_request_id(kept[i - 1]));
 	}
 	for (uint32_t i = 0; i < count; i++)
 		sluice_reply_free(kept[i]);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
 	EQUAL(sluice_publish_batch(client, messages, MANY, &batch, NULL), 0);
-	EQUAL(sluice_publish_batch(client, messages, MANY, &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
+	EQUAL(sluice_publish_batch(client, messages, MANY, &SLUICE_CALL(.user = SLUICE_FIRE), NULL),
+	      0);
 	EQUAL(sluice_flush(client, PATIENCE_MS), 0);
 	EQUAL(batches_done, 2);
 	sluice_publish_stats_get(client, &after);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * chain_probe ADDRESS: in caller-loop mode, with nobody at ADDRESS, what a callback begins ends by its own deadline, though the application does
- * nothing but poll the client's descriptor. Prints what does not hold; exit code 0: all of it held. */
+ * chain_probe ADDRESS: in caller-loop mode, with nobody at ADDRESS, what a callback begins ends by
+ * its own deadline, though the application does nothing but poll the client's descriptor. Prints
+ * what does not hold; exit code 0: all of it held. */
 #include <poll.h>
 #include <stdio.h>
 
@@ -23,7 +24,8 @@ static void on_second(sluice_client *client, const sluice_reply *reply, void *us
 
 static int begin(sluice_client *client, int kind, sluice_done_fn *done, void *user)
 {
-	const sluice_call call = SLUICE_CALL(.deadline_ms = DEADLINE_MS, .done = done, .user = user);
+	const sluice_call call =
+		SLUICE_CALL(.deadline_ms = DEADLINE_MS, .done = done, .user = user);
 	sluice_txn *txn;
 	int rc;
 
@@ -81,8 +83,8 @@ int main(int argc, char **argv)
 	for (int first = 0; argc == 2 && first < 3; first++)
 		for (int second = 0; second < 3; second++)
 			if (!chain(argv[1], first, second)) {
-				(void)printf("a %s begun by the end of a %s did not end\n", kinds[second],
-					     kinds[first]);
+				(void)printf("a %s begun by the end of a %s did not end\n",
+					     kinds[second], kinds[first]);
 				failures++;
 			}
 	return argc == 2 ? failures : 2;

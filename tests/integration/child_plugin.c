@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A service plugin with a child process of its own. Settings: ask, the path of a file. When that file is there it looks whether its child,
- * which ended long ago, is still its own to wait for, and logs child.kept or child.taken. */
+ * A service plugin with a child process of its own. Settings: ask, the path of a file. When that
+ * file is there it looks whether its child, which ended long ago, is still its own to wait for, and
+ * logs child.kept or child.taken. */
 #include <errno.h>
 #include <poll.h>
 #include <spawn.h>
@@ -11,7 +12,8 @@
 
 #include "sluice/plugin.h"
 
-static int child_run(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd)
+static int child_run(const struct sluice_host *host, const char *address, int transport_fd,
+		     int stop_fd)
 {
 	static char program[] = "/bin/true";
 	char *argv[] = {program, NULL};

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * closer_probe ADDRESS first|again: ends a session that is not there (SESSION_GONE), and prints the answer's name.
+ * closer_probe ADDRESS first|again: ends a session that is not there (SESSION_GONE), and prints the
+ * answer's name.
  *
- * first: the call waits for the first connection. Prints "waiting" while it does, and, when its request waits for the
- * reply, whether the deadline is the call's own still ("deadline kept"), or begins anew.
- * again: prints "connected"; when the connection is lost, makes the call without waiting, and prints "asked". */
+ * first: the call waits for the first connection. Prints "waiting" while it does, and, when its
+ * request waits for the reply, whether the deadline is the call's own still ("deadline kept"), or
+ * begins anew.
+ * again: prints "connected"; when the connection is lost, makes the call without waiting, and
+ * prints "asked". */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>

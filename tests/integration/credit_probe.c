@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * credit_probe ADDRESS: a consumer with credit for 5 of 20 items, whose leases of a second it does not extend. When it has 5 it prints "holding"
- * and waits for SIGUSR1 (the connection was cut until they ran out). It has them in hand still, so there is no credit for more: it prints
- * "resumed COUNT", COUNT of all items that came until the resume was long over. Then it acks the first 5, which are no longer its, gets 5
- * more for them and prints "stale COUNT"; then it acks whatever comes, and prints "all" when each item was acked under its last lease. */
+ * credit_probe ADDRESS: a consumer with credit for 5 of 20 items, whose leases of a second it does
+ * not extend. When it has 5 it prints "holding" and waits for SIGUSR1 (the connection was cut until
+ * they ran out). It has them in hand still, so there is no credit for more: it prints "resumed
+ * COUNT", COUNT of all items that came until the resume was long over. Then it acks the first 5,
+ * which are no longer its, gets 5 more for them and prints "stale COUNT"; then it acks whatever
+ * comes, and prints "all" when each item was acked under its last lease. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,11 +74,13 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_config_set(config, "lease_extend", "no") != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0 ||
-	    sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work", .max_attempts = 1000), NULL,
-				NULL) != 0)
+	    sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work", .max_attempts = 1000),
+				NULL, NULL) != 0)
 		return 2;
 	for (int i = 0; i < ITEMS; i++)
-		if (sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = "work", .body = {"b", 1}),
+		if (sluice_publish(client,
+				   &SLUICE_MESSAGE(.subject = "x", .queue = "work",
+						   .body = {"b", 1}),
 				   NULL, NULL) != 0)
 			return 2;
 	if (sluice_consume(client,
@@ -101,7 +105,8 @@ int main(int argc, char **argv)
 	say("stale", atomic_load(&count));
 	while (done < ITEMS) {
 		wait_for(acked + 1);
-		done += sluice_item_ack(sub, given[acked].token, given[acked].seq, &call, NULL) == 0;
+		done += sluice_item_ack(sub, given[acked].token, given[acked].seq, &call, NULL) ==
+			0;
 		acked++;
 	}
 	say("all", done);

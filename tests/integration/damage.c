@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * damage DIR TABLE GATEWAY/NUMBER[/NUMBER]: flips one bit of the record with that key (as `sluiced --dump` prints it), behind the store's
- * back. No broker may have the store open. */
+ * damage DIR TABLE GATEWAY/NUMBER[/NUMBER]: flips one bit of the record with that key (as `sluiced
+ * --dump` prints it), behind the store's back. No broker may have the store open. */
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>

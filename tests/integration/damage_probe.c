@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * damage_probe ADDRESS QUEUE: consumes QUEUE through libsluice until it is killed, and prints a line
- * for each thing that it was told: "item BODY", "job ID", "error NAME TEXT" (the callback), "end NAME TEXT" (of the delivery callback). */
+ * damage_probe ADDRESS QUEUE: consumes QUEUE through libsluice until it is killed, and prints a
+ * line for each thing that it was told: "item BODY", "job ID", "error NAME TEXT" (the callback),
+ * "end NAME TEXT" (of the delivery callback). */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 	(void)user;
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		(void)printf("item %.*s\n", (int)view->body.len, (const char *)view->body.data);
-		(void)sluice_item_ack(sub, view->token, view->seq, &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
+		(void)sluice_item_ack(sub, view->token, view->seq,
+				      &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	} else if (view->kind == SLUICE_DELIVERY_JOB) {
 		(void)printf("job %s\n", view->job);
 	} else if (view->kind == SLUICE_DELIVERY_END) {
@@ -42,8 +44,10 @@ int main(int argc, char **argv)
 	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	spec.queue = argv[2];
-	/* Damage that is met at once may be its answer already; the callback has told it then as well. */
-	(void)printf("consuming: %s\n", sluice_error_name(sluice_consume(client, &spec, NULL, &sub)));
+	/* Damage that is met at once may be its answer already; the callback has told it then as
+	 * well. */
+	(void)printf("consuming: %s\n",
+		     sluice_error_name(sluice_consume(client, &spec, NULL, &sub)));
 	(void)fflush(stdout);
 	(void)pause(); /* until the test has seen what it waits for, and ends this process */
 	return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: while the file that FAIL_GATE names is there, its calls fail. It holds "CALL ERRNO TEXT": calls with a path fail
- * if the path has TEXT in it. For errors that only a full disk, other rights or a crowded machine bring by themselves.
+ * LD_PRELOAD: while the file that FAIL_GATE names is there, its calls fail. It holds "CALL ERRNO
+ * TEXT": calls with a path fail if the path has TEXT in it. For errors that only a full disk, other
+ * rights or a crowded machine bring by themselves.
  */
 /* Both names of open() are wanted as they are. */
 #undef _FILE_OFFSET_BITS
@@ -150,12 +151,14 @@ EXPORTED ssize_t readv(int fd, const struct iovec *parts, int count)
 
 EXPORTED ssize_t recv(int fd, void *bytes, size_t len, int flags)
 {
-	return fails("socket", NULL) ? -1 : syscall(SYS_recvfrom, fd, bytes, len, flags, NULL, NULL);
+	return fails("socket", NULL) ? -1
+				     : syscall(SYS_recvfrom, fd, bytes, len, flags, NULL, NULL);
 }
 
 EXPORTED int accept4(int fd, __SOCKADDR_ARG peer, socklen_t *restrict len, int flags)
 {
-	return fails("accept", NULL) ? -1 : (int)syscall(SYS_accept4, fd, peer.__sockaddr__, len, flags);
+	return fails("accept", NULL) ? -1
+				     : (int)syscall(SYS_accept4, fd, peer.__sockaddr__, len, flags);
 }
 
 EXPORTED int epoll_ctl(int epoll_fd, int what, int fd, struct epoll_event *event)
@@ -189,5 +192,6 @@ EXPORTED pid_t fork(void)
 EXPORTED int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 			 const posix_spawnattr_t *attributes, char *const argv[], char *const env[])
 {
-	return fails("posix_spawn", path) ? errno : posix_spawnp(pid, path, actions, attributes, argv, env);
+	return fails("posix_spawn", path) ? errno
+					  : posix_spawnp(pid, path, actions, attributes, argv, env);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * held_probe ADDRESS SOURCE: a scheduler of queue `runs` that says what it is told. It intends each job that it is given, and ends one that
- * is to be cancelled. Lines: "job ID TOKEN", "again ID TOKEN" (with an intent), "cancel ID TOKEN", "lost ID TOKEN", "ended ID", "gone CODE".
- * It also holds what it is given of the items of queue `work` ("item TOKEN", "lost - TOKEN"), one at a time, and acks the one whose lease is
- * lost. With a third argument it holds two, and the first for ten minutes. Ends with SIGTERM. */
+ * held_probe ADDRESS SOURCE: a scheduler of queue `runs` that says what it is told. It intends each
+ * job that it is given, and ends one that is to be cancelled. Lines: "job ID TOKEN", "again ID
+ * TOKEN" (with an intent), "cancel ID TOKEN", "lost ID TOKEN", "ended ID", "gone CODE". It also
+ * holds what it is given of the items of queue `work` ("item TOKEN", "lost - TOKEN"), one at a
+ * time, and acks the one whose lease is lost. With a third argument it holds two, and the first for
+ * ten minutes. Ends with SIGTERM. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -39,10 +41,11 @@ static void done(sluice_client *client, const sluice_reply *reply, void *user)
 
 static void end_job(sluice_client *client, const char *job, sluice_token token)
 {
-	sluice_job_report_spec spec =
-		SLUICE_JOB_REPORT_SPEC(.job = job, .source = "probe", .state = "CANCELED", .token = token);
+	sluice_job_report_spec spec = SLUICE_JOB_REPORT_SPEC(.job = job, .source = "probe",
+							     .state = "CANCELED", .token = token);
 
-	(void)sluice_job_report(client, &spec, &SLUICE_CALL(.deadline_ms = -1, .done = ended), NULL);
+	(void)sluice_job_report(client, &spec, &SLUICE_CALL(.deadline_ms = -1, .done = ended),
+				NULL);
 }
 
 static void on_notice(sluice_client *client, const sluice_notice *notice, void *user)
@@ -52,7 +55,8 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 		say("cancel", notice->job, notice->token);
 		end_job(client, notice->job, notice->token);
 	} else if (notice->kind == SLUICE_NOTICE_LEASE_LOST) {
-		say("lost", notice->job != NULL && notice->job[0] != 0 ? notice->job : "-", notice->token);
+		say("lost", notice->job != NULL && notice->job[0] != 0 ? notice->job : "-",
+		    notice->token);
 		if (notice->items > 0 && notice->token == last.token)
 			(void)sluice_item_ack(notice->sub, last.token, last.seq,
 					      &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
@@ -67,8 +71,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 		say("gone", sluice_error_name(view->code), 0);
 	if (view->kind == SLUICE_DELIVERY_ITEM) {
 		if (two && last.token == 0)
-			(void)sluice_lease_extend(sub, view->token, 600000, &SLUICE_CALL(.user = SLUICE_FIRE),
-						  NULL);
+			(void)sluice_lease_extend(sub, view->token, 600000,
+						  &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 		last = (struct item){view->token, view->seq};
 		say("item", "-", view->token);
 	}
@@ -105,8 +109,9 @@ int main(int argc, char **argv)
 						.on_delivery = on_delivery, .user = &client),
 			   &SLUICE_CALL(.deadline_ms = 30000), &jobs) != 0 ||
 	    sluice_consume(client,
-			   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = two ? 2 : 1, .lease_ms = 500,
-						.on_delivery = on_delivery, .user = &client),
+			   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = two ? 2 : 1,
+						.lease_ms = 500, .on_delivery = on_delivery,
+						.user = &client),
 			   &SLUICE_CALL(.deadline_ms = 30000), &items) != 0)
 		return 1;
 	(void)printf("session %llu\n", (unsigned long long)sluice_session_id(client));

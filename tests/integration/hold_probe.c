@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * hold_probe ADDRESS SCENARIO: what client.h says of what a consumer holds, and of calls that nobody waits for. */
+ * hold_probe ADDRESS SCENARIO: what client.h says of what a consumer holds, and of calls that
+ * nobody waits for. */
 #include "tests/integration/probe.h"
 
 /* ---- what happened to the client ---- */
@@ -22,19 +23,21 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 	seen->events[at] = *notice;
 	(void)snprintf(seen->texts[at], sizeof(seen->texts[at]), "%s",
 		       notice->text != NULL ? notice->text : "");
-	(void)snprintf(seen->jobs[at], sizeof(seen->jobs[at]), "%s", notice->job != NULL ? notice->job : "");
+	(void)snprintf(seen->jobs[at], sizeof(seen->jobs[at]), "%s",
+		       notice->job != NULL ? notice->job : "");
 	atomic_store(&seen->count, at + 1);
 }
 
 static void queue_with(sluice_client *client, const char *queue, int items)
 {
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000), NULL,
-				  NULL),
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = queue, .max_attempts = 1000),
+				  NULL, NULL),
 	      0);
 	for (int i = 0; i < items; i++)
 		EQUAL(sluice_publish(client,
-				     &SLUICE_MESSAGE(.subject = "x", .queue = queue, .body = {"b", 1}), NULL,
-				     NULL),
+				     &SLUICE_MESSAGE(.subject = "x", .queue = queue,
+						     .body = {"b", 1}),
+				     NULL, NULL),
 		      0);
 }
 
@@ -59,8 +62,8 @@ static void no_call_is_a_call_that_waits(void)
 	EQUAL(sluice_item_nack(sub, 1, 1, 0, "", NULL, NULL), SLUICE_E_STALE_TOKEN);
 	EQUAL(sluice_lease_extend(sub, 1, 0, NULL, NULL), SLUICE_E_STALE_TOKEN);
 	CHECK(sluice_last_error(NULL)[0] != 0);
-	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
-			      &reply),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, &reply),
 	      0);
 	CHECK(sluice_reply_affected(reply) == 1);
 	sluice_reply_free(reply);
@@ -78,7 +81,8 @@ static void no_call_is_a_call_that_waits(void)
 		CHECK(seen.events[i].kind == SLUICE_NOTICE_ERROR && seen.texts[i][0] != 0);
 		EQUAL(seen.events[i].code, i < 3 ? SLUICE_E_STALE_TOKEN : SLUICE_E_NOT_FOUND);
 	}
-	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), &fire, &sub), SLUICE_E_INVAL);
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), &fire, &sub),
+	      SLUICE_E_INVAL);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
@@ -97,7 +101,8 @@ static void on_returned(sluice_sub *sub, const sluice_delivery_view *view, void 
 /* The clock: each return of its item is a lease that ran out because nobody extended it. */
 static sluice_client *clock_of(atomic_int *ticks)
 {
-	sluice_client *client = client_of(NULL, NULL, (const char *const[]){"lease_extend", "no", NULL});
+	sluice_client *client =
+		client_of(NULL, NULL, (const char *const[]){"lease_extend", "no", NULL});
 	sluice_sub *sub = NULL;
 
 	queue_with(client, "clock", 1);
@@ -109,22 +114,23 @@ static sluice_client *clock_of(atomic_int *ticks)
 	return client;
 }
 
-/* What it sends goes out more often than heartbeats, and has no answer. It was cut off after one timeout of its session, and again after each. */
+/* What it sends goes out more often than heartbeats, and has no answer. It was cut off after one
+ * timeout of its session, and again after each. */
 static void quiet_worker(const char *mode)
 {
 	struct seen seen = {0};
 	atomic_int ticks = 0;
 	sluice_client *clock = clock_of(&ticks),
 		      *client = client_of(on_notice, &seen,
-					  (const char *const[]){"session_timeout_ms", "1000", "mode", mode,
-								NULL});
+					  (const char *const[]){"session_timeout_ms", "1000",
+								"mode", mode, NULL});
 	sluice_delivery *item = NULL;
 	sluice_sub *sub = NULL, *credited = NULL;
 
 	queue_with(client, "q", 1);
 	queue_with(client, "empty", 0);
-	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "empty", .manual_credit = true), NULL,
-			     &credited),
+	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "empty", .manual_credit = true),
+			     NULL, &credited),
 	      0);
 	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
@@ -136,8 +142,8 @@ static void quiet_worker(const char *mode)
 			(void)usleep(5000);
 	}
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
-			      NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, NULL),
 	      0);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
@@ -156,7 +162,8 @@ static void a_quiet_worker_stays_connected_in_its_own_loop(void)
 
 /* ---- leases that are lost ---- */
 
-static sluice_sub *taken(sluice_client *client, const sluice_consume_spec *spec, sluice_delivery **ret)
+static sluice_sub *taken(sluice_client *client, const sluice_consume_spec *spec,
+			 sluice_delivery **ret)
 {
 	sluice_sub *sub = NULL;
 
@@ -171,13 +178,14 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	struct seen seen = {0};
 	atomic_int ticks = 0;
 	sluice_client *clock = clock_of(&ticks),
-		      *client =
-			      client_of(on_notice, &seen, (const char *const[]){"lease_extend", "no", NULL});
+		      *client = client_of(on_notice, &seen,
+					  (const char *const[]){"lease_extend", "no", NULL});
 	sluice_delivery *item = NULL, *again = NULL;
 	sluice_sub *sub;
 
 	queue_with(client, "q", 1);
-	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1),
+	sub = taken(client,
+		    &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = SHORT_LEASE_MS, .credit = 1),
 		    &item);
 	CHECK(reaches(&seen.count, 1));
 	CHECK(seen.events[0].kind == SLUICE_NOTICE_LEASE_LOST && seen.events[0].sub == sub &&
@@ -189,8 +197,8 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	while (atomic_load(&ticks) < QUIET_LEASES)
 		(void)usleep(5000);
 	CHECK(atomic_load(&seen.count) == 1);
-	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
-			      NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, NULL),
 	      SLUICE_E_STALE_TOKEN);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &again), 0);
 	CHECK(again != NULL && sluice_delivery_get(again)->failed_attempts == 1);
@@ -200,7 +208,8 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
-/* The library extends, the application hangs: another worker gets the item, and the first is told that it lost it. */
+/* The library extends, the application hangs: another worker gets the item, and the first is told
+ * that it lost it. */
 static void a_hung_worker_loses_its_lease_and_is_told(void)
 {
 	static const char *const texts[] = {"own-thread", "caller-loop"};
@@ -211,8 +220,8 @@ static void a_hung_worker_loses_its_lease_and_is_told(void)
 						(const char *const[]){"mode", texts[i], NULL}),
 			      *other = connected();
 		sluice_consume_spec spec =
-			SLUICE_CONSUME_SPEC(.queue = texts[i], .lease_ms = SHORT_LEASE_MS, .credit = 1,
-					    .extend_max_ms = 2 * SHORT_LEASE_MS);
+			SLUICE_CONSUME_SPEC(.queue = texts[i], .lease_ms = SHORT_LEASE_MS,
+					    .credit = 1, .extend_max_ms = 2 * SHORT_LEASE_MS);
 		sluice_delivery *item = NULL, *again = NULL;
 		sluice_sub *sub, *waiting = NULL;
 
@@ -258,13 +267,13 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 			continue;
 		}
 		extended = atomic_load(&ticks);
-		EQUAL(sluice_lease_extend(sub, sluice_delivery_get(item)->token, 4 * SHORT_LEASE_MS, NULL,
-					  NULL),
+		EQUAL(sluice_lease_extend(sub, sluice_delivery_get(item)->token, 4 * SHORT_LEASE_MS,
+					  NULL, NULL),
 		      0);
 	}
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq, NULL,
-			      NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, NULL),
 	      0);
 	sluice_delivery_free(item);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
@@ -307,7 +316,8 @@ static void peek_shows_for_how_long_leases_are_extended(void)
 		unsigned long long shown;
 	} rows[] = {
 		{"default", "lease_extend", "yes", SPEC(.credit = 0), 3600000},
-		{"short", "lease_extend", "yes", SPEC(.lease_ms = SHORT_LEASE_MS), 16ull * SHORT_LEASE_MS},
+		{"short", "lease_extend", "yes", SPEC(.lease_ms = SHORT_LEASE_MS),
+		 16ull * SHORT_LEASE_MS},
 		{"client", "lease_extend_max_ms", "7200000", SPEC(.credit = 0), 7200000},
 		{"own", "lease_extend_max_ms", "7200000", SPEC(.extend_max_ms = 1234), 1234},
 		{"not", "lease_extend", "no", SPEC(.extend_max_ms = 1234), 0},
@@ -317,7 +327,8 @@ static void peek_shows_for_how_long_leases_are_extended(void)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		sluice_client *client =
-			client_of(NULL, NULL, (const char *const[]){rows[i].key, rows[i].value, NULL});
+			client_of(NULL, NULL,
+				  (const char *const[]){rows[i].key, rows[i].value, NULL});
 		sluice_consume_spec spec = rows[i].spec;
 		sluice_delivery *item = NULL;
 		unsigned long long shown;
@@ -348,14 +359,18 @@ static void a_lease_that_the_broker_took_is_told(void)
 	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q", .lease_ms = SHORT_LEASE_MS), &item);
 	EQUAL(sluice_object_delete(admin, SLUICE_OBJECT_QUEUE, "q", NULL, NULL), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &job), SLUICE_E_NOT_FOUND);
-	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL, NULL), 0);
-	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL), 0);
+	EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "j", .jobs = true), NULL,
+				  NULL),
+	      0);
+	EQUAL(sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "one", .queue = "j"), NULL, NULL),
+	      0);
 	jobs = taken(client, &SLUICE_CONSUME_SPEC(.queue = "j"), &job);
 	EQUAL(sluice_job_reset(admin, "one", true, "taken away", NULL, NULL), 0);
 	for (int at = 0; !told && reaches(&seen.count, at + 1); at++) {
 		if (seen.jobs[at][0] == 0)
 			continue;
-		CHECK(seen.events[at].kind == SLUICE_NOTICE_LEASE_LOST && strcmp(seen.jobs[at], "one") == 0);
+		CHECK(seen.events[at].kind == SLUICE_NOTICE_LEASE_LOST &&
+		      strcmp(seen.jobs[at], "one") == 0);
 		CHECK(seen.events[at].token == sluice_delivery_get(job)->token);
 		told = true;
 	}
@@ -385,11 +400,13 @@ static void a_refused_extension_delays_no_other(void)
 	EQUAL(sluice_sub_credit(sub, 1), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &extended), 0);
 	CHECK(sluice_delivery_get(brief)->token != sluice_delivery_get(extended)->token);
-	EQUAL(sluice_lease_extend(sub, sluice_delivery_get(extended)->token, LONG_LEASE_MS, NULL, NULL), 0);
+	EQUAL(sluice_lease_extend(sub, sluice_delivery_get(extended)->token, LONG_LEASE_MS, NULL,
+				  NULL),
+	      0);
 	CHECK(reaches(&ticks, LONG_LEASE_MS / SHORT_LEASE_MS));
 	CHECK(atomic_load(&seen.count) == 0);
-	EQUAL(sluice_item_ack(sub, sluice_delivery_get(brief)->token, sluice_delivery_get(brief)->seq, NULL,
-			      NULL),
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(brief)->token,
+			      sluice_delivery_get(brief)->seq, NULL, NULL),
 	      0);
 	sluice_delivery_free(brief);
 	sluice_delivery_free(extended);
@@ -397,7 +414,8 @@ static void a_refused_extension_delays_no_other(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
-/* Two items of one session, the second still in the library: when the session ends it is another's as well. */
+/* Two items of one session, the second still in the library: when the session ends it is another's
+ * as well. */
 static void what_was_not_delivered_goes_with_its_lease(void)
 {
 	static const bool manual[] = {false, true};
@@ -414,7 +432,8 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		bool lost = false;
 
 		EQUAL(sluice_consume(client,
-				     &SLUICE_CONSUME_SPEC(.queue = "q", .credit = 2, .session_lease = true,
+				     &SLUICE_CONSUME_SPEC(.queue = "q", .credit = 2,
+							  .session_lease = true,
 							  .manual_credit = manual[i]),
 				     NULL, &sub),
 		      0);
@@ -425,7 +444,8 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		while (info.leased < 2) {
 			sluice_reply *reply = NULL;
 
-			EQUAL(sluice_object_show(client, SLUICE_OBJECT_QUEUE, "q", NULL, &reply), 0);
+			EQUAL(sluice_object_show(client, SLUICE_OBJECT_QUEUE, "q", NULL, &reply),
+			      0);
 			CHECK(sluice_reply_queue(reply, 0, &info));
 			sluice_reply_free(reply);
 		}
@@ -461,9 +481,11 @@ static const struct scenario scenarios[] = {
 	{"an_extension_by_the_application_is_a_sign_of_life",
 	 an_extension_by_the_application_is_a_sign_of_life},
 	{"a_lease_that_the_broker_took_is_told", a_lease_that_the_broker_took_is_told},
-	{"peek_shows_for_how_long_leases_are_extended", peek_shows_for_how_long_leases_are_extended},
+	{"peek_shows_for_how_long_leases_are_extended",
+	 peek_shows_for_how_long_leases_are_extended},
 	{"a_quiet_worker_stays_connected", a_quiet_worker_stays_connected},
-	{"a_quiet_worker_stays_connected_in_its_own_loop", a_quiet_worker_stays_connected_in_its_own_loop},
+	{"a_quiet_worker_stays_connected_in_its_own_loop",
+	 a_quiet_worker_stays_connected_in_its_own_loop},
 	{"no_call_is_a_call_that_waits", no_call_is_a_call_that_waits},
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * late_probe ADDRESS: consumes from the queue "first" and opens a consumer of "second" in the callback of the first item, behind which the connection
- * breaks: the request is made then, and not sent. What comes is printed as "open CODE", "item BODY" and "end CODE", and "done" when both items
- * have come. */
+ * late_probe ADDRESS: consumes from the queue "first" and opens a consumer of "second" in the
+ * callback of the first item, behind which the connection breaks: the request is made then, and not
+ * sent. What comes is printed as "open CODE", "item BODY" and "end CODE", and "done" when both
+ * items have come. */
 #include <stdio.h>
 
 #include "sluice/client.h"
@@ -49,7 +50,8 @@ int main(int argc, char **argv)
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "mode", "caller-loop") != 0 ||
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
-	    sluice_open(config, NULL, NULL, &client) != 0 || sluice_wait_connected(client, 30000) != 0)
+	    sluice_open(config, NULL, NULL, &client) != 0 ||
+	    sluice_wait_connected(client, 30000) != 0)
 		return 2;
 	sluice_config_destroy(config);
 	if (consume("first", &first) != 0)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * leave_probe ADDRESS [unseen]: two consumers of the queue "work" in one client. The first has credit for 5, takes one
- * ("hand ID") and leaves the others where they wait; the second is given the rest, and prints "item ID" for each that
- * comes. When it has 7 the probe prints "holding" and waits for SIGUSR1 and a resumed session, then closes the first
- * consumer and prints "closed".
+ * leave_probe ADDRESS [unseen]: two consumers of the queue "work" in one client. The first has
+ * credit for 5, takes one ("hand ID") and leaves the others where they wait; the second is given
+ * the rest, and prints "item ID" for each that comes. When it has 7 the probe prints "holding" and
+ * waits for SIGUSR1 and a resumed session, then closes the first consumer and prints "closed".
  *
- * unseen: the first takes nothing, and the second has no credit until there is another SIGUSR1, behind "closed". */
+ * unseen: the first takes nothing, and the second has no credit until there is another SIGUSR1,
+ * behind "closed". */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -60,7 +61,8 @@ static void on_delivery(sluice_sub *sub, const sluice_delivery_view *view, void 
 int main(int argc, char **argv)
 {
 	sluice_config *config = sluice_config_create();
-	sluice_consume_spec spec = SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 600000);
+	sluice_consume_spec spec =
+		SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 600000);
 	sluice_client *client = NULL;
 	sluice_sub *first = NULL, *second = NULL;
 	sluice_delivery *delivery = NULL;

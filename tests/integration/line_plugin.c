@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A tiny line protocol, to prove the listener door: it sees include/sluice only. One line, one answer:
+ * A tiny line protocol, to prove the listener door: it sees include/sluice only. One line, one
+ * answer:
  *   PUB SUBJECT BODY      -> +OK OFFSET | -CODE text
  *   PUT QUEUE BODY        -> +OK OFFSET
  *   GET QUEUE CREDIT      -> +OK, then ITEM TOKEN SEQ SUBJECT BODY lines, never more than CREDIT
@@ -36,8 +37,8 @@ static void say_code(struct line *line, int code, const char *text)
 	say(line, answer);
 }
 
-__attribute__((unused)) static int line_accept(const struct sluice_listener_host *host, sluice_conn *conn,
-					       void **ret_state)
+__attribute__((unused)) static int line_accept(const struct sluice_listener_host *host,
+					       sluice_conn *conn, void **ret_state)
 {
 	struct line *line = calloc(1, sizeof(*line));
 
@@ -57,7 +58,8 @@ static struct sluice_slice slice(const char *text)
 /* Returns a code; BUSY means that the line comes again. */
 static int command(struct line *line, char *text)
 {
-	char *save = NULL, *verb = strtok_r(text, " ", &save), *a = strtok_r(NULL, " ", &save), *rest = save;
+	char *save = NULL, *verb = strtok_r(text, " ", &save), *a = strtok_r(NULL, " ", &save),
+	     *rest = save;
 	const struct sluice_slice none = {NULL, 0};
 
 	if (verb == NULL || a == NULL)
@@ -65,7 +67,8 @@ static int command(struct line *line, char *text)
 	if (strcmp(verb, "PUB") == 0)
 		return line->host->publish(line->conn, TAG_ANSWER, slice(a), none, slice(rest));
 	if (strcmp(verb, "PUT") == 0)
-		return line->host->publish(line->conn, TAG_ANSWER, slice("line.item"), slice(a), slice(rest));
+		return line->host->publish(line->conn, TAG_ANSWER, slice("line.item"), slice(a),
+					   slice(rest));
 	if (strcmp(verb, "GET") == 0)
 		return line->host->consume(line->conn, TAG_CONSUMER, slice(a),
 					   (uint32_t)strtoul(rest, NULL, 10), 0);
@@ -124,16 +127,18 @@ static void line_effect(void *state, const struct sluice_listener_effect *effect
 			return;
 		}
 		(void)snprintf(head, sizeof(head), "%llu", (unsigned long long)effect->offset);
-		say_code(line, effect->code, effect->code == 0 ? head : sluice_error_name(effect->code));
+		say_code(line, effect->code,
+			 effect->code == 0 ? head : sluice_error_name(effect->code));
 		return;
 	case SLUICE_EFFECT_ITEM:
-		(void)snprintf(head, sizeof(head), "ITEM %llu %llu %.*s ", (unsigned long long)effect->token,
-			       (unsigned long long)effect->seq, (int)effect->subject.len,
-			       (const char *)effect->subject.data);
+		(void)snprintf(head, sizeof(head), "ITEM %llu %llu %.*s ",
+			       (unsigned long long)effect->token, (unsigned long long)effect->seq,
+			       (int)effect->subject.len, (const char *)effect->subject.data);
 		break;
 	case SLUICE_EFFECT_EVENT:
-		(void)snprintf(head, sizeof(head), "EVENT %llu %.*s ", (unsigned long long)effect->offset,
-			       (int)effect->subject.len, (const char *)effect->subject.data);
+		(void)snprintf(head, sizeof(head), "EVENT %llu %.*s ",
+			       (unsigned long long)effect->offset, (int)effect->subject.len,
+			       (const char *)effect->subject.data);
 		break;
 	default:
 		return;

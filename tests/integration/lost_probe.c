@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * lost_probe ADDRESS: publishes, commits a transaction, waits until its third session is there, publishes again; prints how each ended. */
+ * lost_probe ADDRESS: publishes, commits a transaction, waits until its third session is there,
+ * publishes again; prints how each ended. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -26,13 +27,17 @@ int main(int argc, char **argv)
 
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "connect_timeout_ms", "60000") != 0 ||
-	    sluice_open(config, on_notice, NULL, &client) != 0 || sluice_txn_publish(txn, &message) != 0)
+	    sluice_open(config, on_notice, NULL, &client) != 0 ||
+	    sluice_txn_publish(txn, &message) != 0)
 		return 2;
-	(void)printf("publish %s\n", sluice_error_name(sluice_publish(client, &message, &call, NULL)));
-	(void)printf("transaction %s\n", sluice_error_name(sluice_txn_commit(client, txn, &call, NULL)));
+	(void)printf("publish %s\n",
+		     sluice_error_name(sluice_publish(client, &message, &call, NULL)));
+	(void)printf("transaction %s\n",
+		     sluice_error_name(sluice_txn_commit(client, txn, &call, NULL)));
 	while (atomic_load(&lost) < 3)
 		(void)usleep(5000);
-	(void)printf("publish %s\n", sluice_error_name(sluice_publish(client, &message, &call, NULL)));
+	(void)printf("publish %s\n",
+		     sluice_error_name(sluice_publish(client, &message, &call, NULL)));
 	(void)sluice_close(client, true, 2000);
 	sluice_txn_destroy(txn);
 	sluice_config_destroy(config);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * oom_probe ADDRESS MODE FIRST STEP WIDTH: lives of a client, in each of which WIDTH of libsluice's allocations fail in a row, beginning with the FIRST-th,
- * then FIRST + STEP, and so on, until a life needs fewer. A call may end in an error code; called again it must do what it says, each publish must have one
- * answer, each event and item must come, what was acked must be gone, and at the end all memory must be back. */
+ * oom_probe ADDRESS MODE FIRST STEP WIDTH: lives of a client, in each of which WIDTH of libsluice's
+ * allocations fail in a row, beginning with the FIRST-th, then FIRST + STEP, and so on, until a
+ * life needs fewer. A call may end in an error code; called again it must do what it says, each
+ * publish must have one answer, each event and item must come, what was acked must be gone, and at
+ * the end all memory must be back. */
 #include <pthread.h>
 
 #include "tests/integration/probe.h"
@@ -20,7 +22,8 @@ static bool fails(void)
 	if (!atomic_load(&armed))
 		return false;
 	at = atomic_fetch_add(&made, 1) + 1;
-	return at >= atomic_load(&fail_from) && at < atomic_load(&fail_from) + atomic_load(&fail_width);
+	return at >= atomic_load(&fail_from) &&
+	       at < atomic_load(&fail_from) + atomic_load(&fail_width);
 }
 
 static void *take(size_t bytes)
@@ -54,27 +57,28 @@ static bool for_memory(int rc)
 	return rc == SLUICE_E_NOMEM || rc == SLUICE_E_UNKNOWN || rc == SLUICE_E_DISCONNECTED;
 }
 
-/* Tries a call until it ends otherwise than for memory; `also`: what a call that was done, and called again, may be answered. */
-#define UNTIL(call, also)                                                                              \
-	do {                                                                                           \
-		int rc_ = 0, tries_ = 0;                                                               \
-		do                                                                                     \
-			rc_ = (call);                                                                  \
-		while (for_memory(rc_) && ++tries_ < TRIES);                                           \
-		if (rc_ != 0 && !(tries_ > 0 && rc_ == (also))) {                                      \
-			(void)printf("allocation %ld, line %d: %s is %s (%s) after %d tries\n",        \
-				     atomic_load(&fail_from), __LINE__, #call, sluice_error_name(rc_), \
-				     sluice_last_error(NULL), tries_);                                 \
-			atomic_fetch_add(&failures, 1);                                                \
-		}                                                                                      \
+/* Tries a call until it ends otherwise than for memory; `also`: what a call that was done, and
+ * called again, may be answered. */
+#define UNTIL(call, also)                                                                       \
+	do {                                                                                    \
+		int rc_ = 0, tries_ = 0;                                                        \
+		do                                                                              \
+			rc_ = (call);                                                           \
+		while (for_memory(rc_) && ++tries_ < TRIES);                                    \
+		if (rc_ != 0 && !(tries_ > 0 && rc_ == (also))) {                               \
+			(void)printf("allocation %ld, line %d: %s is %s (%s) after %d tries\n", \
+				     atomic_load(&fail_from), __LINE__, #call,                  \
+				     sluice_error_name(rc_), sluice_last_error(NULL), tries_);  \
+			atomic_fetch_add(&failures, 1);                                         \
+		}                                                                               \
 	} while (0)
-#define HOLDS(condition)                                                                               \
-	do {                                                                                           \
-		if (!(condition)) {                                                                    \
-			(void)printf("allocation %ld, line %d: not so: %s\n", atomic_load(&fail_from), \
-				     __LINE__, #condition);                                            \
-			atomic_fetch_add(&failures, 1);                                                \
-		}                                                                                      \
+#define HOLDS(condition)                                                             \
+	do {                                                                         \
+		if (!(condition)) {                                                  \
+			(void)printf("allocation %ld, line %d: not so: %s\n",        \
+				     atomic_load(&fail_from), __LINE__, #condition); \
+			atomic_fetch_add(&failures, 1);                              \
+		}                                                                    \
 	} while (0)
 
 struct life {
@@ -151,16 +155,18 @@ static void topology(struct life *life)
 				   NULL, NULL),
 	      0);
 	UNTIL(sluice_queue_create(life->client,
-				  &SLUICE_QUEUE_SPEC(.name = life->queue, .if_not_exists = true), NULL, NULL),
-	      0);
-	UNTIL(sluice_queue_create(life->client,
-				  &SLUICE_QUEUE_SPEC(.name = life->jobs, .jobs = true, .if_not_exists = true),
+				  &SLUICE_QUEUE_SPEC(.name = life->queue, .if_not_exists = true),
 				  NULL, NULL),
 	      0);
-	UNTIL(sluice_lifecycle_create(
-		      life->client,
-		      "lifecycle oom\nstate NEW -> OLD\nterminal OLD\ncancelled OLD\nfailed OLD\n", true,
-		      NULL, NULL),
+	UNTIL(sluice_queue_create(life->client,
+				  &SLUICE_QUEUE_SPEC(.name = life->jobs, .jobs = true,
+						     .if_not_exists = true),
+				  NULL, NULL),
+	      0);
+	UNTIL(sluice_lifecycle_create(life->client,
+				      "lifecycle oom\nstate NEW -> OLD\nterminal OLD\ncancelled "
+				      "OLD\nfailed OLD\n",
+				      true, NULL, NULL),
 	      0);
 	UNTIL((sluice_reply_free(reply),
 	       sluice_object_show(life->client, SLUICE_OBJECT_STREAM, life->stream, NULL, &reply)),
@@ -175,33 +181,37 @@ static void publishes(struct life *life)
 {
 	static const char *const headers[] = {"name", "value", NULL};
 	static char body[1024];
-	sluice_message message = SLUICE_MESSAGE(.subject = life->subject, .headers = headers, .key = {"k", 1},
-						.body = {body, sizeof(body)});
+	sluice_message message = SLUICE_MESSAGE(.subject = life->subject, .headers = headers,
+						.key = {"k", 1}, .body = {body, sizeof(body)});
 	sluice_message items[ITEMS];
 	int accepted = 0;
 
 	for (int i = 0; i < EVENTS / 2; i++)
 		UNTIL(sluice_publish(life->client, &message, NULL, NULL), 0);
 	for (int i = 0; i < EVENTS / 2; i++) {
-		UNTIL(sluice_publish(life->client, &message, &SLUICE_CALL(.done = on_answer, .user = life),
-				     NULL),
+		UNTIL(sluice_publish(life->client, &message,
+				     &SLUICE_CALL(.done = on_answer, .user = life), NULL),
 		      0);
 		accepted++;
 	}
 	HOLDS(comes(life, &life->answered, accepted) && atomic_load(&life->refused) == 0);
 	for (int i = 0; i < ITEMS; i++)
-		items[i] = SLUICE_MESSAGE(.subject = i % 2 == 0 ? "even" : "odd", .queue = life->queue,
-					  .headers = i == 0 ? headers : NULL, .body = {"i", 1});
+		items[i] =
+			SLUICE_MESSAGE(.subject = i % 2 == 0 ? "even" : "odd", .queue = life->queue,
+				       .headers = i == 0 ? headers : NULL, .body = {"i", 1});
 	UNTIL(sluice_publish_batch(life->client, items, ITEMS / 2, NULL, NULL), 0);
 	for (int i = ITEMS / 2; i < ITEMS; i++)
-		UNTIL(sluice_publish(life->client, &items[i], &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
+		UNTIL(sluice_publish(life->client, &items[i], &SLUICE_CALL(.user = SLUICE_FIRE),
+				     NULL),
+		      0);
 	UNTIL(sluice_flush(life->client, 0), 0);
 }
 
 static void follows(struct life *life)
 {
 	sluice_sub *sub = NULL, *called = NULL;
-	sluice_follow_spec spec = SLUICE_FOLLOW_SPEC(.stream = life->stream, .from = SLUICE_FROM_FIRST);
+	sluice_follow_spec spec =
+		SLUICE_FOLLOW_SPEC(.stream = life->stream, .from = SLUICE_FROM_FIRST);
 
 	UNTIL(sluice_follow(life->client, &spec, NULL, &sub), 0);
 	for (uint64_t next = 0; sub != NULL && next < EVENTS;) {
@@ -213,7 +223,8 @@ static void follows(struct life *life)
 			break;
 		view = sluice_delivery_get(delivery);
 		if (view->kind == SLUICE_DELIVERY_EVENT) {
-			HOLDS(view->offset == next && view->body.len == 1024 && view->headers != NULL);
+			HOLDS(view->offset == next && view->body.len == 1024 &&
+			      view->headers != NULL);
 			next++;
 		}
 		sluice_delivery_free(delivery);
@@ -231,8 +242,8 @@ static void consumes(struct life *life)
 	sluice_sub *sub = NULL;
 	bool nacked = false;
 
-	UNTIL(sluice_consume(life->client, &SLUICE_CONSUME_SPEC(.queue = life->queue, .credit = 3), NULL,
-			     &sub),
+	UNTIL(sluice_consume(life->client, &SLUICE_CONSUME_SPEC(.queue = life->queue, .credit = 3),
+			     NULL, &sub),
 	      0);
 	for (int done = 0; sub != NULL && done < ITEMS;) {
 		sluice_delivery *delivery = NULL;
@@ -264,19 +275,21 @@ static void consumes(struct life *life)
 
 static void jobs(struct life *life)
 {
-	sluice_job_report_spec report =
-		SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = 1, .source = "oom", .state = "ACTIVE");
+	sluice_job_report_spec report = SLUICE_JOB_REPORT_SPEC(.job = life->job, .attempt = 1,
+							       .source = "oom", .state = "ACTIVE");
 	sluice_delivery *delivery = NULL;
 	sluice_sub *sub = NULL;
 	sluice_reply *reply = NULL;
 
 	UNTIL(sluice_job_submit(life->client,
-				&SLUICE_JOB_SPEC(.job = life->job, .queue = life->jobs, .payload = {"p", 1}),
+				&SLUICE_JOB_SPEC(.job = life->job, .queue = life->jobs,
+						 .payload = {"p", 1}),
 				NULL, NULL),
 	      0);
 	UNTIL(sluice_consume(life->client,
-			     &SLUICE_CONSUME_SPEC(.queue = life->jobs, .credit = 1, .source = "oom"), NULL,
-			     &sub),
+			     &SLUICE_CONSUME_SPEC(.queue = life->jobs, .credit = 1,
+						  .source = "oom"),
+			     NULL, &sub),
 	      0);
 	if (sub != NULL)
 		UNTIL(sluice_sub_next(sub, PATIENCE_MS, &delivery), 0);
@@ -288,7 +301,9 @@ static void jobs(struct life *life)
 	UNTIL(sluice_job_report(life->client, &report, NULL, NULL), SLUICE_E_STALE_TOKEN);
 	report.state = "COMPLETE";
 	UNTIL(sluice_job_report(life->client, &report, NULL, NULL), SLUICE_E_STALE_TOKEN);
-	UNTIL((sluice_reply_free(reply), sluice_job_show(life->client, life->job, false, NULL, &reply)), 0);
+	UNTIL((sluice_reply_free(reply),
+	       sluice_job_show(life->client, life->job, false, NULL, &reply)),
+	      0);
 	sluice_reply_free(reply);
 	sluice_delivery_free(delivery);
 	(void)sluice_sub_close(sub, 0);
@@ -302,7 +317,8 @@ static void transacts(struct life *life)
 		txn = sluice_txn_create();
 	if (txn == NULL)
 		return;
-	UNTIL(sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "elsewhere", .body = {"t", 1})), 0);
+	UNTIL(sluice_txn_publish(txn, &SLUICE_MESSAGE(.subject = "elsewhere", .body = {"t", 1})),
+	      0);
 	UNTIL(sluice_txn_check_job(txn, life->job, "COMPLETE", 1), 0);
 	UNTIL(sluice_txn_commit(life->client, txn, NULL, NULL), 0);
 	UNTIL(sluice_txn_commit(life->client, txn, &SLUICE_CALL(.user = SLUICE_FIRE), NULL), 0);
@@ -381,6 +397,7 @@ int main(int argc, char **argv)
 	}
 	EQUAL(sluice_close(control, true, PATIENCE_MS), 0);
 	HOLDS(atomic_load(&live) == 0);
-	(void)printf("%ld lives; the last one made %ld allocations\n", number + 1, atomic_load(&made));
+	(void)printf("%ld lives; the last one made %ld allocations\n", number + 1,
+		     atomic_load(&made));
 	return atomic_load(&failures) == 0 ? 0 : 1;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * pair_probe ADDRESS: two consumers of one queue in one client, each with credit for 5 of 12 items. When both have theirs it prints "holding"
- * and waits for SIGUSR1 (the broker was killed and is back, and the session resumed), then acks all. What comes is printed as "item BODY
- * CONSUMER"; the other two items must come then, and none twice. */
+ * pair_probe ADDRESS: two consumers of one queue in one client, each with credit for 5 of 12 items.
+ * When both have theirs it prints "holding" and waits for SIGUSR1 (the broker was killed and is
+ * back, and the session resumed), then acks all. What comes is printed as "item BODY CONSUMER"; the
+ * other two items must come then, and none twice. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -74,11 +75,14 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < 2; i++)
 		if (sluice_consume(client,
-				   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT, .lease_ms = 600000,
-							.on_delivery = on_delivery, .user = &consumers[i]),
+				   &SLUICE_CONSUME_SPEC(.queue = "work", .credit = CREDIT,
+							.lease_ms = 600000,
+							.on_delivery = on_delivery,
+							.user = &consumers[i]),
 				   NULL, &subs[i]) != 0)
 			return 2;
-	while (atomic_load(&consumers[0].count) < CREDIT || atomic_load(&consumers[1].count) < CREDIT)
+	while (atomic_load(&consumers[0].count) < CREDIT ||
+	       atomic_load(&consumers[1].count) < CREDIT)
 		(void)usleep(5000);
 	(void)printf("holding\n");
 	(void)fflush(stdout);
@@ -92,7 +96,8 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	for (int i = 0; i < 2; i++)
 		for (int k = 0; k < CREDIT; k++)
-			(void)sluice_item_ack(subs[i], consumers[i].given[k].token, consumers[i].given[k].seq,
+			(void)sluice_item_ack(subs[i], consumers[i].given[k].token,
+					      consumers[i].given[k].seq,
 					      &SLUICE_CALL(.user = SLUICE_FIRE), NULL);
 	while (atomic_load(&consumers[0].count) + atomic_load(&consumers[1].count) < ITEMS)
 		(void)usleep(5000);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the probes of include/sluice/client.h share: checks that count, a client with settings, a wait for a number. Each is one file, so all of it is static. */
+ * What the probes of include/sluice/client.h share: checks that count, a client with settings, a
+ * wait for a number. Each is one file, so all of it is static. */
 #ifndef TESTS_INTEGRATION_PROBE_H
 #define TESTS_INTEGRATION_PROBE_H
 
@@ -36,7 +37,8 @@ static atomic_int failures;
 	} while (0)
 
 /* A client with settings "key", "value", ..., NULL. */
-PROBE_MAY sluice_client *client_of(sluice_notice_fn *on_notice, void *user, const char *const *settings)
+PROBE_MAY sluice_client *client_of(sluice_notice_fn *on_notice, void *user,
+				   const char *const *settings)
 {
 	sluice_config *config = sluice_config_create();
 	sluice_client *client = NULL;
@@ -64,12 +66,12 @@ PROBE_MAY void stream_with(sluice_client *client, const char *name, const char *
 {
 	const char *subjects[] = {subject, NULL};
 
-	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects), NULL,
-				   NULL),
+	EQUAL(sluice_stream_create(client, &SLUICE_STREAM_SPEC(.name = name, .subjects = subjects),
+				   NULL, NULL),
 	      0);
 	for (int i = 0; i < events; i++)
-		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = subject, .body = {"x", 1}), NULL,
-				     NULL),
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = subject, .body = {"x", 1}),
+				     NULL, NULL),
 		      0);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * producer_probe ADDRESS [PRODUCER]: for each line on standard input, "publish", "txn" or "two" (publishes that are sent together), says how it ended. */
+ * producer_probe ADDRESS [PRODUCER]: for each line on standard input, "publish", "txn" or "two"
+ * (publishes that are sent together), says how it ended. */
 #include "tests/integration/probe.h"
 
 static void say(const char *what, int rc)
@@ -45,7 +46,8 @@ int main(int argc, char **argv)
 			say("txn", commit(client));
 		} else if (strcmp(line, "two\n") == 0) {
 			for (int i = 0; i < 2; i++)
-				EQUAL(sluice_publish(client, &message, &SLUICE_CALL(.done = on_done), NULL),
+				EQUAL(sluice_publish(client, &message,
+						     &SLUICE_CALL(.done = on_done), NULL),
 				      0);
 			say("flush", sluice_flush(client, PATIENCE_MS));
 		} else {

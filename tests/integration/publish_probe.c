@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * publish_probe ADDRESS: publishes "first" with a deadline of 1.5 s, prints how it ended, then publishes "second" and prints how that ended. */
+ * publish_probe ADDRESS: publishes "first" with a deadline of 1.5 s, prints how it ended, then
+ * publishes "second" and prints how that ended. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -34,7 +35,8 @@ int main(int argc, char **argv)
 	while (!atomic_load(&ended))
 		(void)usleep(5000);
 	message.body = (sluice_slice){"second", 6};
-	(void)printf("second %s\n", sluice_error_name(sluice_publish(client, &message, &patient, NULL)));
+	(void)printf("second %s\n",
+		     sluice_error_name(sluice_publish(client, &message, &patient, NULL)));
 	(void)sluice_close(client, true, 2000);
 	sluice_config_destroy(config);
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * resume_probe ADDRESS [fire]: holds one item and one job, waits for SIGUSR1 (the broker was killed and is back), then acks (with fire:
- * without waiting for the answer) and reports under the tokens it has: they must still be good. */
+ * resume_probe ADDRESS [fire]: holds one item and one job, waits for SIGUSR1 (the broker was killed
+ * and is back), then acks (with fire: without waiting for the answer) and reports under the tokens
+ * it has: they must still be good. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -47,19 +48,23 @@ int main(int argc, char **argv)
 	    sluice_config_set(config, "reconnect_max_ms", "100") != 0 ||
 	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
-	if (step("queue", sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work"), NULL, NULL)) != 0 ||
+	if (step("queue", sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "work"), NULL,
+					      NULL)) != 0 ||
 	    step("queue of jobs",
-		 sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL, NULL)) !=
-		    0 ||
+		 sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "runs", .jobs = true), NULL,
+				     NULL)) != 0 ||
 	    step("put",
-		 sluice_publish(client, &SLUICE_MESSAGE(.subject = "x", .queue = "work", .body = {"1", 1}),
+		 sluice_publish(client,
+				&SLUICE_MESSAGE(.subject = "x", .queue = "work", .body = {"1", 1}),
 				NULL, NULL)) != 0 ||
-	    step("submit",
-		 sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "j", .queue = "runs"), NULL, NULL)) != 0 ||
-	    step("consume", sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "work", .credit = 5), NULL,
-					   &items)) != 0 ||
-	    step("consume jobs", sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "runs", .credit = 5),
-						NULL, &jobs)) != 0 ||
+	    step("submit", sluice_job_submit(client, &SLUICE_JOB_SPEC(.job = "j", .queue = "runs"),
+					     NULL, NULL)) != 0 ||
+	    step("consume",
+		 sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "work", .credit = 5), NULL,
+				&items)) != 0 ||
+	    step("consume jobs",
+		 sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "runs", .credit = 5), NULL,
+				&jobs)) != 0 ||
 	    step("item", sluice_sub_next(items, 10000, &item)) != 0 ||
 	    step("job", sluice_sub_next(jobs, 10000, &job)) != 0)
 		return 1;
@@ -68,12 +73,12 @@ int main(int argc, char **argv)
 	while (!go)
 		(void)usleep(20000);
 	view = sluice_delivery_get(item);
-	if (step("ack", sluice_item_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient, NULL)) !=
-	    0)
+	if (step("ack", sluice_item_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient,
+					NULL)) != 0)
 		return 1;
 	view = sluice_delivery_get(job);
-	if (step("intent",
-		 sluice_job_intent(client, "j", view->token, view->attempt, "tag", &patient, NULL)) != 0)
+	if (step("intent", sluice_job_intent(client, "j", view->token, view->attempt, "tag",
+					     &patient, NULL)) != 0)
 		return 1;
 	if (sluice_sub_next(items, 500, &again) == 0) {
 		(void)printf("the item came a second time\n");

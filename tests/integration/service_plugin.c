@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A service plugin that behaves as SERVICE_MODE says, right and wrong: what the host makes of each is tested. */
+ * A service plugin that behaves as SERVICE_MODE says, right and wrong: what the host makes of each
+ * is tested. */
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -30,7 +31,9 @@ static int service_init(const struct sluice_host *host)
 	(void)snprintf(text, sizeof(text), "init %d", at + 1);
 	host->log(host->host, SLUICE_LOG_INFO, "service.init", text);
 	hosts[at % 8] = host;
-	return SERVICE_MODE == MODE_INIT_FAILS ? SLUICE_E_DENIED : SERVICE_MODE == MODE_INIT_POSITIVE ? 7 : 0;
+	return SERVICE_MODE == MODE_INIT_FAILS	    ? SLUICE_E_DENIED
+	       : SERVICE_MODE == MODE_INIT_POSITIVE ? 7
+						    : 0;
 }
 
 static void service_fini(void)
@@ -57,7 +60,8 @@ static void *talk(void *user)
 	return NULL;
 }
 
-static int service_run(const struct sluice_host *host, const char *address, int transport_fd, int stop_fd)
+static int service_run(const struct sluice_host *host, const char *address, int transport_fd,
+		       int stop_fd)
 {
 	pthread_t threads[4];
 

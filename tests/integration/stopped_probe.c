@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * stopped_probe ADDRESS SCENARIO PID: what client.h says of a broker that is stopped (SIGSTOP to PID), or killed under a client: deadlines on every
- * call, the publish buffer's policies, no SIGPIPE, the order of callbacks, and a caller's loop that looks at one descriptor only. */
+ * stopped_probe ADDRESS SCENARIO PID: what client.h says of a broker that is stopped (SIGSTOP to
+ * PID), or killed under a client: deadlines on every call, the publish buffer's policies, no
+ * SIGPIPE, the order of callbacks, and a caller's loop that looks at one descriptor only. */
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,7 +12,8 @@ enum { SHORT_MS = 100 };
 
 static pid_t broker;
 
-static sluice_client *connected_with(sluice_notice_fn *on_notice, void *user, const char *const *settings)
+static sluice_client *connected_with(sluice_notice_fn *on_notice, void *user,
+				     const char *const *settings)
 {
 	sluice_client *client = client_of(on_notice, user, settings);
 
@@ -19,7 +21,8 @@ static sluice_client *connected_with(sluice_notice_fn *on_notice, void *user, co
 	return client;
 }
 
-/* Whether all threads of the broker are stopped: the signal takes its time on a busy machine, and the broker answers until then. */
+/* Whether all threads of the broker are stopped: the signal takes its time on a busy machine, and
+ * the broker answers until then. */
 static bool is_stopped(void)
 {
 	char path[300], line[512];
@@ -35,7 +38,8 @@ static bool is_stopped(void)
 		FILE *file;
 		const char *state;
 
-		(void)snprintf(path, sizeof(path), "/proc/%d/task/%.20s/stat", (int)broker, entry->d_name);
+		(void)snprintf(path, sizeof(path), "/proc/%d/task/%.20s/stat", (int)broker,
+			       entry->d_name);
 		file = entry->d_name[0] != '.' ? fopen(path, "r") : NULL;
 		if (file == NULL)
 			continue;
@@ -71,7 +75,8 @@ static void every_call_ends_at_its_deadline(void)
 		sluice_delivery *delivery = NULL;
 		sluice_reply *reply = NULL;
 
-		EQUAL(sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "q", .if_not_exists = true),
+		EQUAL(sluice_queue_create(client,
+					  &SLUICE_QUEUE_SPEC(.name = "q", .if_not_exists = true),
 					  NULL, NULL),
 		      0);
 		EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
@@ -88,8 +93,10 @@ static void every_call_ends_at_its_deadline(void)
 		EQUAL(sluice_lease_extend(sub, 1, 0, &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_next(sub, SHORT_MS, &delivery), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_sub_close(sub, SHORT_MS), SLUICE_E_TIMEOUT);
-		/* Not sent, or sent without an answer: the producer was not open yet, or is being opened. */
-		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), &soon, NULL), SLUICE_E_TIMEOUT);
+		/* Not sent, or sent without an answer: the producer was not open yet, or is being
+		 * opened. */
+		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"), &soon, NULL),
+		      SLUICE_E_TIMEOUT);
 		EQUAL(sluice_txn_commit(client, txn, &soon, NULL), SLUICE_E_TIMEOUT);
 		EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"),
 				     &SLUICE_CALL(.user = SLUICE_FIRE), NULL),
@@ -116,7 +123,8 @@ static int publish_until_refused(sluice_client *client, const sluice_call *call,
 	int rc = 0;
 
 	for (*ret_count = 0; rc == 0 && *ret_count < 1000; *ret_count += rc == 0)
-		rc = sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .body = {body, sizeof(body)}),
+		rc = sluice_publish(client,
+				    &SLUICE_MESSAGE(.subject = "a", .body = {body, sizeof(body)}),
 				    call, NULL);
 	return rc;
 }
@@ -128,8 +136,8 @@ static void the_publish_buffer_has_a_bound(void)
 	for (int i = 0; i < 2; i++) {
 		sluice_client *client =
 			connected_with(NULL, NULL,
-				       (const char *const[]){"buffer_bytes", "10000", "buffer_policy",
-							     policies[i], NULL});
+				       (const char *const[]){"buffer_bytes", "10000",
+							     "buffer_policy", policies[i], NULL});
 		atomic_int answered = 0;
 		sluice_publish_stats stats = SLUICE_PUBLISH_STATS();
 		int count;
@@ -143,16 +151,19 @@ static void the_publish_buffer_has_a_bound(void)
 		      SLUICE_E_BUFFER_FULL);
 		CHECK(count >= 9 && count <= 10);
 		sluice_publish_stats_get(client, &stats);
-		CHECK(stats.buffered_bytes >= 9000 && stats.buffered_bytes < 12000 && stats.acked == 0);
+		CHECK(stats.buffered_bytes >= 9000 && stats.buffered_bytes < 12000 &&
+		      stats.acked == 0);
 		EQUAL(publish_until_refused(client,
-					    &SLUICE_CALL(.deadline_ms = SHORT_MS, .user = SLUICE_FIRE),
+					    &SLUICE_CALL(.deadline_ms = SHORT_MS,
+							 .user = SLUICE_FIRE),
 					    &count),
 		      i == 0 ? SLUICE_E_BUFFER_FULL : SLUICE_E_TIMEOUT);
 		CHECK(count == 0);
 		CHECK(kill(broker, SIGCONT) == 0);
 		EQUAL(sluice_flush(client, PATIENCE_MS), 0);
 		sluice_publish_stats_get(client, &stats);
-		CHECK(stats.buffered_bytes == 0 && stats.in_flight == 0 && stats.acked == stats.published);
+		CHECK(stats.buffered_bytes == 0 && stats.in_flight == 0 &&
+		      stats.acked == stats.published);
 		CHECK((uint64_t)atomic_load(&answered) == stats.acked);
 		EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 	}
@@ -186,8 +197,9 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 	seen(user, 100 - sluice_reply_code(reply));
 }
 
-/* The broker dies with SIGPIPE's disposition as it is by default: it would end this process. A call that cannot be repeated ends before the
- * disconnection is told; writing goes on, and nothing is raised. */
+/* The broker dies with SIGPIPE's disposition as it is by default: it would end this process. A call
+ * that cannot be repeated ends before the disconnection is told; writing goes on, and nothing is
+ * raised. */
 static void a_killed_broker_is_told_in_order(void)
 {
 	struct order order = {0};
@@ -198,7 +210,8 @@ static void a_killed_broker_is_told_in_order(void)
 	CHECK(order.seen[0] == SLUICE_NOTICE_CONNECTED);
 	stop_broker();
 	EQUAL(sluice_job_reset(client, "j", false, "", &call, NULL), 0);
-	/* It is on its way when the loop has written it; what is asked after it cannot be repeated either. */
+	/* It is on its way when the loop has written it; what is asked after it cannot be repeated
+	 * either. */
 	EQUAL(sluice_status(client, &SLUICE_CALL(.deadline_ms = SHORT_MS), NULL), SLUICE_E_TIMEOUT);
 	CHECK(kill(broker, SIGKILL) == 0);
 	for (int waited = 0; waited < PATIENCE_MS && atomic_load(&order.count) < 3; waited += 5)
@@ -216,7 +229,8 @@ static void a_killed_broker_is_told_in_order(void)
 
 /* ---- the caller's loop ---- */
 
-/* Connects, publishes, times out and closes, looking at sluice_fd() only: sluice_process() is called when it is readable and never else. */
+/* Connects, publishes, times out and closes, looking at sluice_fd() only: sluice_process() is
+ * called when it is readable and never else. */
 static void one_descriptor_is_enough(void)
 {
 	sluice_config *config = sluice_config_create();
@@ -233,7 +247,8 @@ static void one_descriptor_is_enough(void)
 	for (int turn = 0; turn < 20000 && atomic_load(&order.count) < 1; turn++) {
 		for (; asked < 100 && asked <= atomic_load(&answered); asked++)
 			EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a"),
-					     &SLUICE_CALL(.done = on_done, .user = &answered), NULL),
+					     &SLUICE_CALL(.done = on_done, .user = &answered),
+					     NULL),
 			      0);
 		/* A deadline alone makes it readable, too. */
 		if (asked == 100 && atomic_load(&answered) == 100) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: a sync waits as long as the file that SYNC_GATE names is there. It holds the broker's one commit, so that a test can look at
- * what comes in meanwhile. A sync that waits makes the file of that name with ".held" behind it.
+ * LD_PRELOAD: a sync waits as long as the file that SYNC_GATE names is there. It holds the broker's
+ * one commit, so that a test can look at what comes in meanwhile. A sync that waits makes the file
+ * of that name with ".held" behind it.
  */
 #include <fcntl.h>
 #include <limits.h>

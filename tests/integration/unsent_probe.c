@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unsent_probe ADDRESS: publishes 30 messages while nobody is at ADDRESS, each third with a deadline that passes meanwhile, then prints "waiting".
- * What was told as not sent is in no stream when the others are. Prints what does not hold; exit code 0: all of it held. */
+ * unsent_probe ADDRESS: publishes 30 messages while nobody is at ADDRESS, each third with a
+ * deadline that passes meanwhile, then prints "waiting". What was told as not sent is in no stream
+ * when the others are. Prints what does not hold; exit code 0: all of it held. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,15 +27,17 @@ static bool publish(sluice_client *client, int i)
 	const unsigned char number = (unsigned char)i;
 
 	return sluice_publish(client, &SLUICE_MESSAGE(.subject = "s.x", .body = {&number, 1}),
-			      &SLUICE_CALL(.deadline_ms = number % 3 == 1 ? 1 : -1, .done = on_done),
+			      &SLUICE_CALL(.deadline_ms = number % 3 == 1 ? 1 : -1,
+					   .done = on_done),
 			      NULL) == 0;
 }
 
 static int stored(sluice_client *client)
 {
 	sluice_sub *sub = NULL;
-	int bad = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_FIRST), NULL,
-				&sub);
+	int bad =
+		sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_FIRST),
+			      NULL, &sub);
 
 	for (int i = 0; i < MANY && bad == 0; i++) {
 		sluice_delivery *delivery = NULL;
@@ -42,7 +45,8 @@ static int stored(sluice_client *client)
 		if (i % 3 == 1)
 			continue;
 		bad = sluice_sub_next(sub, PATIENCE_MS, &delivery);
-		if (bad == 0 && *(const unsigned char *)sluice_delivery_get(delivery)->body.data != i) {
+		if (bad == 0 &&
+		    *(const unsigned char *)sluice_delivery_get(delivery)->body.data != i) {
 			(void)printf("another message came in the place of %d\n", i);
 			bad = 1;
 		}
@@ -74,8 +78,8 @@ int main(int argc, char **argv)
 	while (unsent + sent + wrong < MANY)
 		(void)sluice_process(client, 100);
 	bad = stored(client);
-	(void)printf("sent %d, not sent %d, otherwise %d, stored as they should be: %s\n", sent, unsent,
-		     wrong, bad == 0 ? "yes" : "no");
+	(void)printf("sent %d, not sent %d, otherwise %d, stored as they should be: %s\n", sent,
+		     unsent, wrong, bad == 0 ? "yes" : "no");
 	(void)sluice_close(client, true, PATIENCE_MS);
 	return bad != 0 || sent != MANY - MANY / 3 || unsent != MANY / 3;
 }

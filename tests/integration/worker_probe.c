@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * worker_probe ADDRESS QUEUE CREDIT END: a worker with a session of a second, whose leases are the session's. It waits until READY items (the
- * environment's, 0 if not set) are leased, takes one and prints "begun NUMBER". Then, by END:
+ * worker_probe ADDRESS QUEUE CREDIT END: a worker with a session of a second, whose leases are the
+ * session's. It waits until READY items (the environment's, 0 if not set) are leased, takes one and
+ * prints "begun NUMBER". Then, by END:
  *   die       it is killed, with the item in hand
  *   ack-die   it acks, waits for the answer, and is killed
  *   close     it acks, closes the subscription and the client; the session stays
  *   leave     it acks and closes the client alone
- *   drain     it acks, drains: acks what still comes, until there is no more; prints "drained COUNT", and closes
+ *   drain it acks, drains: acks what still comes, until there is no more; prints "drained COUNT",
+ *     and closes
  *   begin     (instead of taking one) the callback begins with the third item alone, and is killed
- *   callback  (instead of taking one) the callback of the first item acks it and closes the subscription */
+ *   callback (instead of taking one) the callback of the first item acks it and closes the
+ *   subscription */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -53,8 +56,9 @@ static int leased(sluice_client *client, const char *queue, unsigned long long w
 	for (int tries = 0; tries < 2000; tries++) {
 		sluice_queue_info info = SLUICE_QUEUE_INFO();
 		sluice_reply *reply = NULL;
-		bool enough = sluice_object_show(client, SLUICE_OBJECT_QUEUE, queue, NULL, &reply) == 0 &&
-			      sluice_reply_queue(reply, 0, &info) && info.leased >= want;
+		bool enough =
+			sluice_object_show(client, SLUICE_OBJECT_QUEUE, queue, NULL, &reply) == 0 &&
+			sluice_reply_queue(reply, 0, &info) && info.leased >= want;
 
 		sluice_reply_free(reply);
 		if (enough)
@@ -73,7 +77,8 @@ static int take(sluice_sub *sub, bool ack, unsigned long long *ret_seq)
 		return rc;
 	*ret_seq = sluice_delivery_get(delivery)->seq;
 	if (ack)
-		rc = sluice_item_ack(sub, sluice_delivery_get(delivery)->token, *ret_seq, NULL, NULL);
+		rc = sluice_item_ack(sub, sluice_delivery_get(delivery)->token, *ret_seq, NULL,
+				     NULL);
 	sluice_delivery_free(delivery);
 	return rc;
 }

@@ -23,7 +23,10 @@ static void own_free(struct submission *submission)
 
 void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body)
 {
-	struct command c = {.type = op.type, .gateway = gateway, .session = session, .random = s->random};
+	struct command c = {.type = op.type,
+			    .gateway = gateway,
+			    .session = session,
+			    .random = s->random};
 	struct own *own = calloc(1, sizeof(*own));
 
 	if (own == NULL || s->op_count >= OPS_MAX)
@@ -69,8 +72,10 @@ static void store_open(struct sim *s)
 void boot(struct sim *s)
 {
 	struct engine_config config = {.abort_every_batch = s->random & 1,
-				       .tick_work_max = s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
-				       .claims_max = s->random & 0x180 ? 0 : 1 + (s->random >> 9 & 3),
+				       .tick_work_max =
+					       s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
+				       .claims_max =
+					       s->random & 0x180 ? 0 : 1 + (s->random >> 9 & 3),
 				       .fail_stop = on_fail,
 				       .user = s};
 	struct batch_clock durable;

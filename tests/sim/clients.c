@@ -14,7 +14,8 @@ static void session_open(struct sim *s, int number)
 	struct cmd_session_open open = {.client = text("sim"), .timeout_ms = SESSION_MS};
 
 	s->clients[number].opening = true;
-	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .who = number, .client = -1}, 1, 0, &open);
+	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .who = number, .client = -1}, 1, 0,
+	       &open);
 }
 
 /* Like a listener: the session is looked up before it is attached. */
@@ -86,14 +87,16 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 	client->resuming[feed] = true;
 	oracle_consumer_opened(s->oracle, consumer_number(number, feed), feed,
 			       (spec.claim_flags & CLAIM_ORPHANS) != 0,
-			       feed == FEED_JOBS ? client->source : 0, client->session, spec.credit);
+			       feed == FEED_JOBS ? client->source : 0, client->session,
+			       spec.credit);
 	must(engine_consumer_open(s->engine, &spec), "consume");
 }
 
 static void consumer_close(struct sim *s, int number, enum feed feed)
 {
 	oracle_consumer_closed(s->oracle, consumer_number(number, feed));
-	must(engine_consumer_close(s->engine, &s->sink, consumer_tag(&s->clients[number], number, feed)),
+	must(engine_consumer_close(s->engine, &s->sink,
+				   consumer_tag(&s->clients[number], number, feed)),
 	     "close");
 	if (feed == FEED_JOBS)
 		s->clients[number].jobs_taken = false;
@@ -112,7 +115,8 @@ void client_connect(struct sim *s, int number)
 		return;
 	}
 	client->connection = ++s->connections;
-	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection), "attach");
+	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection),
+	     "attach");
 	oracle_session_attached(s->oracle, client->session);
 	client->slow = client->jobs_taken = client->jobs_left = false;
 	for (enum feed feed = 0; feed < FEEDS; feed++) {
@@ -130,7 +134,8 @@ void client_leave(struct sim *s, int number)
 		return;
 	for (enum feed feed = 0; feed < FEEDS; feed++)
 		consumer_close(s, number, feed);
-	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0, true),
+	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0,
+				   true),
 	     "detach");
 	oracle_session_detached(s->oracle, client->session);
 	client->connection = 0;
@@ -171,8 +176,8 @@ void client_break(struct sim *s, int number)
 static void consumer_pause(struct sim *s, int number, enum feed feed, bool paused)
 {
 	oracle_consumer_paused(s->oracle, consumer_number(number, feed), paused);
-	must(engine_consumer_pause(s->engine, &s->sink, consumer_tag(&s->clients[number], number, feed),
-				   paused),
+	must(engine_consumer_pause(s->engine, &s->sink,
+				   consumer_tag(&s->clients[number], number, feed), paused),
 	     "pause");
 }
 
@@ -193,7 +198,8 @@ void credit(struct sim *s, int number, uint32_t more)
 
 	for (enum feed feed = 0; client->connection != 0 && feed < FEEDS; feed++) {
 		oracle_consumer_credited(s->oracle, consumer_number(number, feed), more);
-		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, feed), more),
+		must(engine_consumer_credit(s->engine, &s->sink, consumer_tag(client, number, feed),
+					    more),
 		     "credit");
 	}
 }
@@ -256,13 +262,16 @@ static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch,
 	const struct target *target = sim_target(who);
 	uint8_t bytes[1024];
 	size_t used = 0;
-	struct frame_publish f = {.target_kind = target->stream >= 0 ? PUBLISH_TO_STREAM : PUBLISH_TO_QUEUE};
+	struct frame_publish f = {.target_kind = target->stream >= 0 ? PUBLISH_TO_STREAM
+								     : PUBLISH_TO_QUEUE};
 
 	for (uint32_t i = 0; i < count; i++) {
 		char number[32];
-		struct envelope e = {.subject = text(""), .priority = (uint8_t)((p->next + i) * 97 % 255)};
+		struct envelope e = {.subject = text(""),
+				     .priority = (uint8_t)((p->next + i) * 97 % 255)};
 
-		snprintf(number, sizeof(number), "%" PRIu64, (uint64_t)who * ORACLE_BODY + p->next + i);
+		snprintf(number, sizeof(number), "%" PRIu64,
+			 (uint64_t)who * ORACLE_BODY + p->next + i);
 		e.body = text(number);
 		used += envelope_encode(bytes + used, &e);
 	}
@@ -330,7 +339,8 @@ void purge(struct sim *s)
 	submit(s, (struct op){.type = COMMAND_QUEUE_PURGE, .client = -1}, 1, 0, &m);
 }
 
-static void settle_one(struct sim *s, const struct held *h, enum oracle_settle how, uint32_t value_ms)
+static void settle_one(struct sim *s, const struct held *h, enum oracle_settle how,
+		       uint32_t value_ms)
 {
 	static const uint8_t ops[] = {[ORACLE_ACK] = ACK_DONE,
 				      [ORACLE_NACK] = ACK_NACK,

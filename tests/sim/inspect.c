@@ -31,7 +31,8 @@ static void read_stream(struct sim *s, struct store_txn *txn, const struct targe
 			char number[32];
 
 			must(envelope_next(&rest, &e, &why), "event");
-			snprintf(number, sizeof(number), "%.*s", (int)e.body.len, (const char *)e.body.data);
+			snprintf(number, sizeof(number), "%.*s", (int)e.body.len,
+				 (const char *)e.body.data);
 			if (at >= offset)
 				oracle_read(s->oracle, at, strtoull(number, NULL, 10));
 		}
@@ -325,8 +326,8 @@ static void inspect_orphans(struct sim *s, struct store_txn *txn, const struct o
 				     (int64_t)source.orphans, (int64_t)rest->orphaned[i]);
 	}
 	if (orphans != counted)
-		oracle_blame(s->oracle, "the queue counts other orphans than there are", (int64_t)counted,
-			     (int64_t)orphans);
+		oracle_blame(s->oracle, "the queue counts other orphans than there are",
+			     (int64_t)counted, (int64_t)orphans);
 }
 
 /* The broker is idle: then nothing that a consumer waits for may be left. */

@@ -6,7 +6,8 @@
 
 #include "tests/sim/sim.h"
 
-static const char *const states[] = {"QUEUED", "ACTIVE", "COMPLETE", "FAILED", "SUSPENDED", "SUBMITTED"};
+static const char *const states[] = {"QUEUED", "ACTIVE",    "COMPLETE",
+				     "FAILED", "SUSPENDED", "SUBMITTED"};
 
 static struct oracle_report report_of(struct sim *s, int job)
 {
@@ -134,13 +135,16 @@ void cursor_do(struct sim *s)
 static void plan_settle(struct sim *s, struct txn_plan *t)
 {
 	const struct held *h =
-		&s->held[(s->held_count - 1 - roll(s, s->held_count < 8 ? s->held_count : 8)) % HELD_MAX];
+		&s->held[(s->held_count - 1 - roll(s, s->held_count < 8 ? s->held_count : 8)) %
+			 HELD_MAX];
 	const struct client *client = &s->clients[h->client];
 
 	if (client->connection == 0 || client->closing || client->session != h->session)
 		return;
 	t->session = h->session;
-	t->settle = (struct oracle_settlement){.item = h->item, .token = h->token, .session = h->session};
+	t->settle = (struct oracle_settlement){.item = h->item,
+					       .token = h->token,
+					       .session = h->session};
 	t->settle.how = roll(s, 3) == 0 ? ORACLE_NACK : ORACLE_ACK;
 	if (t->settle.how == ORACLE_NACK)
 		t->settle.value_ms = (uint32_t)roll(s, 2) * 1000;
@@ -198,7 +202,8 @@ static void add_publishes(struct txn_buffers *b, const struct txn_plan *t)
 
 		sluice__txn_publish__init(m);
 		snprintf(b->bodies[i], sizeof(b->bodies[i]), "%" PRIu64,
-			 (uint64_t)ORACLE_TXN_PRODUCER * ORACLE_BODY + t->number * ORACLE_TXN_PARTS + i);
+			 (uint64_t)ORACLE_TXN_PRODUCER * ORACLE_BODY +
+				 t->number * ORACLE_TXN_PARTS + i);
 		m->body = (ProtobufCBinaryData){strlen(b->bodies[i]), (uint8_t *)b->bodies[i]};
 		*(i < t->events ? &m->stream : &m->queue) = (char *)(i < t->events ? "s" : "q");
 		op_add(b, SLUICE__TXN_OP__OP_PUBLISH)->publish = m;
@@ -225,7 +230,8 @@ static void add_job(struct txn_buffers *b, const struct txn_plan *t)
 	snprintf(b->id, sizeof(b->id), "j%d", t->job);
 	if (t->submit) {
 		sluice__job_submit__init(&b->submit);
-		b->submit.job = b->id, b->submit.queue = (char *)"j", b->submit.owner = (char *)"ada";
+		b->submit.job = b->id, b->submit.queue = (char *)"j",
+		b->submit.owner = (char *)"ada";
 		op_add(b, SLUICE__TXN_OP__OP_JOB_SUBMIT)->job_submit = &b->submit;
 	} else {
 		sluice__job_report__init(&b->report);

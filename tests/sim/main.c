@@ -79,7 +79,8 @@ static bool run_catches(const struct sim_spec *spec)
 	must(child < 0 || waitpid(child, &status, 0) != child ? SLUICE_E_INTERNAL : 0, "fork");
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
 		return true;
-	must(!WIFEXITED(status) || WEXITSTATUS(status) > 1 ? SLUICE_E_INTERNAL : 0, "a run with a plant");
+	must(!WIFEXITED(status) || WEXITSTATUS(status) > 1 ? SLUICE_E_INTERNAL : 0,
+	     "a run with a plant");
 	return WEXITSTATUS(status) == 1;
 }
 
@@ -143,11 +144,10 @@ static void plants_list(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"seed", 1, NULL, 's'},	 {"steps", 1, NULL, 'n'},
-						{"store", 1, NULL, 'd'}, {"seeds", 1, NULL, 'm'},
-						{"plant", 1, NULL, 'p'}, {"list-plants", 0, NULL, 'l'},
-						{"tap", 0, NULL, 't'},	 {"trace", 0, NULL, 'v'},
-						{NULL, 0, NULL, 0}};
+	static const struct option options[] =
+		{{"seed", 1, NULL, 's'},  {"steps", 1, NULL, 'n'}, {"store", 1, NULL, 'd'},
+		 {"seeds", 1, NULL, 'm'}, {"plant", 1, NULL, 'p'}, {"list-plants", 0, NULL, 'l'},
+		 {"tap", 0, NULL, 't'},	  {"trace", 0, NULL, 'v'}, {NULL, 0, NULL, 0}};
 	struct sim_spec spec = {.steps = STEPS};
 	uint64_t seeds = 1, hash;
 	bool good = true;

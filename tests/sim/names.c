@@ -7,8 +7,9 @@
 
 const struct target *sim_target(int producer)
 {
-	static const struct target targets[PRODUCERS] = {{"s", 1, 0}, {"q", 1, -1}, {"r", 1, 1}, {"q", 1, -1},
-							 {"a", 1, 2}, {"", 1, 0},   {"s", 2, 3}};
+	static const struct target targets[PRODUCERS] = {{"s", 1, 0},  {"q", 1, -1}, {"r", 1, 1},
+							 {"q", 1, -1}, {"a", 1, 2},  {"", 1, 0},
+							 {"s", 2, 3}};
 
 	return &targets[producer];
 }

@@ -101,7 +101,8 @@ bool session_surely(const struct oracle *o, uint64_t id)
 {
 	const struct session *s = find((struct oracle *)o, id);
 
-	return s != NULL && s->open && !s->maybe_ended && (s->attached || o->now_ms < s->deadline_ms);
+	return s != NULL && s->open && !s->maybe_ended &&
+	       (s->attached || o->now_ms < s->deadline_ms);
 }
 
 bool session_maybe(const struct oracle *o, uint64_t id)

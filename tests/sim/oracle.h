@@ -24,8 +24,9 @@ enum {
 	ORACLE_CONSUMERS_MAX = 32,
 	ORACLE_SOURCES_MAX = 4,
 	ORACLE_CREDIT_MAX = 1000000, /* larger amounts are cut */
-	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of transactions come from this producer;
-	 * the number is the transaction's * ORACLE_TXN_PARTS + the part, first the events, then the puts. */
+	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of
+	 * transactions come from this producer; the number is the transaction's * ORACLE_TXN_PARTS
+	 * + the part, first the events, then the puts. */
 	ORACLE_BODY = 1000000,
 	ORACLE_TXN_PRODUCER = 5,
 	ORACLE_TXN_PARTS = 8
@@ -47,7 +48,7 @@ void oracle_destroy(struct oracle *oracle);			/* accepts NULL */
 const char *oracle_why(const struct oracle *oracle);		/* NULL: all promises were kept */
 uint64_t oracle_hash(const struct oracle *oracle);		/* of all inputs, in order */
 void oracle_trace(struct oracle *oracle);			/* prints all further inputs */
-void oracle_time(struct oracle *oracle, uint64_t now_ms);	/* before the other calls of a step */
+void oracle_time(struct oracle *oracle, uint64_t now_ms); /* before the other calls of a step */
 /* A violation that no rule of the oracle covers. */
 void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b);
 /* The broker died, and lives again at the same time. To be called after the unknown calls of all
@@ -114,8 +115,8 @@ void oracle_cursor_shown(struct oracle *oracle, uint64_t offset); /* 0: it does 
 void oracle_txn_sent(struct oracle *oracle, uint64_t txn, uint32_t events, uint32_t puts);
 void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 
-/* ---- the queue ---- Items are named by their sequence in the queue. losses: crashes and cuts between the first
- * sending of the put and its answer. */
+/* ---- the queue ---- Items are named by their sequence in the queue. losses: crashes and cuts
+ * between the first sending of the put and its answer. */
 void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t losses);
 struct oracle_grant {
 	uint64_t item, body, token, session;
@@ -131,7 +132,8 @@ struct oracle_settlement {
 	uint32_t value_ms; /* delay, or lease */
 };
 /* retried: it was unknown for a while, so it may have been done then. */
-void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done, bool retried);
+void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done,
+		    bool retried);
 void oracle_settle_unknown(struct oracle *oracle, const struct oracle_settlement *s);
 /* A purge removes ready items; count: their number. */
 void oracle_purged(struct oracle *oracle, uint64_t count);
@@ -142,8 +144,9 @@ struct oracle_counts {
 /* put_unknown: items whose put is not answered, transactions excepted. */
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
 void oracle_dead_begin(struct oracle *oracle);
-void oracle_dead(struct oracle *oracle, uint64_t body, uint32_t attempts); /* in the dead-letter queue */
-void oracle_dead_end(struct oracle *oracle, uint64_t counted);		   /* by the queue */
+void oracle_dead(struct oracle *oracle, uint64_t body,
+		 uint32_t attempts);			       /* in the dead-letter queue */
+void oracle_dead_end(struct oracle *oracle, uint64_t counted); /* by the queue */
 /* Nothing is returned any more */
 void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown);
 
@@ -159,8 +162,8 @@ struct oracle_job_seen { /* contents of a delivery or a read */
 };
 void oracle_job_submitted(struct oracle *oracle, int job);
 /* taker: the source of the consumer that received it. */
-void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen, int taker,
-			bool orphan, bool again);
+void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen,
+			int taker, bool orphan, bool again);
 struct oracle_report {
 	uint64_t token; /* 0: not from a holder */
 	uint32_t attempt;
@@ -171,7 +174,8 @@ struct oracle_report {
 enum oracle_verdict { ORACLE_APPLIED, ORACLE_DUPLICATE, ORACLE_REFUSED };
 void oracle_job_reported(struct oracle *oracle, int job, const struct oracle_report *report,
 			 enum oracle_verdict verdict);
-void oracle_job_intended(struct oracle *oracle, int job, uint64_t token, uint32_t attempt, bool done);
+void oracle_job_intended(struct oracle *oracle, int job, uint64_t token, uint32_t attempt,
+			 bool done);
 void oracle_job_released(struct oracle *oracle, int job, uint64_t token, uint32_t delay_ms,
 			 enum oracle_verdict verdict);
 void oracle_job_cancelled(struct oracle *oracle, int job, bool terminal);
@@ -181,7 +185,8 @@ void oracle_job_unknown(struct oracle *oracle, int job);
 void oracle_job_noticed(struct oracle *oracle, int job, uint64_t token, bool cancel);
 /* A read of all events that jobs left, in order; end before the jobs are shown. */
 void oracle_job_events_begin(struct oracle *oracle);
-void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from, const char *state);
+void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from,
+		      const char *state);
 void oracle_job_events_end(struct oracle *oracle);
 /* Every consumer of jobs, with or without orphans, has requested more than there are. */
 void oracle_jobs_drained(struct oracle *oracle);

@@ -49,7 +49,8 @@ void oracle_consumer_given(struct oracle *o, int consumer, uint32_t count)
 	if (c->paused)
 		broken(o, "consumer %d is paused, and is given %u", consumer, count);
 	if (!c->resumes && count > c->credit)
-		broken(o, "consumer %d has credit for %u, and is given %u", consumer, c->credit, count);
+		broken(o, "consumer %d has credit for %u, and is given %u", consumer, c->credit,
+		       count);
 	c->credit -= count < c->credit ? count : c->credit;
 }
 
@@ -84,16 +85,20 @@ void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 			       U(rest->ready[c->feed]), i, c->credit);
 		if (c->credit > 0 && c->feed == 1 && c->orphans &&
 		    (rest->orphaned[0] > 0 || rest->orphaned[c->source] > 0))
-			broken(o, "%llu orphans wait where consumer %d takes them, with credit for %u",
-			       U(rest->orphaned[0] + (c->source != 0 ? rest->orphaned[c->source] : 0)), i,
-			       c->credit);
+			broken(o,
+			       "%llu orphans wait where consumer %d takes them, with credit for %u",
+			       U(rest->orphaned[0] +
+				 (c->source != 0 ? rest->orphaned[c->source] : 0)),
+			       i, c->credit);
 	}
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++) {
 		const struct consumer *c = &o->consumers[i];
 
 		if (c->open && !c->paused && c->credit > 0 && c->feed == 3 && c->orphans &&
 		    rest->wild_orphaned > 0)
-			broken(o, "%llu wild orphans wait where consumer %d takes them, with credit for %u",
+			broken(o,
+			       "%llu wild orphans wait where consumer %d takes them, with credit "
+			       "for %u",
 			       U(rest->wild_orphaned), i, c->credit);
 	}
 	if (rest->timers_due > 0)
@@ -118,20 +123,22 @@ void oracle_source_answered(struct oracle *o, int source, uint64_t session, bool
 	note(o, 66 + answer, (uint64_t)source, session);
 	if (answer == ORACLE_HAS_ENDED) {
 		if (session_surely(o, session))
-			broken(o, "session %llu lives, and may not speak for source %d", U(session), source);
+			broken(o, "session %llu lives, and may not speak for source %d", U(session),
+			       source);
 		return;
 	}
 	if (answer == ORACLE_SPEAKS) {
 		if (!s->unknown && others && !take && session_surely(o, s->session))
-			broken(o, "session %llu speaks for source %d, and did not take it from %llu",
+			broken(o,
+			       "session %llu speaks for source %d, and did not take it from %llu",
 			       U(session), source, U(s->session));
 		/* A lost request may have been done before or after this moment. */
 		*s = (struct source){.session = session,
 				     .unknown = s->unknown && s->unknown_ms == o->now_ms,
 				     .unknown_ms = s->unknown_ms};
 	} else if (take || (!s->unknown && (!others || !session_maybe(o, s->session)))) {
-		broken(o, "session %llu may not speak for source %d, which is not another's", U(session),
-		       source);
+		broken(o, "session %llu may not speak for source %d, which is not another's",
+		       U(session), source);
 	}
 }
 

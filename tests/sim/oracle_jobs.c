@@ -21,8 +21,9 @@ static bool is_terminal(const char *state)
 /* From every open state to every other; nothing leads back to SUBMITTED. */
 static bool is_legal(const char *from, const char *to)
 {
-	static const char *const states[] = {"QUEUED", "ACTIVE",    "COMPLETE", "CANCELED",
-					     "FAILED", "SUSPENDED", "UNKNOWN",	"NON_CRITICAL_FAIL"};
+	static const char *const states[] = {"QUEUED",	 "ACTIVE",	     "COMPLETE",
+					     "CANCELED", "FAILED",	     "SUSPENDED",
+					     "UNKNOWN",	 "NON_CRITICAL_FAIL"};
 
 	if (is_terminal(from) || strcmp(from, to) == 0)
 		return false;
@@ -58,8 +59,9 @@ static bool claim_is(const struct oracle *o, const struct job *j, enum oracle_cl
 					     : claim == ORACLE_READY && (due || !j->due_known);
 	}
 	if (j->claim == ORACLE_LEASED)
-		return claim == ORACLE_LEASED ? session_maybe(o, j->session)
-					      : claim == ORACLE_ORPHANED && !session_surely(o, j->session);
+		return claim == ORACLE_LEASED
+			       ? session_maybe(o, j->session)
+			       : claim == ORACLE_ORPHANED && !session_surely(o, j->session);
 	return j->claim == claim;
 }
 
@@ -82,16 +84,18 @@ void oracle_job_submitted(struct oracle *o, int job)
 /* ---- deliveries ---- */
 
 /* A started job is known to one source, and no other may judge it. */
-static void check_source(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker, bool again)
+static void check_source(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker,
+			 bool again)
 {
 	const struct job *j = &o->jobs[job];
 	int judges = seen->intent || again ? j->source : taker;
 
 	if (seen->intent && seen->source != 0 && seen->source != taker)
-		broken(o, "job %d of source %d was given to one that judges source %d", job, seen->source,
-		       taker);
+		broken(o, "job %d of source %d was given to one that judges source %d", job,
+		       seen->source, taker);
 	if (certain(j) && seen->source != judges)
-		broken(o, "job %d came as one of source %d, it is one of %d", job, seen->source, judges);
+		broken(o, "job %d came as one of source %d, it is one of %d", job, seen->source,
+		       judges);
 }
 
 static void check_delivery(struct oracle *o, int job, const struct oracle_job_seen *seen)
@@ -103,15 +107,15 @@ static void check_delivery(struct oracle *o, int job, const struct oracle_job_se
 	if (j->terminal)
 		broken(o, "job %d was given out after its end", job);
 	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
-		broken(o, "job %d came as %s in attempt %u, it is %s in attempt %u", job, seen->state,
-		       seen->attempt, j->state, j->attempt);
+		broken(o, "job %d came as %s in attempt %u, it is %s in attempt %u", job,
+		       seen->state, seen->attempt, j->state, j->attempt);
 	if (seen->intent != j->intent || seen->cancel != j->cancel)
 		broken(o, "job %d came with intent %d, cancel %d; it has %d, %d", job, seen->intent,
 		       seen->cancel, j->intent, j->cancel);
 }
 
-void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker, bool orphan,
-			bool again)
+void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker,
+			bool orphan, bool again)
 {
 	struct job *j = &o->jobs[job];
 
@@ -126,10 +130,12 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 	if (again ? seen->token < j->top_token : seen->token <= j->top_token)
 		broken(o, "token %llu of job %d did not grow", U(seen->token), job);
 	if (again && certain(j) &&
-	    (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token || seen->session != j->session))
+	    (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token ||
+	     seen->session != j->session))
 		broken(o, "job %d came again to who does not hold it", job);
 	if (!again && certain(j) && !claim_is(o, j, orphan ? ORACLE_ORPHANED : ORACLE_READY))
-		broken(o, "job %d came as %s and is none", job, orphan ? "an orphan" : "one that is ready");
+		broken(o, "job %d came as %s and is none", job,
+		       orphan ? "an orphan" : "one that is ready");
 	j->exists = true;
 	j->maybe_claimed = false; /* there is one holder, this one */
 	j->claim = ORACLE_LEASED;
@@ -165,8 +171,8 @@ void jobs_at_rest(struct oracle *o)
 
 		if (leased_surely(o, j) && j->cancel && j->cancel_token != j->token &&
 		    jobs_consumed_by(o, j->session))
-			broken(o, "session %llu holds job %d, and was not told of its cancel", U(j->session),
-			       i);
+			broken(o, "session %llu holds job %d, and was not told of its cancel",
+			       U(j->session), i);
 		if (j->lost_token != 0 && j->lost_notified != j->lost_token &&
 		    jobs_consumed_by(o, j->lost_session))
 			broken(o, "session %llu was not told that its lease of job %d is over",
@@ -189,7 +195,8 @@ void jobs_resumed(struct oracle *o, uint64_t session)
 		struct job *j = &o->jobs[i];
 
 		if (j->session == session && leased_surely(o, j) && !j->again)
-			broken(o, "session %llu holds job %d, and was not given it again", U(session), i);
+			broken(o, "session %llu holds job %d, and was not given it again",
+			       U(session), i);
 	}
 }
 
@@ -229,13 +236,15 @@ static void check_applied(struct oracle *o, int job, const struct oracle_report 
 	if (!j->exists)
 		broken(o, "a report changed job %d, which nobody submitted", job);
 	if (r->attempt != j->attempt)
-		broken(o, "a report on attempt %u changed job %d of attempt %u", r->attempt, job, j->attempt);
+		broken(o, "a report on attempt %u changed job %d of attempt %u", r->attempt, job,
+		       j->attempt);
 	if (strcmp(j->state, r->state) == 0 && !r->release)
 		return; /* in a transaction: it changes nothing */
 	if (strcmp(j->state, r->state) != 0 && !is_legal(j->state, r->state))
 		broken(o, "job %d went from %s to %s", job, j->state, r->state);
 	if (!j->maybe_claimed && r->token != 0 &&
-	    (r->token != j->token || (!claim_is(o, j, ORACLE_LEASED) && !claim_is(o, j, ORACLE_ORPHANED))))
+	    (r->token != j->token ||
+	     (!claim_is(o, j, ORACLE_LEASED) && !claim_is(o, j, ORACLE_ORPHANED))))
 		broken(o, "a token without a lease changed job %d", job);
 }
 
@@ -270,7 +279,8 @@ void oracle_job_intended(struct oracle *o, int job, uint64_t token, uint32_t att
 	}
 	if (token < j->top_token)
 		broken(o, "a stale token left an intent at job %d", job);
-	if (certain(j) && (token != j->token || attempt != j->attempt || !claim_is(o, j, ORACLE_LEASED)))
+	if (certain(j) &&
+	    (token != j->token || attempt != j->attempt || !claim_is(o, j, ORACLE_LEASED)))
 		broken(o, "an intent at job %d from who does not hold it", job);
 	if (certain(j) && j->cancel && !j->intent)
 		broken(o, "an intent at job %d, which was cancelled", job);
@@ -354,7 +364,8 @@ void oracle_job_events_begin(struct oracle *o)
 	}
 }
 
-void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *from, const char *state)
+void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *from,
+		      const char *state)
 {
 	struct job *j = &o->jobs[job];
 	bool opens = strcmp(state, "SUBMITTED") == 0;
@@ -363,11 +374,11 @@ void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *f
 	if (j->forgotten)
 		return;
 	if (strcmp(from, j->event_state) != 0)
-		broken(o, "an event leads job %d from %s to %s, the one before to %s", job, from, state,
-		       j->event_state);
+		broken(o, "an event leads job %d from %s to %s, the one before to %s", job, from,
+		       state, j->event_state);
 	if (attempt != j->event_attempt + opens || (!opens && !is_legal(from, state)))
-		broken(o, "an event leads job %d from %s in attempt %u to %s in attempt %u", job, from,
-		       j->event_attempt, state, attempt);
+		broken(o, "an event leads job %d from %s in attempt %u to %s in attempt %u", job,
+		       from, j->event_attempt, state, attempt);
 	snprintf(j->event_state, sizeof(j->event_state), "%s", state);
 	j->event_attempt = attempt;
 }
@@ -396,19 +407,21 @@ static void check_unknown(struct oracle *o, int job, const struct oracle_job_see
 
 	if (seen->attempt < j->attempt || (same && j->token != 0 && seen->token < j->token) ||
 	    (seen->token != 0 && seen->token != j->token && seen->token < j->top_token))
-		broken(o, "job %d went back: attempt %u, token %llu; was %u, %llu", job, seen->attempt,
-		       U(seen->token), j->attempt, U(j->token));
+		broken(o, "job %d went back: attempt %u, token %llu; was %u, %llu", job,
+		       seen->attempt, U(seen->token), j->attempt, U(j->token));
 	if (same && j->terminal && strcmp(seen->state, j->state) != 0)
 		broken(o, "job %d left its end %s for %s", job, j->state, seen->state);
 	if (same && ((j->intent && !seen->intent) || (j->cancel && !seen->cancel)))
-		broken(o, "job %d lost its %s", job, j->intent && !seen->intent ? "intent" : "cancel");
+		broken(o, "job %d lost its %s", job,
+		       j->intent && !seen->intent ? "intent" : "cancel");
 	if (j->exists && !j->unknown &&
 	    (!same || strcmp(seen->state, j->state) != 0 || seen->intent != j->intent ||
 	     seen->cancel != j->cancel))
 		broken(o, "job %d is %s in attempt %u, nobody asked for that", job, seen->state,
 		       seen->attempt);
 	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED)
-		broken(o, "job %d has another claim, %d, that nobody asked for", job, (int)seen->claim);
+		broken(o, "job %d has another claim, %d, that nobody asked for", job,
+		       (int)seen->claim);
 }
 
 static void check_certain(struct oracle *o, int job, const struct oracle_job_seen *seen)
@@ -418,17 +431,20 @@ static void check_certain(struct oracle *o, int job, const struct oracle_job_see
 	if (!j->exists)
 		broken(o, "job %d exists and was not accepted", job);
 	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
-		broken(o, "job %d is %s in attempt %u; it was left %s in attempt %u", job, seen->state,
-		       seen->attempt, j->state, j->attempt);
+		broken(o, "job %d is %s in attempt %u; it was left %s in attempt %u", job,
+		       seen->state, seen->attempt, j->state, j->attempt);
 	if (seen->intent != j->intent || seen->cancel != j->cancel)
-		broken(o, "job %d shows intent %d, cancel %d; it has %d, %d", job, seen->intent, seen->cancel,
-		       j->intent, j->cancel);
+		broken(o, "job %d shows intent %d, cancel %d; it has %d, %d", job, seen->intent,
+		       seen->cancel, j->intent, j->cancel);
 	if (!claim_is(o, j, seen->claim))
-		broken(o, "job %d shows claim %d; it was left with %d", job, (int)seen->claim, (int)j->claim);
+		broken(o, "job %d shows claim %d; it was left with %d", job, (int)seen->claim,
+		       (int)j->claim);
 	if (seen->token != j->token)
-		broken(o, "job %d shows token %llu; it was given %llu", job, U(seen->token), U(j->token));
+		broken(o, "job %d shows token %llu; it was given %llu", job, U(seen->token),
+		       U(j->token));
 	if (seen->claim == ORACLE_LEASED && seen->session != j->session)
-		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session), U(j->session));
+		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session),
+		       U(j->session));
 	if (seen->claim != ORACLE_NONE &&
 	    seen->source != (seen->claim == ORACLE_LEASED || seen->intent ? j->source : 0))
 		broken(o, "job %d is shown as one of source %d, it is one of %d", job, seen->source,
@@ -441,8 +457,8 @@ void oracle_jobs_drained(struct oracle *o)
 		const struct job *j = &o->jobs[i];
 
 		if (j->exists && !j->terminal && !leased_surely(o, j))
-			broken(o, "job %d is %s with claim %d, and nobody was given it", i, j->state,
-			       (int)j->claim);
+			broken(o, "job %d is %s with claim %d, and nobody was given it", i,
+			       j->state, (int)j->claim);
 	}
 }
 
@@ -454,7 +470,8 @@ static bool forgotten(struct oracle *o, int job)
 	if (was && !j->terminal)
 		broken(o, "job %d was accepted and is gone", job);
 	if (was && o->now_ms - j->end_ms < o->rules.job_keep_ms)
-		broken(o, "job %d was forgotten %llu ms after its end", job, U(o->now_ms - j->end_ms));
+		broken(o, "job %d was forgotten %llu ms after its end", job,
+		       U(o->now_ms - j->end_ms));
 	j->exists = j->unknown = false;
 	j->forgotten |= was;
 	return was;
@@ -472,7 +489,8 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (o->events_read)
 		check_events(o, job, seen);
 	if (seen->terminal != is_terminal(seen->state))
-		broken(o, "job %d: %s is shown as %s", job, seen->state, seen->terminal ? "an end" : "open");
+		broken(o, "job %d: %s is shown as %s", job, seen->state,
+		       seen->terminal ? "an end" : "open");
 	if (seen->terminal != (seen->claim == ORACLE_NONE))
 		broken(o, "job %d is %s, with claim %d", job, seen->state, (int)seen->claim);
 	if (seen->claim == ORACLE_LEASED && !session_maybe(o, seen->session))
@@ -491,7 +509,8 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->claim == ORACLE_GATED && j->claim != ORACLE_GATED)
 		j->due_known = false;
 	if (seen->attempt != j->attempt)
-		j->terminal = false; /* a reset without a received answer: another end is a new one */
+		j->terminal =
+			false; /* a reset without a received answer: another end is a new one */
 	j->exists = true;
 	j->unknown = j->maybe_claimed = false;
 	j->attempt = seen->attempt;

@@ -84,16 +84,18 @@ static bool not_over(const struct oracle *o, const struct item *x)
 static void check_again(struct oracle *o, const struct item *x, const struct oracle_grant *g)
 {
 	if (g->token < x->token)
-		broken(o, "item %llu came again with token %llu, after %llu", U(g->item), U(g->token),
-		       U(x->token));
+		broken(o, "item %llu came again with token %llu, after %llu", U(g->item),
+		       U(g->token), U(x->token));
 	if (g->token == x->token && x->state != ITEM_HELD)
-		broken(o, "item %llu was given back, and its session is said to hold it", U(g->item));
+		broken(o, "item %llu was given back, and its session is said to hold it",
+		       U(g->item));
 	if (g->token == x->token && !not_over(o, x) && !held_maybe(o, x))
 		broken(o, "item %llu came again after the end of its lease", U(g->item));
 	if (g->token > x->token && x->state != ITEM_NONE &&
-	    (held_surely(o, x) || (o->before_ms >= x->unreceived_until_ms && !held_unreceived(o, x))))
-		broken(o, "item %llu came again with token %llu, which nobody was given", U(g->item),
-		       U(g->token));
+	    (held_surely(o, x) ||
+	     (o->before_ms >= x->unreceived_until_ms && !held_unreceived(o, x))))
+		broken(o, "item %llu came again with token %llu, which nobody was given",
+		       U(g->item), U(g->token));
 }
 
 static void check_new(struct oracle *o, const struct item *x, const struct oracle_grant *g)
@@ -154,7 +156,8 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 						: "purge");
 	known = g->again && g->token == x->token;
 	if (g->attempts + known < x->grants_min || g->attempts + known > x->grants_max)
-		broken(o, "item %llu came with %u failed attempts, %u to %u times it was given before",
+		broken(o,
+		       "item %llu came with %u failed attempts, %u to %u times it was given before",
 		       U(g->item), g->attempts, x->grants_min, x->grants_max);
 	if (g->attempts >= o->rules.attempts_max)
 		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
@@ -189,8 +192,8 @@ void items_resumed(struct oracle *o, uint64_t session)
 		struct item *x = &o->items[i];
 
 		if (x->session == session && held_surely(o, x) && !x->again)
-			broken(o, "session %llu holds item %llu, and was not given it again", U(session),
-			       U(i));
+			broken(o, "session %llu holds item %llu, and was not given it again",
+			       U(session), U(i));
 		if (x->unreceived_session == session)
 			x->unreceived_session = 0; /* it would have been redelivered */
 	}
@@ -267,8 +270,8 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 		return;
 	if (x->token != s->token || x->session != s->session ||
 	    (retried ? x->state != ITEM_HELD : !not_over(o, x)))
-		broken(o, "a stale token settled item %llu (%d in state %d, token %llu of %llu)", U(s->item),
-		       (int)s->how, (int)x->state, U(s->token), U(x->token));
+		broken(o, "a stale token settled item %llu (%d in state %d, token %llu of %llu)",
+		       U(s->item), (int)s->how, (int)x->state, U(s->token), U(x->token));
 	settle(o, x, s);
 	x->not_after_ms = x->not_before_ms;
 	if (retried)
@@ -282,7 +285,8 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 	note(o, 8, s->item, s->token);
 	if (s->how == ORACLE_EXTEND)
 		(void)extended(o, s->token, s->value_ms, false);
-	else if (s->how != ORACLE_BEGUN && x != NULL && x->token == s->token && x->state == ITEM_HELD)
+	else if (s->how != ORACLE_BEGUN && x != NULL && x->token == s->token &&
+		 x->state == ITEM_HELD)
 		*(s->how == ORACLE_ACK ? &x->maybe_acked : &x->maybe_nacked) = true;
 	if (s->how == ORACLE_RELEASE && x != NULL && x->token == s->token && x->begun) {
 		x->grants_min--; /* possibly uncounted nevertheless */
@@ -334,8 +338,8 @@ void oracle_purged(struct oracle *o, uint64_t count)
 	for (uint64_t i = 0; i < o->txn_end; i++)
 		maybe += o->txns[i].refused ? 0 : o->txns[i].puts;
 	if (count < surely || count > surely + maybe)
-		broken(o, "%llu items were purged, between %llu and %llu were ready", U(count), U(surely),
-		       U(surely + maybe));
+		broken(o, "%llu items were purged, between %llu and %llu were ready", U(count),
+		       U(surely), U(surely + maybe));
 	o->purged += count;
 	o->any_purge = true;
 }
@@ -363,8 +367,8 @@ void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_ses
 			continue;
 		/* Leases are extended to a whole term after a crash, and when their session
 		 * resumes, even without a received answer. */
-		if ((session == 0 || x->session == session) && !x->session_lease && not_over(o, x) &&
-		    x->gone_by_ms < lease_end)
+		if ((session == 0 || x->session == session) && !x->session_lease &&
+		    not_over(o, x) && x->gone_by_ms < lease_end)
 			x->gone_by_ms = lease_end;
 		if (held_surely(o, x)) {
 			if (session == 0 && x->mine_until_ms < lease_end)
@@ -404,16 +408,16 @@ static void sum(const struct oracle *o, const struct item *x, struct sums *sums)
 			 x->grants_max < o->rules.attempts_max;
 	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED)
 		return;
-	sums->dead +=
-		!may_be_held && !x->maybe_acked && !x->maybe_purged && x->grants_min >= o->rules.attempts_max;
+	sums->dead += !may_be_held && !x->maybe_acked && !x->maybe_purged &&
+		      x->grants_min >= o->rules.attempts_max;
 	sums->dead_maybe += !held_surely(o, x) && x->grants_max >= o->rules.attempts_max;
 }
 
 static void within(struct oracle *o, const char *what, uint64_t shown, uint64_t min, uint64_t max)
 {
 	if (shown < min || shown > max)
-		broken(o, "%llu items are counted as %s, between %llu and %llu are", U(shown), what, U(min),
-		       U(max));
+		broken(o, "%llu items are counted as %s, between %llu and %llu are", U(shown), what,
+		       U(min), U(max));
 }
 
 void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t put_unknown)
@@ -438,10 +442,11 @@ void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t
 	within(o, "leased", shown->leased, s.held, s.held_maybe + put_unknown);
 	within(o, "dead", shown->dead, s.dead, s.dead_maybe + put_unknown);
 	within(o, "delayed", shown->delayed, s.delayed, shown->put);
-	gone = shown->put - (shown->ready + shown->leased + shown->delayed + shown->acked + shown->dead);
+	gone = shown->put -
+	       (shown->ready + shown->leased + shown->delayed + shown->acked + shown->dead);
 	if (o->purge_unknown ? gone < o->purged || gone > shown->put : gone != o->purged)
-		broken(o, "the queue's counts do not add up: %llu items are gone, %llu were purged", U(gone),
-		       U(o->purged));
+		broken(o, "the queue's counts do not add up: %llu items are gone, %llu were purged",
+		       U(gone), U(o->purged));
 	o->purged = gone;
 	o->purge_unknown = false;
 	o->put_shown = shown->put;
@@ -473,15 +478,17 @@ void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
 		       : x->state == ITEM_PURGED ? "purged"
 						 : "held");
 	if (attempts != 0 || x->grants_max < o->rules.attempts_max)
-		broken(o, "put %llu is a dead letter with %u attempts, it was given %u times before", U(body),
-		       attempts, x->grants_max);
+		broken(o,
+		       "put %llu is a dead letter with %u attempts, it was given %u times before",
+		       U(body), attempts, x->grants_max);
 	x->dead = true;
 }
 
 void oracle_dead_end(struct oracle *o, uint64_t counted)
 {
 	if (o->dead_listed != counted)
-		broken(o, "%llu dead letters are counted, %llu are there", U(counted), U(o->dead_listed));
+		broken(o, "%llu dead letters are counted, %llu are there", U(counted),
+		       U(o->dead_listed));
 }
 
 void oracle_drained(struct oracle *o, const struct oracle_counts *shown)

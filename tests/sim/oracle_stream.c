@@ -52,8 +52,8 @@ static struct event *event_is(struct oracle *o, int stream, uint64_t offset, uin
 	struct event *e = &o->streams[stream].events[offset];
 
 	if (e->body != 0 && e->body != body)
-		broken(o, "stream %d: offset %llu holds %llu and held %llu before", stream, U(offset),
-		       U(body), U(e->body));
+		broken(o, "stream %d: offset %llu holds %llu and held %llu before", stream,
+		       U(offset), U(body), U(e->body));
 	if (e->body == 0)
 		*e = (struct event){body, sent_ms_of(o, body), o->now_ms, false};
 	return e;
@@ -70,7 +70,8 @@ void oracle_published(struct oracle *o, int stream, int producer, uint64_t seq, 
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		event_is(o, stream, offset + i, (uint64_t)producer * ORACLE_BODY + seq + i)->answered = true;
+		event_is(o, stream, offset + i, (uint64_t)producer * ORACLE_BODY + seq + i)
+			->answered = true;
 	if (seq + count - 1 > p->answered)
 		p->answered = seq + count - 1;
 }
@@ -81,8 +82,8 @@ void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
 
 	note(o, 36, (uint64_t)producer, last_seq);
 	if (last_seq < p->answered || last_seq > p->sent)
-		broken(o, "producer %d is told %llu; it had answers up to %llu and sent up to %llu", producer,
-		       U(last_seq), U(p->answered), U(p->sent));
+		broken(o, "producer %d is told %llu; it had answers up to %llu and sent up to %llu",
+		       producer, U(last_seq), U(p->answered), U(p->sent));
 }
 
 /* ---- reads ---- */
@@ -90,26 +91,29 @@ void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
 static void check_first(struct oracle *o, int stream, uint64_t first, uint64_t next)
 {
 	struct stream *s = &o->streams[stream];
-	uint64_t keep = o->rules.streams[stream].keep_events, age = o->rules.streams[stream].keep_ms;
+	uint64_t keep = o->rules.streams[stream].keep_events,
+		 age = o->rules.streams[stream].keep_ms;
 	uint64_t bound = keep != 0 && next > keep ? next - keep : 0;
 
 	if (first < s->first || next < s->next)
-		broken(o, "stream %d went back: %llu to %llu, was %llu to %llu", stream, U(first), U(next),
-		       U(s->first), U(s->next));
+		broken(o, "stream %d went back: %llu to %llu, was %llu to %llu", stream, U(first),
+		       U(next), U(s->first), U(s->next));
 	if (first < bound)
-		broken(o, "stream %d: offset %llu is still there, %llu on are to be kept", stream, U(first),
-		       U(bound));
+		broken(o, "stream %d: offset %llu is still there, %llu on are to be kept", stream,
+		       U(first), U(bound));
 	for (uint64_t i = s->first > bound ? s->first : bound; i < first; i++) {
 		const struct event *e = &s->events[i];
 
 		if (age == 0 || (e->body != 0 && o->now_ms - e->early_ms < age))
-			broken(o, "stream %d: offset %llu was dropped before its time", stream, U(i));
+			broken(o, "stream %d: offset %llu was dropped before its time", stream,
+			       U(i));
 	}
 	for (uint64_t i = first; age != 0 && i < next; i++) {
 		const struct event *e = &s->events[i];
 
 		if (e->body != 0 && o->now_ms - e->late_ms >= age + AGE_SLACK_MS)
-			broken(o, "stream %d: offset %llu is beyond its age and still there", stream, U(i));
+			broken(o, "stream %d: offset %llu is beyond its age and still there",
+			       stream, U(i));
 	}
 	s->first = first;
 	s->next = next;
@@ -137,8 +141,8 @@ static void read_txn(struct oracle *o, uint64_t offset, uint64_t body)
 	uint64_t txn = body % ORACLE_BODY / ORACLE_TXN_PARTS, part = body % ORACLE_TXN_PARTS;
 
 	if (txn >= o->txn_end || part != o->txns[txn].in_read || part >= o->txns[txn].events)
-		broken(o, "offset %llu: event %llu of transaction %llu is not the next of it", U(offset),
-		       U(part), U(txn));
+		broken(o, "offset %llu: event %llu of transaction %llu is not the next of it",
+		       U(offset), U(part), U(txn));
 	else
 		o->txns[txn].in_read++;
 }
@@ -159,10 +163,12 @@ void oracle_read(struct oracle *o, uint64_t offset, uint64_t body)
 		read_txn(o, offset, body);
 	} else {
 		if (p->in_read != 0 && seq != p->in_read)
-			broken(o, "offset %llu has number %llu of producer %llu, %llu must be there",
+			broken(o,
+			       "offset %llu has number %llu of producer %llu, %llu must be there",
 			       U(offset), U(seq), U(body / ORACLE_BODY), U(p->in_read));
 		if (seq > p->sent)
-			broken(o, "producer %llu: more is stored than was sent", U(body / ORACLE_BODY));
+			broken(o, "producer %llu: more is stored than was sent",
+			       U(body / ORACLE_BODY));
 		p->in_read = seq + 1;
 	}
 	if (!o->broken)
@@ -176,7 +182,8 @@ void oracle_read_end(struct oracle *o)
 	if (s == NULL)
 		return;
 	if (o->read_next != s->next)
-		broken(o, "a read ends at offset %llu, the stream at %llu", U(o->read_next), U(s->next));
+		broken(o, "a read ends at offset %llu, the stream at %llu", U(o->read_next),
+		       U(s->next));
 	for (uint64_t i = s->next; i < ORACLE_EVENTS_MAX && i < s->next + 64; i++) {
 		if (s->events[i].body != 0)
 			broken(o, "offset %llu was acknowledged or read and is gone", U(i));
@@ -185,8 +192,8 @@ void oracle_read_end(struct oracle *o)
 		struct txn *t = &o->txns[i];
 
 		if (t->in_read != 0 && t->in_read != t->events)
-			broken(o, "%u of %u events of transaction %llu are there", t->in_read, t->events,
-			       U(i));
+			broken(o, "%u of %u events of transaction %llu are there", t->in_read,
+			       t->events, U(i));
 		if (t->in_read != 0 && t->refused)
 			broken(o, "events of transaction %llu are there, and it was refused", U(i));
 		if (t->in_read == 0 && t->events != 0 && t->done)

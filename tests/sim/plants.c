@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See plants.h. meson.build has the list of the functions that come through here: WRAP() names each once more. */
+ * See plants.h. meson.build has the list of the functions that come through here: WRAP() names each
+ * once more. */
 #include "tests/sim/plants.h"
 
 #include <stddef.h>
@@ -23,46 +24,47 @@
 #include "tests/sim/shadow.h"
 
 /* X(NAME, "name", "what it does") */
-#define PLANTS(X)                                                                                   \
-	X(NONE, "none", "the broker as it is")                                                      \
-	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                        \
-	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")    \
-	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                              \
-	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")        \
-	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")   \
-	X(LOST_WAKE, "lost-wake", "what comes back wakes nobody")                                   \
-	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                          \
-	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                     \
-	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")          \
-	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                    \
-	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")             \
-	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                 \
-	X(OPEN_EPOCH, "open-epoch", "a producer of an old epoch is heard")                          \
-	X(LOST_EVENT, "lost-event", "every eighth change of a job leaves no event")                 \
-	X(FALSE_PURGE, "false-purge", "a purge is answered and not done")                           \
-	X(OLD_LEASE, "old-lease", "a lease that is delivered again ends when it would have before") \
-	X(RETENTION, "retention", "a bounded stream keeps one event less")                          \
-	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                   \
-	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                  \
-	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                               \
-	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")   \
-	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                     \
-	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current")  \
-	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                  \
-	X(NO_FORGETTING, "no-forgetting", "finished jobs are kept for ever")                        \
-	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")                  \
-	X(SHARED_EMPTY, "shared-empty",                                                             \
-	  "a consumer that finds nothing hides orphans from those that take them")                  \
-	X(DEAF_CLAIM, "deaf-claim", "what the last claim of a batch announces is not heard")        \
-	X(LOST_RESUME, "lost-resume", "a consumer that is no longer paused is not listed again")    \
-	X(LOST_CANCEL, "lost-cancel", "the holder of a job is not told of its cancel")              \
-	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")               \
-	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan is given to who judges another source")  \
-	X(DEAF_SOURCE, "deaf-source", "an orphan of a source wakes nobody")                         \
-	X(OPEN_SOURCE, "open-source", "a source that another session speaks for is taken unasked")  \
-	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")       \
-	X(STUCK_DAMAGE, "stuck-damage", "a claim does not pass by a damaged job")                   \
-	X(BLIND_AUDIT, "blind-audit", "the audit finds nothing")                                    \
+#define PLANTS(X)                                                                                  \
+	X(NONE, "none", "the broker as it is")                                                     \
+	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                       \
+	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")   \
+	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                             \
+	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")       \
+	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")  \
+	X(LOST_WAKE, "lost-wake", "what comes back wakes nobody")                                  \
+	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                         \
+	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                    \
+	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")         \
+	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                   \
+	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
+	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                \
+	X(OPEN_EPOCH, "open-epoch", "a producer of an old epoch is heard")                         \
+	X(LOST_EVENT, "lost-event", "every eighth change of a job leaves no event")                \
+	X(FALSE_PURGE, "false-purge", "a purge is answered and not done")                          \
+	X(OLD_LEASE, "old-lease",                                                                  \
+	  "a lease that is delivered again ends when it would have before")                        \
+	X(RETENTION, "retention", "a bounded stream keeps one event less")                         \
+	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                  \
+	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                 \
+	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                              \
+	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")  \
+	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                    \
+	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current") \
+	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                 \
+	X(NO_FORGETTING, "no-forgetting", "finished jobs are kept for ever")                       \
+	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")                 \
+	X(SHARED_EMPTY, "shared-empty",                                                            \
+	  "a consumer that finds nothing hides orphans from those that take them")                 \
+	X(DEAF_CLAIM, "deaf-claim", "what the last claim of a batch announces is not heard")       \
+	X(LOST_RESUME, "lost-resume", "a consumer that is no longer paused is not listed again")   \
+	X(LOST_CANCEL, "lost-cancel", "the holder of a job is not told of its cancel")             \
+	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")              \
+	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan is given to who judges another source") \
+	X(DEAF_SOURCE, "deaf-source", "an orphan of a source wakes nobody")                        \
+	X(OPEN_SOURCE, "open-source", "a source that another session speaks for is taken unasked") \
+	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")      \
+	X(STUCK_DAMAGE, "stuck-damage", "a claim does not pass by a damaged job")                  \
+	X(BLIND_AUDIT, "blind-audit", "the audit finds nothing")                                   \
 	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session")
 enum { LATE_MS = 50 };
 
@@ -144,8 +146,8 @@ WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *o
 	int rc;
 
 	if (planted == LOST_ACK && m->op == ACK_DONE && every_eighth(a) &&
-	    grant_get(a->txn, a->gateway, m->queue, m->token, &grant) == 0 && grant.session == a->session &&
-	    grant_has(&grant, frame_run_at(m->runs, 0).first)) {
+	    grant_get(a->txn, a->gateway, m->queue, m->token, &grant) == 0 &&
+	    grant.session == a->session && grant_has(&grant, frame_run_at(m->runs, 0).first)) {
 		out->kind = OUT_ACKED;
 		out->count = 1;
 		return 0;
@@ -171,7 +173,8 @@ WRAP(int, grant_get, struct store_txn *txn, uint32_t gateway, uint64_t queue, ui
 	rc = store_scan_begin(txn, STORE_GRANT, key_slice(&key), &scan);
 	while (rc == 0 && (rc = store_scan_next(scan, &found, &value)) == 0 &&
 	       key_two_in(found, gateway, queue, &held)) {
-		if (grant_decode(value, ret) != 0 || !grant_has(ret, frame_run_at(fence.m->runs, 0).first))
+		if (grant_decode(value, ret) != 0 ||
+		    !grant_has(ret, frame_run_at(fence.m->runs, 0).first))
 			continue;
 		fence.token = held;
 		fence.session = ret->session;
@@ -183,7 +186,8 @@ WRAP(int, grant_get, struct store_txn *txn, uint32_t gateway, uint64_t queue, ui
 	return fence.token != 0 ? 0 : SLUICE_E_NOT_FOUND;
 }
 
-WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
+WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token,
+     const struct queue_grant *grant)
 {
 	struct queue_grant bent = *grant;
 
@@ -198,14 +202,16 @@ WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token, const st
 	return __real_grant_store(a, queue, token, &bent);
 }
 
-WRAP(int, queue_lease_arm, struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t deadline_ms)
+WRAP(int, queue_lease_arm, struct apply *a, uint64_t queue, struct queue_cell *cell,
+     uint64_t deadline_ms)
 {
 	if (planted == EARLY_EXPIRY)
 		deadline_ms -= (deadline_ms - a->mono_ms) / 2;
 	return __real_queue_lease_arm(a, queue, cell, deadline_ms);
 }
 
-WRAP(int, queue_item_put, struct apply *a, uint64_t queue, uint64_t seq, const struct queue_item *item)
+WRAP(int, queue_item_put, struct apply *a, uint64_t queue, uint64_t seq,
+     const struct queue_item *item)
 {
 	struct queue_item bent = *item;
 
@@ -214,7 +220,8 @@ WRAP(int, queue_item_put, struct apply *a, uint64_t queue, uint64_t seq, const s
 	return __real_queue_item_put(a, queue, seq, &bent);
 }
 
-WRAP(int, ready_put, struct apply *a, uint64_t queue, struct queue_cell *cell, uint8_t priority, uint64_t seq)
+WRAP(int, ready_put, struct apply *a, uint64_t queue, struct queue_cell *cell, uint8_t priority,
+     uint64_t seq)
 {
 	if (planted == LOST_NACK && every_eighth(a))
 		return 0;
@@ -255,7 +262,8 @@ WRAP(int, queue_boot, struct apply *a)
 	return planted == SHORT_BOOT ? 0 : __real_queue_boot(a);
 }
 
-WRAP(int, queue_put, struct apply *a, uint64_t queue, const struct queue_put_spec *spec, uint64_t *ret_seq)
+WRAP(int, queue_put, struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
+     uint64_t *ret_seq)
 {
 	if (planted == LOST_DEAD && spec->dead_reason.len > 0) {
 		*ret_seq = 0;
@@ -292,7 +300,8 @@ WRAP(int, producer_begin, struct apply *a, const struct producer_call *call, str
 {
 	int rc = __real_producer_begin(a, call, out);
 
-	for (uint32_t i = 1; planted == OPEN_EPOCH && rc == 0 && out->code == SLUICE_E_PRODUCER_FENCED; i++) {
+	for (uint32_t i = 1;
+	     planted == OPEN_EPOCH && rc == 0 && out->code == SLUICE_E_PRODUCER_FENCED; i++) {
 		struct producer_call bent = *call;
 
 		bent.epoch += i;
@@ -351,7 +360,9 @@ WRAP(int, store_commit, struct store_txn *txn)
 WRAP(int, job_event_publish, struct apply *a, const struct job *job, const char *from,
      const struct job_fact *fact)
 {
-	return planted == LOST_EVENT && every_eighth(a) ? 0 : __real_job_event_publish(a, job, from, fact);
+	return planted == LOST_EVENT && every_eighth(a)
+		       ? 0
+		       : __real_job_event_publish(a, job, from, fact);
 }
 
 static bool in_intent;
@@ -411,8 +422,9 @@ WRAP(int, job_retention_fire, struct apply *a, uint64_t job, uint64_t sub, uint3
 WRAP(int, job_session_ended, struct apply *a, uint64_t session, uint64_t queue, uint64_t job,
      uint32_t *io_work, bool *ret_done)
 {
-	return planted == DEAD_HOLDER ? 0
-				      : __real_job_session_ended(a, session, queue, job, io_work, ret_done);
+	return planted == DEAD_HOLDER
+		       ? 0
+		       : __real_job_session_ended(a, session, queue, job, io_work, ret_done);
 }
 
 /* ---- sources ---- */
@@ -423,7 +435,8 @@ WRAP(int, job_claim_orphans, struct apply *a, const struct cmd_claim *m, uint32_
 	struct cmd_claim bent = *m;
 	int rc = __real_job_claim_orphans(a, m, max, deliveries, ret_count, ret_more);
 
-	for (bent.source = 1; planted == STRANGERS_ORPHAN && rc == 0 && *ret_count == 0 && bent.source <= 2;
+	for (bent.source = 1;
+	     planted == STRANGERS_ORPHAN && rc == 0 && *ret_count == 0 && bent.source <= 2;
 	     bent.source++)
 		rc = __real_job_claim_orphans(a, &bent, max, deliveries, ret_count, ret_more);
 	return rc;
@@ -447,14 +460,16 @@ WRAP(int, source_orphans_add, struct apply *a, uint64_t number, int delta)
 WRAP(int, job_report_if_damaged, struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged)
 {
 	*ret_damaged = false;
-	return planted == STUCK_DAMAGE ? 0 : __real_job_report_if_damaged(a, queue, job, ret_damaged);
+	return planted == STUCK_DAMAGE ? 0
+				       : __real_job_report_if_damaged(a, queue, job, ret_damaged);
 }
 
 WRAP(int, audit_query, struct query *q, const Sluice__Audit *m)
 {
 	int rc = __real_audit_query(q, m);
 
-	while (planted == BLIND_AUDIT && q->reply->audited != NULL && q->reply->audited->n_findings > 0)
+	while (planted == BLIND_AUDIT && q->reply->audited != NULL &&
+	       q->reply->audited->n_findings > 0)
 		free(q->reply->audited->findings[--q->reply->audited->n_findings]);
 	return rc;
 }
@@ -472,13 +487,14 @@ WRAP(int, store_begin, struct store *store, struct store_txn **ret)
 	return __real_store_begin(store, ret);
 }
 
-WRAP(void, demand_claimed, struct demand *demand, struct consumer *consumer, const struct cmd_claim *claim,
-     const struct outcome *outcome)
+WRAP(void, demand_claimed, struct demand *demand, struct consumer *consumer,
+     const struct cmd_claim *claim, const struct outcome *outcome)
 {
 	struct demand_class *class;
 
 	claims++;
-	if (planted == SHARED_EMPTY && !(claim->flags & CLAIM_RESUME) && outcome->count < claim->max) {
+	if (planted == SHARED_EMPTY && !(claim->flags & CLAIM_RESUME) &&
+	    outcome->count < claim->max) {
 		for (class = consumer->queue->classes; class != NULL; class = class->next)
 			class->orphans = false;
 	}
@@ -504,7 +520,9 @@ WRAP(void, demand_pause, struct demand *demand, struct engine_sink *sink, uint64
 
 WRAP(int, job_notify_holder, struct apply *a, const struct job *job, enum effect_kind kind)
 {
-	return planted == LOST_CANCEL && kind == FX_JOB_CANCEL ? 0 : __real_job_notify_holder(a, job, kind);
+	return planted == LOST_CANCEL && kind == FX_JOB_CANCEL
+		       ? 0
+		       : __real_job_notify_holder(a, job, kind);
 }
 
 WRAP(int, core_next_deadline, struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)

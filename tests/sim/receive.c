@@ -28,21 +28,23 @@ static void published(struct sim *s, const struct op *op, const struct outcome *
 
 	if (op->flag) {
 		if (out->code == 0)
-			oracle_blame(s->oracle, "a producer of an old epoch or of another session was heard",
+			oracle_blame(s->oracle,
+				     "a producer of an old epoch or of another session was heard",
 				     op->who, 0);
 		return;
 	}
 	p->in_flight = false;
 	if (out->code != 0) {
 		if (!sluice_error_retriable(out->code))
-			oracle_blame(s->oracle, "a publish in sequence was refused", op->who, out->code);
+			oracle_blame(s->oracle, "a publish in sequence was refused", op->who,
+				     out->code);
 		return;
 	}
 	if (stream >= 0)
 		oracle_published(s->oracle, stream, op->who, op->seq, op->count, out->offset);
 	for (uint32_t i = 0; stream < 0 && i < op->count; i++)
-		oracle_put(s->oracle, out->offset + i, (uint64_t)op->who * ORACLE_BODY + op->seq + i,
-			   p->losses);
+		oracle_put(s->oracle, out->offset + i,
+			   (uint64_t)op->who * ORACLE_BODY + op->seq + i, p->losses);
 	p->next = op->seq + op->count;
 	p->pending = 0;
 }
@@ -93,12 +95,14 @@ static void transacted(struct sim *s, const struct outcome *out)
 	/* The end of a session returns its items in steps; settlements meanwhile are refused. */
 	if (out->code == SLUICE_E_SESSION_GONE && t->settle.token != 0)
 		oracle_session_shown(s->oracle, t->session, false);
-	else if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE && out->code != SLUICE_E_STALE_TOKEN &&
-		 out->code != SLUICE_E_QUARANTINED && out->code != SLUICE_E_NOT_FOUND)
+	else if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE &&
+		 out->code != SLUICE_E_STALE_TOKEN && out->code != SLUICE_E_QUARANTINED &&
+		 out->code != SLUICE_E_NOT_FOUND)
 		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number,
 			     out->code);
 	if (out->code == 0 && t->doomed)
-		oracle_blame(s->oracle, "a transaction with a false check was done", (int64_t)t->number, 0);
+		oracle_blame(s->oracle, "a transaction with a false check was done",
+			     (int64_t)t->number, 0);
 	oracle_txn_answered(s->oracle, t->number, out->code == 0);
 	if (out->code != 0)
 		return;
@@ -125,13 +129,15 @@ static void session_closed(struct sim *s, struct client *client, const struct ou
 {
 	client->closing = false;
 	if (out->code != 0) {
-		oracle_blame(s->oracle, "a session cannot be closed", (int64_t)client->session, out->code);
+		oracle_blame(s->oracle, "a session cannot be closed", (int64_t)client->session,
+			     out->code);
 		return;
 	}
 	oracle_session_closed(s->oracle, client->session);
 	client->jobs_taken = false;
 	for (enum feed feed = 0; feed < FEEDS; feed++) {
-		oracle_consumer_closed(s->oracle, consumer_number((int)(client - s->clients), feed));
+		oracle_consumer_closed(s->oracle,
+				       consumer_number((int)(client - s->clients), feed));
 		must(engine_consumer_close(s->engine, &s->sink,
 					   consumer_tag(client, (int)(client - s->clients), feed)),
 		     "close");
@@ -147,7 +153,8 @@ static void job_answered(struct sim *s, struct op *op, const struct outcome *out
 		reported(s, op, out);
 	else if (op->type == COMMAND_JOB_INTENT) {
 		s->job[op->who].intended |= out->code == 0;
-		oracle_job_intended(s->oracle, op->who, op->report.token, op->report.attempt, out->code == 0);
+		oracle_job_intended(s->oracle, op->who, op->report.token, op->report.attempt,
+				    out->code == 0);
 	} else if (op->type == COMMAND_JOB_RELEASE)
 		released(s, op, out);
 	else if (op->type == COMMAND_JOB_CANCEL && out->code == 0)
@@ -199,7 +206,8 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 				 .again = again};
 
 	if (e->lease_ms != (client == CLIENTS - 1 ? 0 : LEASE_MS))
-		oracle_blame(s->oracle, "a lease of the wrong kind", (int64_t)e->token, e->lease_ms);
+		oracle_blame(s->oracle, "a lease of the wrong kind", (int64_t)e->token,
+			     e->lease_ms);
 	for (size_t r = 0; r < e->run_count; r++) {
 		for (uint32_t i = 0; i < e->runs[r].count; i++) {
 			struct envelope envelope;
@@ -209,7 +217,8 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 			g.item = e->runs[r].first + i;
 			g.attempts = (uint32_t)((const uint8_t *)rest.data)[0] << 8 |
 				     ((const uint8_t *)rest.data)[1];
-			rest.data = (const uint8_t *)rest.data + 10, rest.len -= 10; /* attempts, put time */
+			rest.data = (const uint8_t *)rest.data + 10,
+			rest.len -= 10; /* attempts, put time */
 			must(envelope_next(&rest, &envelope, &why), "item");
 			snprintf(number, sizeof(number), "%.*s", (int)envelope.body.len,
 				 (const char *)envelope.body.data);
@@ -226,14 +235,15 @@ static void wild_granted(struct sim *s, const struct effect *e, int client)
 	for (size_t r = 0; r < e->run_count; r++) {
 		for (uint32_t i = 0; i < e->runs[r].count; i++)
 			s->wild_held[s->wild_count++ % HELD_MAX] =
-				(struct held){e->runs[r].first + i, e->token, s->clients[client].session,
-					      client};
+				(struct held){e->runs[r].first + i, e->token,
+					      s->clients[client].session, client};
 	}
 }
 
 static void jobs_granted(struct sim *s, const struct effect *e, int client)
 {
-	Sluice__JobDeliveries *d = sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
+	Sluice__JobDeliveries *d =
+		sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
 
 	for (size_t i = 0; d != NULL && i < d->n_jobs; i++) {
 		const Sluice__JobDelivery *j = d->jobs[i];
@@ -279,8 +289,8 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 
 	if (client->connection == 0 || consumer_tag(client, number, feed) != tag) {
 		if (e->kind != FX_REPLY)
-			oracle_blame(s->oracle, "a consumer that was closed is given something", number,
-				     feed);
+			oracle_blame(s->oracle, "a consumer that was closed is given something",
+				     number, feed);
 		return;
 	}
 	if (e->kind == FX_REPLY) {
@@ -317,7 +327,8 @@ static void noticed(struct sim *s, const struct effect *e)
 	char id[16];
 
 	if (e->name.len == 0)
-		oracle_blame(s->oracle, "a holder is told of a job without a name", (int64_t)e->token, 0);
+		oracle_blame(s->oracle, "a holder is told of a job without a name",
+			     (int64_t)e->token, 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		if (s->clients[i].connection == 0 || s->clients[i].session != e->session ||
 		    !frame_comes(s, i) || *(const char *)e->name.data == 'x')

@@ -11,7 +11,8 @@ void must(int rc, const char *what)
 {
 	if (rc == 0)
 		return;
-	fprintf(stderr, "sluice-sim: %s: %s: %s\n", what, sluice_error_name(rc), store_last_error());
+	fprintf(stderr, "sluice-sim: %s: %s: %s\n", what, sluice_error_name(rc),
+		store_last_error());
 	exit(2);
 }
 

@@ -170,7 +170,8 @@ static bool is_schema(enum store_table table, struct sluice_slice key)
 {
 	static const char name[] = "store_schema";
 
-	return table == STORE_META && key.len == sizeof(name) - 1 && memcmp(key.data, name, key.len) == 0;
+	return table == STORE_META && key.len == sizeof(name) - 1 &&
+	       memcmp(key.data, name, key.len) == 0;
 }
 
 static int digest_record(void *user, enum store_table table, struct sluice_slice key,

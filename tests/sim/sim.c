@@ -169,11 +169,12 @@ static void dir_drop(const struct sim *s)
 
 static struct sim *sim_create(const struct sim_spec *spec)
 {
-	struct oracle_rules rules = {.lease_ms = LEASE_MS,
-				     .attempts_max = ATTEMPTS,
-				     .session_ms = SESSION_MS,
-				     .job_keep_ms = JOB_KEEP_MS,
-				     .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
+	struct oracle_rules rules =
+		{.lease_ms = LEASE_MS,
+		 .attempts_max = ATTEMPTS,
+		 .session_ms = SESSION_MS,
+		 .job_keep_ms = JOB_KEEP_MS,
+		 .streams = {{0, 0}, {BOUNDED_EVENTS, 0}, {0, BOUNDED_MS}, {0, 0}}};
 	struct sim *s = calloc(1, sizeof(*s));
 
 	must(s == NULL ? SLUICE_E_NOMEM : 0, "run");
@@ -211,7 +212,8 @@ bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 	good = oracle_why(s->oracle) == NULL;
 	stored = shadow_digest(s->store);
 	if (good && spec->plant == 0 && stored != shadow_digest(NULL))
-		oracle_blame(s->oracle, "the same batches, applied once, give another database", 0, 0);
+		oracle_blame(s->oracle, "the same batches, applied once, give another database", 0,
+			     0);
 	good = oracle_why(s->oracle) == NULL;
 	*ret_hash = oracle_hash(s->oracle) ^ stored;
 	printf("# seed %" PRIu64 " store %s plant %s: %s at step %" PRIu64 " hash %016" PRIx64 "\n",

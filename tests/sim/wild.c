@@ -54,7 +54,8 @@ void wild_settle(struct sim *s)
 	ack.token = h.token;
 	ack.op = roll(s, 3) == 0 ? ACK_NACK : ACK_DONE;
 	ack.value_ms = ack.op == ACK_NACK ? (uint32_t)roll(s, 3) * 700 : 0;
-	submit(s, (struct op){.type = COMMAND_ACK, .client = h.client, .wild = true}, 1, h.session, &ack);
+	submit(s, (struct op){.type = COMMAND_ACK, .client = h.client, .wild = true}, 1, h.session,
+	       &ack);
 }
 
 static void spoil(struct store *store, const struct key *key)

@@ -77,7 +77,10 @@ static void job_end(struct sim *s, struct op op, char *id, uint64_t session)
 void wild_job_do(struct sim *s)
 {
 	int who = (int)roll(s, WILD_JOBS);
-	struct op op = {.who = who, .client = s->wild_jobs[who].client, .wild = true, .wild_job = true};
+	struct op op = {.who = who,
+			.client = s->wild_jobs[who].client,
+			.wild = true,
+			.wild_job = true};
 	const struct client *client = &s->clients[op.client];
 	uint64_t what = roll(s, 12);
 	char id[16];
@@ -107,12 +110,14 @@ void wild_job_answered(struct sim *s, const struct op *op, const struct outcome 
 	if (op->type == COMMAND_JOB_SUBMIT && out->code == 0 && out->id != job->number)
 		job->damage = DAMAGE_NONE;
 	if (out->code == SLUICE_E_CORRUPT && job->damage == DAMAGE_NONE)
-		oracle_blame(s->oracle, "a job that is not damaged is refused for damage", op->who, op->type);
+		oracle_blame(s->oracle, "a job that is not damaged is refused for damage", op->who,
+			     op->type);
 }
 
 void wild_jobs_granted(struct sim *s, const struct effect *e, int client)
 {
-	Sluice__JobDeliveries *d = sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
+	Sluice__JobDeliveries *d =
+		sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
 
 	for (size_t i = 0; d != NULL && i < d->n_jobs; i++) {
 		int who = atoi(d->jobs[i]->job + 1);
@@ -122,8 +127,8 @@ void wild_jobs_granted(struct sim *s, const struct effect *e, int client)
 		job->attempt = d->jobs[i]->attempt;
 		job->client = client;
 		if (job->damage == DAMAGE_LIVE)
-			oracle_blame(s->oracle, "a job whose live record cannot be read is given out", who,
-				     0);
+			oracle_blame(s->oracle,
+				     "a job whose live record cannot be read is given out", who, 0);
 	}
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }
@@ -131,8 +136,8 @@ void wild_jobs_granted(struct sim *s, const struct effect *e, int client)
 /* ---- damage ---- */
 
 /* False: there is no such record. */
-static bool record_of(struct store_txn *txn, uint64_t number, enum damage damage, enum store_table *ret_table,
-		      struct key *ret_key)
+static bool record_of(struct store_txn *txn, uint64_t number, enum damage damage,
+		      enum store_table *ret_table, struct key *ret_key)
 {
 	struct sluice_slice value;
 	struct job_live live;
@@ -212,7 +217,8 @@ void wild_job_damage(struct sim *s)
 
 	snprintf(id, sizeof(id), "x%d", who);
 	must(store_begin_read(s->store, &txn), "read");
-	found = job->damage == DAMAGE_NONE && name_find(txn, 1, NAME_JOB, text(id), &job->number) == 0 &&
+	found = job->damage == DAMAGE_NONE &&
+		name_find(txn, 1, NAME_JOB, text(id), &job->number) == 0 &&
 		record_of(txn, job->number, damage, &table, &key);
 	store_abort(txn);
 	if (!found)
@@ -278,12 +284,14 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited)
 		for (int who = 0; who < WILD_JOBS; who++) {
 			const struct wild_job *job = &s->wild_jobs[who];
 
-			if (job->damage == DAMAGE_NONE || job->number != job_of(audited->findings[i]))
+			if (job->damage == DAMAGE_NONE ||
+			    job->number != job_of(audited->findings[i]))
 				continue;
 			known = reported[who] = true;
 		}
 		if (!known)
-			oracle_blame(s->oracle, audited->findings[i], (int64_t)audited->n_findings, 0);
+			oracle_blame(s->oracle, audited->findings[i], (int64_t)audited->n_findings,
+				     0);
 	}
 	/* An unreadable record is never rewritten, so the damage stays. */
 	for (int who = 0; who < WILD_JOBS; who++) {

@@ -73,7 +73,8 @@ static uint64_t make_queue(struct sim *s, const char *name, bool jobs, const cha
 	if (jobs)
 		config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
 	else
-		config.lease_ms = LEASE_MS, config.max_attempts = ATTEMPTS, config.priority = s->priority;
+		config.lease_ms = LEASE_MS, config.max_attempts = ATTEMPTS,
+		config.priority = s->priority;
 	create.config = &config;
 	make(s, COMMAND_QUEUE_CREATE, 1, &create);
 	must(store_begin_read(s->store, &txn), "read");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A preload: a system call fails. PLANT is "CALL ERRNO [PART]": the calls named so fail with that number, of those with a path or a name only the ones
- * that have PART in it.
+ * A preload: a system call fails. PLANT is "CALL ERRNO [PART]": the calls named so fail with that
+ * number, of those with a path or a name only the ones that have PART in it.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,7 +30,8 @@ static int planted(const char *call, const char *name)
 	int number = 0;
 
 	if (plan == NULL || sscanf(plan, "%31s %d %63s", wanted, &number, part) < 2 ||
-	    strcmp(wanted, call) != 0 || (part[0] != 0 && (name == NULL || strstr(name, part) == NULL)))
+	    strcmp(wanted, call) != 0 ||
+	    (part[0] != 0 && (name == NULL || strstr(name, part) == NULL)))
 		return 0;
 	errno = number;
 	return number;
@@ -91,14 +92,17 @@ CALL(int, fallocate, fallocate64, "fallocate", NULL, -1, (int fd, int how, off_t
      (fd, how, at, len))
 CALL(ssize_t, pwrite, pwrite, "write", NULL, -1, (int fd, const void *bytes, size_t len, off_t at),
      (fd, bytes, len, at))
-CALL(ssize_t, pwrite, pwrite64, "write", NULL, -1, (int fd, const void *bytes, size_t len, off_t at),
-     (fd, bytes, len, at))
+CALL(ssize_t, pwrite, pwrite64, "write", NULL, -1,
+     (int fd, const void *bytes, size_t len, off_t at), (fd, bytes, len, at))
 CALL(ssize_t, writev, writev, "write", NULL, -1, (int fd, const struct iovec *parts, int count),
      (fd, parts, count))
-CALL(int, socket, socket, "socket", NULL, -1, (int domain, int type, int protocol), (domain, type, protocol))
-CALL(int, bind, bind, "bind", NULL, -1, (int fd, const struct sockaddr *to, socklen_t len), (fd, to, len))
+CALL(int, socket, socket, "socket", NULL, -1, (int domain, int type, int protocol),
+     (domain, type, protocol))
+CALL(int, bind, bind, "bind", NULL, -1, (int fd, const struct sockaddr *to, socklen_t len),
+     (fd, to, len))
 CALL(int, listen, listen, "listen", NULL, -1, (int fd, int backlog), (fd, backlog))
-CALL(int, eventfd, eventfd, "eventfd", nth(&eventfds), -1, (unsigned from, int flags), (from, flags))
+CALL(int, eventfd, eventfd, "eventfd", nth(&eventfds), -1, (unsigned from, int flags),
+     (from, flags))
 CALL(int, epoll_create1, epoll_create1, "epoll_create1", NULL, -1, (int flags), (flags))
 CALL(ssize_t, getrandom, getrandom, "getrandom", NULL, -1, (void *buf, size_t len, unsigned flags),
      (buf, len, flags))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tests that must fail: test_support.py runs them by name and looks for the verdict. A runner that lets one of them pass lets
- * a real fault pass as well. Not part of any suite.
+ * Tests that must fail: test_support.py runs them by name and looks for the verdict. A runner that
+ * lets one of them pass lets a real fault pass as well. Not part of any suite.
  */
 #include <criterion/criterion.h>
 

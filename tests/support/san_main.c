@@ -2,17 +2,19 @@
  *
  * A runner of Criterion's tests for sanitizer builds, in the place of libcriterion.
  *
- * Criterion cannot start under ThreadSanitizer, and under the others it calls a test passed whose process then reported
- * a leak. So sanitizer builds keep the Test() sources and Criterion's headers, and link this file instead of the
- * library. It provides the functions that the assertion macros of <criterion/criterion.h> call, walks the section in
- * which Test() leaves its pointers, runs each test in a process of its own and prints TAP on standard output.
+ * Criterion cannot start under ThreadSanitizer, and under the others it calls a test passed whose
+ * process then reported a leak. So sanitizer builds keep the Test() sources and Criterion's
+ * headers, and link this file instead of the library. It provides the functions that the assertion
+ * macros of <criterion/criterion.h> call, walks the section in which Test() leaves its pointers,
+ * runs each test in a process of its own and prints TAP on standard output.
  *
- * A test passes if it returned, all its assertions held, its process ended as it said, and neither it nor a child
- * of it wrote a sanitizer report. A test that ends its process early (exit(0)), overruns its time or leaves processes behind
- * fails. What a test prints is kept from the TAP stream and shown only if it fails.
+ * A test passes if it returned, all its assertions held, its process ended as it said, and neither
+ * it nor a child of it wrote a sanitizer report. A test that ends its process early (exit(0)),
+ * overruns its time or leaves processes behind fails. What a test prints is kept from the TAP
+ * stream and shown only if it fails.
  *
- * Not provided: parameterized tests, theories, redirection and the `new/assert.h` macros. The first two are failures when met,
- * the others do not link.
+ * Not provided: parameterized tests, theories, redirection and the `new/assert.h` macros. The first
+ * two are failures when met, the others do not link.
  */
 #include <criterion/criterion.h>
 
@@ -32,7 +34,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds that a test may take if it does not say; sanitizers slow a test down, so its own figure counts thrice. */
+/* Seconds that a test may take if it does not say; sanitizers slow a test down, so its own figure
+ * counts thrice. */
 #define TIMEOUT_DEFAULT_S 120.0
 #define TIMEOUT_FACTOR 3.0
 #define REASON_BYTES_MAX 512
@@ -113,8 +116,8 @@ __attribute__((noreturn)) static void test_leave(void)
 	static bool leaving;
 
 	/*
-	 * Only the test's own thread has the frame to jump to; another thread or a forked child ends its process, and so
-	 * does a fixture that fails while it cleans up.
+	 * Only the test's own thread has the frame to jump to; another thread or a forked child
+	 * ends its process, and so does a fixture that fails while it cleans up.
 	 */
 	if (getpid() == test_pid && (pid_t)syscall(SYS_gettid) == test_tid && !leaving) {
 		leaving = true;
@@ -194,7 +197,8 @@ char *cr_translate_assert_msg(int msg_index, ...)
 	va_list args;
 	char *text;
 
-	/* The kind of assertion is left out: every one that we use passes its own expression as the first argument. */
+	/* The kind of assertion is left out: every one that we use passes its own expression as the
+	 * first argument. */
 	va_start(args, msg_index);
 	text = strdup(va_arg(args, const char *));
 	va_end(args);
@@ -264,7 +268,8 @@ static double timeout_of(const struct criterion_test *test)
 	return timeout_s > 0 ? timeout_s * TIMEOUT_FACTOR : TIMEOUT_DEFAULT_S;
 }
 
-/* Waits until `pid` ended or its time is over; true if it ended by itself. Reaps it in both cases. */
+/* Waits until `pid` ended or its time is over; true if it ended by itself. Reaps it in both
+ * cases. */
 static bool process_wait(pid_t pid, double timeout_s, int *ret_status)
 {
 	double end_s = now_s() + timeout_s;
@@ -295,8 +300,8 @@ static bool process_wait(pid_t pid, double timeout_s, int *ret_status)
 }
 
 /*
- * Ends what the test's process left in its group; true if there was something. What the test itself has killed may take
- * a moment to go, when it is not the test that reaps it.
+ * Ends what the test's process left in its group; true if there was something. What the test itself
+ * has killed may take a moment to go, when it is not the test that reaps it.
  */
 static bool group_end(pid_t pgid)
 {
@@ -401,7 +406,8 @@ static void suite_find(const struct criterion_test *test)
 {
 	current_suite = NULL;
 	for (struct criterion_suite **suite = __start_cr_sts; suite < __stop_cr_sts; suite++) {
-		if (*suite != NULL && (*suite)->data != NULL && strcmp((*suite)->name, test->category) == 0)
+		if (*suite != NULL && (*suite)->data != NULL &&
+		    strcmp((*suite)->name, test->category) == 0)
 			current_suite = *suite;
 	}
 }
@@ -419,13 +425,14 @@ static void test_run(struct criterion_test *test, unsigned number, struct totals
 	suite_find(test);
 	memset(report, 0, sizeof(*report));
 	if (test->data->kind_ != CR_TEST_NORMAL) {
-		(void)printf("not ok %u - %s::%s parameterized tests do not run under sanitizers\n", number,
-			     test->category, test->name);
+		(void)printf("not ok %u - %s::%s parameterized tests do not run under sanitizers\n",
+			     number, test->category, test->name);
 		totals->failed++;
 		return;
 	}
 	if (test->data->disabled || (current_suite != NULL && current_suite->data->disabled)) {
-		(void)printf("ok %u - %s::%s # SKIP disabled\n", number, test->category, test->name);
+		(void)printf("ok %u - %s::%s # SKIP disabled\n", number, test->category,
+			     test->name);
 		return;
 	}
 	output_fd = memfd_create("output", MFD_CLOEXEC);
@@ -445,8 +452,8 @@ static void test_run(struct criterion_test *test, unsigned number, struct totals
 	reason = verdict(test, ended, status, left, output);
 	if (reason != NULL) {
 		totals->failed++;
-		(void)printf("not ok %u - %s::%s: %s (%.2fs)\n", number, test->category, test->name, reason,
-			     now_s() - begin_s);
+		(void)printf("not ok %u - %s::%s: %s (%.2fs)\n", number, test->category, test->name,
+			     reason, now_s() - begin_s);
 		output_show(output);
 	} else if (atomic_load(&report->outcome) == OUTCOME_SKIPPED) {
 		(void)printf("ok %u - %s::%s # SKIP %s\n", number, test->category, test->name,
@@ -456,8 +463,8 @@ static void test_run(struct criterion_test *test, unsigned number, struct totals
 			     now_s() - begin_s);
 		if (atomic_load(&report->assertions) == 0 && test->data->signal == 0 &&
 		    test->data->exit_code == 0)
-			(void)printf("# note: %s::%s passed without one assertion\n", test->category,
-				     test->name);
+			(void)printf("# note: %s::%s passed without one assertion\n",
+				     test->category, test->name);
 	}
 	free(output);
 	(void)close(output_fd);
@@ -471,7 +478,8 @@ static bool matches(const struct criterion_test *test, const char *filter)
 	return filter == NULL || strstr(name, filter) != NULL;
 }
 
-/* Arguments: those of Criterion that the build passes are accepted and ignored; `--filter TEXT` takes a part of a name. */
+/* Arguments: those of Criterion that the build passes are accepted and ignored; `--filter TEXT`
+ * takes a part of a name. */
 int main(int argc, char **argv)
 {
 	struct totals totals = {0};
@@ -482,7 +490,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--filter") == 0)
 			filter = argv[i + 1];
 	}
-	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	if (report == MAP_FAILED) {
 		perror("# mmap");
 		return 1;

@@ -96,7 +96,8 @@ static uint32_t dump(struct store *store, const char *name)
 		struct sluice_slice key, value;
 		struct store_scan *scan;
 
-		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0}, &scan));
+		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0},
+				      &scan));
 		while (store_scan_next(scan, &key, &value) == 0) {
 			if (is_store_mark(key))
 				continue;
@@ -159,14 +160,16 @@ static bool is_edge_name(struct sluice_slice key)
 
 static bool has_kind(struct sluice_slice key, uint8_t kind)
 {
-	return key.len > KEY_GATEWAY_BYTES && ((const uint8_t *)key.data)[KEY_GATEWAY_BYTES] == kind;
+	return key.len > KEY_GATEWAY_BYTES &&
+	       ((const uint8_t *)key.data)[KEY_GATEWAY_BYTES] == kind;
 }
 
 /* Whether records.def has a kind with this table and layout: then there are golden bytes for it. */
 static bool is_known(enum store_table table, struct sluice_slice key)
 {
-#define META(name, text, formats, what)                                                             \
-	if (table == STORE_META && key.len == strlen(text) && memcmp(key.data, text, key.len) == 0) \
+#define META(name, text, formats, what)                       \
+	if (table == STORE_META && key.len == strlen(text) && \
+	    memcmp(key.data, text, key.len) == 0)             \
 		return true;
 #define HOT(NAME, number, name, layout, formats, text)                       \
 	if (table == STORE_HOT && is_##layout(key) && has_kind(key, number)) \
@@ -194,10 +197,12 @@ static void check_kinds(struct store *store)
 		struct sluice_slice key, value;
 		struct store_scan *scan;
 
-		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0}, &scan));
+		MUST(store_scan_begin(txn, (enum store_table)table, (struct sluice_slice){"", 0},
+				      &scan));
 		while (store_scan_next(scan, &key, &value) == 0)
 			cr_assert(is_known((enum store_table)table, key) || is_store_mark(key),
-				  "a record of table %s with a key of %zu bytes is of no kind in records.def",
+				  "a record of table %s with a key of %zu bytes is of no kind in "
+				  "records.def",
 				  store_table_name((enum store_table)table), key.len);
 		store_scan_end(scan);
 	}
@@ -231,8 +236,8 @@ static void check_encoding(const struct command *command)
 
 	cr_assert(first != NULL && second != NULL);
 	cr_assert_eq(command_encode(first, command), bytes);
-	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "%s: %s",
-		     command_spec(command->type)->name, why);
+	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0,
+		     "%s: %s", command_spec(command->type)->name, why);
 	cr_assert_eq(command_size(decoded), bytes);
 	cr_assert_eq(command_encode(second, decoded), bytes);
 	cr_assert_eq(memcmp(first, second, bytes), 0, "%s encodes in two ways",
@@ -306,11 +311,11 @@ static void check_replay(const struct world *world, const struct replay *replay,
 	if (dump(store, NULL) != expected) {
 		dump(world->store, "expected");
 		dump(store, "replayed");
-		cr_assert_fail(
-			"%zu commands gave another database in batches of %zu (%s, %s): diff /tmp/sluice-core-PID-*.dump",
-			world->step_count, replay->batch,
-			replay->abort_first ? "aborted first" : "not aborted",
-			replay->kind == WORLD_MEM ? "mem" : "lmdb");
+		cr_assert_fail("%zu commands gave another database in batches of %zu (%s, %s): "
+			       "diff /tmp/sluice-core-PID-*.dump",
+			       world->step_count, replay->batch,
+			       replay->abort_first ? "aborted first" : "not aborted",
+			       replay->kind == WORLD_MEM ? "mem" : "lmdb");
 	}
 	effects_destroy(effects);
 	core_destroy(core);
@@ -447,13 +452,14 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 {
 	struct outcome out = world_apply(world, type, session, body);
 
-	cr_assert_eq(out.code, 0, "%s: %s: %s", command_spec(type)->name, sluice_error_name(out.code),
-		     out.text);
+	cr_assert_eq(out.code, 0, "%s: %s: %s", command_spec(type)->name,
+		     sluice_error_name(out.code), out.text);
 	return out;
 }
 
 /* Whatever is asked: one record at a time, from a snapshot each, gives the same answer. */
-static void query_in_turns(struct world *world, const Sluice__Request *request, struct sluice_slice expected)
+static void query_in_turns(struct world *world, const Sluice__Request *request,
+			   struct sluice_slice expected)
 {
 	struct query_clock clock = {world->clock.mono_ms, world->clock.wall_ms};
 	struct core_read *read;
@@ -526,8 +532,8 @@ uint64_t world_session(struct world *world, const char *name)
 	return world_must(world, COMMAND_SESSION_OPEN, 0, &open).id;
 }
 
-struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events,
-			    uint64_t max_bytes, uint64_t max_age_ms)
+struct outcome world_stream(struct world *world, const char *name, const char *pattern,
+			    uint64_t max_events, uint64_t max_bytes, uint64_t max_age_ms)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -543,7 +549,8 @@ struct outcome world_stream(struct world *world, const char *name, const char *p
 	return world_apply(world, COMMAND_STREAM_CREATE, 0, &create);
 }
 
-struct outcome world_queue(struct world *world, const char *name, const char *pattern, uint64_t max_items)
+struct outcome world_queue(struct world *world, const char *name, const char *pattern,
+			   uint64_t max_items)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
@@ -557,8 +564,8 @@ struct outcome world_queue(struct world *world, const char *name, const char *pa
 	return world_apply(world, COMMAND_QUEUE_CREATE, 0, &create);
 }
 
-struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind,
-			  const char *target)
+struct outcome world_bind(struct world *world, const char *router, const char *pattern,
+			  uint32_t target_kind, const char *target)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterBind bind = SLUICE__ROUTER_BIND__INIT;
@@ -571,7 +578,8 @@ struct outcome world_bind(struct world *world, const char *router, const char *p
 	return world_apply(world, COMMAND_ROUTER_BIND, 0, &bind);
 }
 
-void world_batch_add(struct world_batch *batch, const char *subject, const char *body, int64_t time_delta_ms)
+void world_batch_add(struct world_batch *batch, const char *subject, const char *body,
+		     int64_t time_delta_ms)
 {
 	struct envelope envelope = {.time_delta_ms = time_delta_ms,
 				    .body = world_text(body),
@@ -641,9 +649,9 @@ static void print_segment(const struct segment *segment, uint64_t first, char *t
 		subject = segment->subject.len > 0 ? segment->subject : envelope.subject;
 		if (offset < first)
 			continue;
-		snprintf(text + strlen(text), size - strlen(text), "%s%.*s=%.*s", text[0] != 0 ? " " : "",
-			 (int)subject.len, (const char *)subject.data, (int)envelope.body.len,
-			 (const char *)envelope.body.data);
+		snprintf(text + strlen(text), size - strlen(text), "%s%.*s=%.*s",
+			 text[0] != 0 ? " " : "", (int)subject.len, (const char *)subject.data,
+			 (int)envelope.body.len, (const char *)envelope.body.data);
 	}
 	free(raw);
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A core for tests: one store, a clock that the test moves, one committed batch per command, and a record of
- * every command.
+ * A core for tests: one store, a clock that the test moves, one committed batch per command, and a
+ * record of every command.
  *
- * Closing a world proves what every command promises, over all that the test did: each record is of a
- * kind that records.def has; its encoding is canonical;
- * and the same commands give an equal database when every batch is aborted and applied again, when they are
- * put into other batches, and on the other kind of store.
+ * Closing a world proves what every command promises, over all that the test did: each record is of
+ * a kind that records.def has; its encoding is canonical; and the same commands give an equal
+ * database when every batch is aborted and applied again, when they are put into other batches, and
+ * on the other kind of store.
  *
  * Failures of the environment fail the test at once; refusals are outcomes.
  */
@@ -39,9 +39,11 @@ struct world {
 void world_open(struct world *world, enum world_store kind);
 void world_close(struct world *world);	 /* with the proofs */
 void world_discard(struct world *world); /* without: its store was damaged behind its back */
-void world_restart(struct world *world); /* another core on the same store; the lmdb store is opened anew */
-void world_wait(struct world *world, uint64_t ms);	    /* moves both clocks, does not tick */
-size_t world_ticks(struct world *world, uint32_t work_max); /* ticks until nothing is due; how many it took */
+void world_restart(
+	struct world *world); /* another core on the same store; the lmdb store is opened anew */
+void world_wait(struct world *world, uint64_t ms); /* moves both clocks, does not tick */
+size_t world_ticks(struct world *world,
+		   uint32_t work_max); /* ticks until nothing is due; how many it took */
 
 /* One command in its own batch. */
 struct outcome world_apply(struct world *world, uint16_t type, uint64_t session, const void *body);
@@ -56,11 +58,12 @@ const struct effect *world_effect(const struct world *world,
 
 /* Shorthands; each must succeed unless it returns an outcome. NULL or 0 leaves a field out. */
 uint64_t world_session(struct world *world, const char *name);
-struct outcome world_stream(struct world *world, const char *name, const char *pattern, uint64_t max_events,
-			    uint64_t max_bytes, uint64_t max_age_ms);
-struct outcome world_queue(struct world *world, const char *name, const char *pattern, uint64_t max_items);
-struct outcome world_bind(struct world *world, const char *router, const char *pattern, uint32_t target_kind,
-			  const char *target);
+struct outcome world_stream(struct world *world, const char *name, const char *pattern,
+			    uint64_t max_events, uint64_t max_bytes, uint64_t max_age_ms);
+struct outcome world_queue(struct world *world, const char *name, const char *pattern,
+			   uint64_t max_items);
+struct outcome world_bind(struct world *world, const char *router, const char *pattern,
+			  uint32_t target_kind, const char *target);
 struct outcome world_publish(struct world *world, const char *subject, const char *body);
 
 /* A batch for PUBLISH: envelopes one after the other. */
@@ -69,7 +72,8 @@ struct world_batch {
 	size_t used;
 	uint32_t count;
 };
-void world_batch_add(struct world_batch *batch, const char *subject, const char *body, int64_t time_delta_ms);
+void world_batch_add(struct world_batch *batch, const char *subject, const char *body,
+		     int64_t time_delta_ms);
 struct frame_publish world_batch_publish(const struct world_batch *batch, const char *subject);
 
 struct stream_ref world_stream_ref(struct world *world, const char *name);

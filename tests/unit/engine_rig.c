@@ -17,17 +17,20 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 	for (size_t i = 0; i < effects_count(release->effects); i++) {
 		const struct effect *effect = effects_at(release->effects, i);
 
-		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST) {
+		if (effect->kind == FX_REPLY &&
+		    release->origins[effect->command].kind == ORIGIN_REQUEST) {
 			rig->replies++;
 			rig->last = *effect->outcome;
-			rig->singles += effect->outcome->kind == OUT_PUBLISHED && effect->outcome->count == 1;
+			rig->singles += effect->outcome->kind == OUT_PUBLISHED &&
+					effect->outcome->count == 1;
 			rig->refused += effect->outcome->code == SLUICE_E_CORRUPT;
 		}
 		if (effect->kind == FX_JOBS) {
 			rig->jobs += effect->count;
 			rig->jobs_tag = release->origins[effect->command].tag;
 		}
-		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_CONSUMER &&
+		if (effect->kind == FX_REPLY &&
+		    release->origins[effect->command].kind == ORIGIN_CONSUMER &&
 		    effect->outcome->code == SLUICE_E_CORRUPT) {
 			cr_expect_eq(release->origins[effect->command].tag, 7);
 			rig->ended++;
@@ -135,7 +138,8 @@ int rig_put_counted(struct rig *rig, size_t body_bytes, uint64_t counted_bytes)
 	own->publish.count = 1;
 	own->publish.subject = (struct sluice_slice){"s", 1};
 	own->publish.target = (struct sluice_slice){"dead-letter", 11};
-	own->publish.payload = (struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
+	own->publish.payload =
+		(struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
 	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
 	if (counted_bytes != 0)
 		own->submission.bytes = counted_bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An engine without its thread on a store in memory, with one sink that counts what it is given. Shared by the tests of the
- * engine. Failures of the rig fail the test at once. */
+ * An engine without its thread on a store in memory, with one sink that counts what it is given.
+ * Shared by the tests of the engine. Failures of the rig fail the test at once. */
 #ifndef SLUICE_TESTS_ENGINE_RIG_H
 #define SLUICE_TESTS_ENGINE_RIG_H
 

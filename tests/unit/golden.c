@@ -24,10 +24,11 @@ static void part_begin(struct golden *golden, const char *line)
 {
 	struct golden_part *part = &golden->parts[golden->part_count++];
 
-	cr_assert_leq(golden->part_count, (size_t)GOLDEN_PARTS_MAX, "%s: too many parts", golden->path);
+	cr_assert_leq(golden->part_count, (size_t)GOLDEN_PARTS_MAX, "%s: too many parts",
+		      golden->path);
 	part->format = 1;
-	cr_assert(sscanf(line, "> %15[a-z] %u", part->name, &part->format) >= 1, "%s: %s", golden->path,
-		  line);
+	cr_assert(sscanf(line, "> %15[a-z] %u", part->name, &part->format) >= 1, "%s: %s",
+		  golden->path, line);
 }
 
 /* The bytes of a line, up to its comment. Returns how many. */
@@ -40,7 +41,8 @@ static size_t hex_read(struct golden *golden, const char *line, uint8_t *ret, si
 
 		if (isspace((unsigned char)*at))
 			continue;
-		cr_assert(isxdigit((unsigned char)at[0]) && isxdigit((unsigned char)at[1]) && count < room,
+		cr_assert(isxdigit((unsigned char)at[0]) && isxdigit((unsigned char)at[1]) &&
+				  count < room,
 			  "%s: %s", golden->path, line);
 		(void)sscanf(at, "%2x", &byte);
 		ret[count++] = (uint8_t)byte;
@@ -58,8 +60,8 @@ static void field_read(struct golden *golden, struct golden_part *part, const ch
 
 	if (name == 0 || comment[name] != ':' || comment[name + 1] != ' ')
 		return;
-	cr_assert(part->field_count < GOLDEN_FIELDS_MAX && name < sizeof(field->name), "%s: %s", golden->path,
-		  comment);
+	cr_assert(part->field_count < GOLDEN_FIELDS_MAX && name < sizeof(field->name), "%s: %s",
+		  golden->path, comment);
 	memcpy(field->name, comment, name);
 	comment += name + 2;
 	len = strcspn(comment, "\n");
@@ -80,7 +82,8 @@ struct golden *golden_load(const char *directory, const char *name)
 	file = fopen(golden->path, "r");
 	cr_assert_not_null(file, "%s: there are no golden bytes", golden->path);
 	while (fgets(line, sizeof(line), file) != NULL) {
-		struct golden_part *part = &golden->parts[golden->part_count - (golden->part_count > 0)];
+		struct golden_part *part =
+			&golden->parts[golden->part_count - (golden->part_count > 0)];
 		const char *comment = strchr(line, '#');
 		size_t count;
 
@@ -90,7 +93,8 @@ struct golden *golden_load(const char *directory, const char *name)
 		}
 		if (golden->part_count == 0)
 			continue;
-		count = hex_read(golden, line, part->bytes + part->len, sizeof(part->bytes) - part->len);
+		count = hex_read(golden, line, part->bytes + part->len,
+				 sizeof(part->bytes) - part->len);
 		if (comment != NULL)
 			field_read(golden, part, comment + 1 + strspn(comment + 1, " "),
 				   (struct sluice_slice){part->bytes + part->len, count});
@@ -163,7 +167,8 @@ static void bytes_text(char text[GOLDEN_TEXT_MAX], struct sluice_slice bytes)
 static void message_text(char text[GOLDEN_TEXT_MAX], const ProtobufCMessageDescriptor *descriptor,
 			 struct sluice_slice bytes)
 {
-	ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+	ProtobufCMessage *message =
+		protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
 	char *json = NULL;
 
 	cr_assert_not_null(message, "%s: no such message", descriptor->name);
@@ -173,7 +178,8 @@ static void message_text(char text[GOLDEN_TEXT_MAX], const ProtobufCMessageDescr
 	protobuf_c_message_free_unpacked(message, NULL);
 }
 
-static void member_text(char text[GOLDEN_TEXT_MAX], const struct golden_member *member, const void *structure)
+static void member_text(char text[GOLDEN_TEXT_MAX], const struct golden_member *member,
+			const void *structure)
 {
 	const uint8_t *at = (const uint8_t *)structure + member->offset;
 	size_t len = member->size;
@@ -199,13 +205,14 @@ static void member_text(char text[GOLDEN_TEXT_MAX], const struct golden_member *
 	}
 }
 
-static const struct golden_field *field_of(const struct golden *golden, const struct golden_part *part,
-					   const char *name)
+static const struct golden_field *field_of(const struct golden *golden,
+					   const struct golden_part *part, const char *name)
 {
 	for (size_t i = 0; i < part->field_count; i++)
 		if (strcmp(part->fields[i].name, name) == 0)
 			return &part->fields[i];
-	cr_assert_fail("%s: part %s, format %u: no field %s", golden->path, part->name, part->format, name);
+	cr_assert_fail("%s: part %s, format %u: no field %s", golden->path, part->name,
+		       part->format, name);
 	return NULL;
 }
 
@@ -220,7 +227,8 @@ void golden_expect(const struct golden *golden, const struct golden_part *part,
 
 		member_text(text, &members[count], structure);
 		cr_assert_str_eq(text, field->text, "%s: part %s, format %u: %s is %s, expected %s",
-				 golden->path, part->name, part->format, field->name, text, field->text);
+				 golden->path, part->name, part->format, field->name, text,
+				 field->text);
 	}
 	cr_assert_eq(count, part->field_count, "%s: part %s, format %u: %zu fields, expected %zu",
 		     golden->path, part->name, part->format, part->field_count, count);
@@ -233,12 +241,13 @@ static struct sluice_slice text_bytes(struct golden_field *field)
 
 	if (field->text[0] == '"')
 		return (struct sluice_slice){field->text + 1, len - 2};
-	cr_assert(strncmp(field->text, "0x", 2) == 0 && len % 2 == 0, "%s: %s", field->name, field->text);
+	cr_assert(strncmp(field->text, "0x", 2) == 0 && len % 2 == 0, "%s: %s", field->name,
+		  field->text);
 	return (struct sluice_slice){field->bytes.data, count = field->bytes.len};
 }
 
-void golden_fill(const struct golden *golden, struct golden_part *part, const struct golden_member *members,
-		 void *structure)
+void golden_fill(const struct golden *golden, struct golden_part *part,
+		 const struct golden_member *members, void *structure)
 {
 	for (; members->name != NULL; members++) {
 		struct golden_field *field =
@@ -258,7 +267,8 @@ void golden_fill(const struct golden *golden, struct golden_part *part, const st
 			break;
 		case GOLDEN_ARRAY:
 			bytes = text_bytes(field);
-			cr_assert_leq(bytes.len, members->size, "%s: %s", golden->path, field->name);
+			cr_assert_leq(bytes.len, members->size, "%s: %s", golden->path,
+				      field->name);
 			memset(at, 0, members->size);
 			memcpy(at, bytes.data, bytes.len);
 			break;
@@ -271,7 +281,8 @@ void golden_fill(const struct golden *golden, struct golden_part *part, const st
 
 /* ---- bytes ---- */
 
-void golden_bytes(const struct golden *golden, const struct golden_part *part, struct sluice_slice bytes)
+void golden_bytes(const struct golden *golden, const struct golden_part *part,
+		  struct sluice_slice bytes)
 {
 	static char hex[GOLDEN_BYTES_MAX * 4];
 	size_t used = 0;
@@ -280,14 +291,15 @@ void golden_bytes(const struct golden *golden, const struct golden_part *part, s
 		used += (size_t)snprintf(hex + used, sizeof(hex) - used, "%02x ",
 					 ((const uint8_t *)bytes.data)[i]);
 	cr_assert(bytes.len == part->len && memcmp(bytes.data, part->bytes, part->len) == 0,
-		  "%s: part %s, format %u: the encoder writes %s", golden->path, part->name, part->format,
-		  hex);
+		  "%s: part %s, format %u: the encoder writes %s", golden->path, part->name,
+		  part->format, hex);
 }
 
-struct sluice_slice golden_packed(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
-				  uint8_t buf[GOLDEN_BYTES_MAX])
+struct sluice_slice golden_packed(const ProtobufCMessageDescriptor *descriptor,
+				  struct sluice_slice bytes, uint8_t buf[GOLDEN_BYTES_MAX])
 {
-	ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
+	ProtobufCMessage *message =
+		protobuf_c_message_unpack(descriptor, NULL, bytes.len, bytes.data);
 	size_t len;
 
 	cr_assert_not_null(message);

@@ -13,8 +13,9 @@
  *     61 62 63                    # name: "abc"
  *     0a 01 78                    # row: {"job":"x"}     a message; its bytes are the line's
  *
- * A part is a name, a number (the format) and bytes with fields; a part `key` begins another record.
- * Numbers are decimal, bytes are "text" or 0xhex, of a fixed array without the zeros at its end.
+ * A part is a name, a number (the format) and bytes with fields; a part `key` begins another
+ * record. Numbers are decimal, bytes are "text" or 0xhex, of a fixed array without the zeros at its
+ * end.
  *
  * Tables say where the fields are in a struct; golden_expect() and golden_fill() go between both.
  */
@@ -27,7 +28,12 @@
 
 #include "sluice/types.h"
 
-enum { GOLDEN_PARTS_MAX = 16, GOLDEN_FIELDS_MAX = 40, GOLDEN_BYTES_MAX = 1024, GOLDEN_TEXT_MAX = 2048 };
+enum {
+	GOLDEN_PARTS_MAX = 16,
+	GOLDEN_FIELDS_MAX = 40,
+	GOLDEN_BYTES_MAX = 1024,
+	GOLDEN_TEXT_MAX = 2048
+};
 
 struct golden_field {
 	char name[40];
@@ -56,7 +62,8 @@ struct golden_member {
 	const char *name; /* NULL ends a table */
 	enum golden_type type;
 	size_t offset, size;
-	const ProtobufCMessageDescriptor *message; /* GOLDEN_MESSAGE: a slice with its packed bytes */
+	const ProtobufCMessageDescriptor
+		*message; /* GOLDEN_MESSAGE: a slice with its packed bytes */
 };
 #define GOLDEN_MEMBER(type, structure, member)                           \
 	{                                                                \
@@ -77,12 +84,13 @@ struct golden_member {
 void golden_expect(const struct golden *golden, const struct golden_part *part,
 		   const struct golden_member *members, const void *structure);
 /* Sets the members from what the part says; slices point into the part. */
-void golden_fill(const struct golden *golden, struct golden_part *part, const struct golden_member *members,
-		 void *structure);
+void golden_fill(const struct golden *golden, struct golden_part *part,
+		 const struct golden_member *members, void *structure);
 /* The part's bytes are these; else the test fails, with what was expected in hex. */
-void golden_bytes(const struct golden *golden, const struct golden_part *part, struct sluice_slice bytes);
+void golden_bytes(const struct golden *golden, const struct golden_part *part,
+		  struct sluice_slice bytes);
 /* A message out of the part's bytes, packed again into buf, as an encoder would write it. */
-struct sluice_slice golden_packed(const ProtobufCMessageDescriptor *message, struct sluice_slice bytes,
-				  uint8_t buf[GOLDEN_BYTES_MAX]);
+struct sluice_slice golden_packed(const ProtobufCMessageDescriptor *message,
+				  struct sluice_slice bytes, uint8_t buf[GOLDEN_BYTES_MAX]);
 
 #endif

@@ -72,9 +72,13 @@ size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags)
 	return rig_claim_for(rig, session, max, flags, 0);
 }
 
-size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags, uint64_t source)
+size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags,
+		     uint64_t source)
 {
-	struct cmd_claim claim = {.queue = rig->queue, .max = max, .flags = flags, .source = source};
+	struct cmd_claim claim = {.queue = rig->queue,
+				  .max = max,
+				  .flags = flags,
+				  .source = source};
 	struct outcome out = rig_apply(rig, COMMAND_CLAIM, session, &claim);
 	const struct effect *jobs = NULL;
 
@@ -86,16 +90,18 @@ size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t fl
 		}
 	}
 	sluice__job_deliveries__free_unpacked(rig->deliveries, NULL);
-	rig->deliveries =
-		jobs != NULL ? sluice__job_deliveries__unpack(NULL, jobs->payload.len, jobs->payload.data)
-			     : sluice__job_deliveries__unpack(NULL, 0, (const uint8_t *)"");
+	rig->deliveries = jobs != NULL
+				  ? sluice__job_deliveries__unpack(NULL, jobs->payload.len,
+								   jobs->payload.data)
+				  : sluice__job_deliveries__unpack(NULL, 0, (const uint8_t *)"");
 	cr_assert_not_null(rig->deliveries, "deliveries are a JobDeliveries message");
 	cr_assert_eq(rig->deliveries->n_jobs, out.count);
 	cr_assert_eq(jobs != NULL ? jobs->count : 0, out.count);
 	return rig->deliveries->n_jobs;
 }
 
-struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *tag)
+struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
+			  const char *tag)
 {
 	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A ledger for tests: a world (core_world.h) with a queue of jobs, a stream of their events and a session.
- * Closing it proves what a world proves, over every job command of the test: canonical encoding, and an equal
- * database when batches are aborted and applied again, cut otherwise, and on LMDB.
+ * A ledger for tests: a world (core_world.h) with a queue of jobs, a stream of their events and a
+ * session. Closing it proves what a world proves, over every job command of the test: canonical
+ * encoding, and an equal database when batches are aborted and applied again, cut otherwise, and on
+ * LMDB.
  *
  * Failures of the environment fail the test at once; refusals are outcomes. */
 #ifndef SLUICE_TESTS_JOB_RIG_H
@@ -21,7 +22,8 @@ struct rig {
 	Sluice__JobDeliveries *deliveries; /* of the last claim; never NULL after one */
 };
 
-void rig_open(struct rig *rig);	 /* with queue "work" of jobs, stream "jobs" on job.>, and a session */
+void rig_open(
+	struct rig *rig); /* with queue "work" of jobs, stream "jobs" on job.>, and a session */
 void rig_close(struct rig *rig); /* with the audit and the proofs */
 
 /* One command in its own committed batch. */
@@ -35,8 +37,10 @@ struct outcome rig_submit(struct rig *rig, const char *id);
 /* Claims up to max; flags: enum claim_flag. Returns how many; they are in rig->deliveries. */
 size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags);
 /* The same for a source's number. */
-size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags, uint64_t source);
-struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt, const char *tag);
+size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags,
+		     uint64_t source);
+struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
+			  const char *tag);
 struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
 			  const char *state);
 struct outcome rig_release(struct rig *rig, const char *id, uint64_t token, uint32_t delay_ms);
@@ -46,8 +50,8 @@ struct outcome rig_reset(struct rig *rig, const char *id, bool force);
 /* Runs a read; the reply is in rig->reply. */
 const Sluice__Reply *rig_query(struct rig *rig, const Sluice__Request *request);
 const Sluice__JobInfo *rig_show(struct rig *rig,
-				const char *id);	/* fails the test when there is no such job */
-size_t rig_history(struct rig *rig, const char *id);	/* rows are in rig->reply->history */
+				const char *id);     /* fails the test when there is no such job */
+size_t rig_history(struct rig *rig, const char *id); /* rows are in rig->reply->history */
 size_t rig_quarantine(struct rig *rig, const char *id); /* rows are in rig->reply->quarantine */
 /* Fails the test when the audit finds anything; the counts are in rig->reply->audited. */
 void rig_audit(struct rig *rig);

@@ -55,8 +55,10 @@ static void *real(const char *name)
 	return function;
 }
 
-/* By its symbol: liblmdb wants pwrite, and with 64-bit offsets the compiler would make this pwrite64. */
-INTERPOSED ssize_t taken_pwrite(int fd, const void *bytes, size_t count, off_t offset) __asm__("pwrite");
+/* By its symbol: liblmdb wants pwrite, and with 64-bit offsets the compiler would make this
+ * pwrite64. */
+INTERPOSED ssize_t taken_pwrite(int fd, const void *bytes, size_t count,
+				off_t offset) __asm__("pwrite");
 
 ssize_t taken_pwrite(int fd, const void *bytes, size_t count, off_t offset)
 {
@@ -75,7 +77,8 @@ ssize_t taken_pwrite(int fd, const void *bytes, size_t count, off_t offset)
 }
 
 /* The store's own, which is compiled with 64-bit offsets. */
-INTERPOSED ssize_t taken_pwrite64(int fd, const void *bytes, size_t count, off_t offset) __asm__("pwrite64");
+INTERPOSED ssize_t taken_pwrite64(int fd, const void *bytes, size_t count,
+				  off_t offset) __asm__("pwrite64");
 
 ssize_t taken_pwrite64(int fd, const void *bytes, size_t count, off_t offset)
 {
@@ -106,7 +109,8 @@ INTERPOSED int fallocate(int fd, int mode, off_t offset, off_t len)
 
 	*(void **)&next = real("fallocate");
 	errno = plan.cannot_allocate ? EOPNOTSUPP : plan.error;
-	return plan.cannot_allocate || (at_end && plan.error != 0) ? -1 : next(fd, mode, offset, len);
+	return plan.cannot_allocate || (at_end && plan.error != 0) ? -1
+								   : next(fd, mode, offset, len);
 }
 
 static void fill(struct statvfs *fs)

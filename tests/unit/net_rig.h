@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Connections without threads: the test turns the loop and the engine itself. All of it is static, as each test is one file. */
+ * Connections without threads: the test turns the loop and the engine itself. All of it is static,
+ * as each test is one file. */
 #ifndef TESTS_UNIT_NET_RIG_H
 #define TESTS_UNIT_NET_RIG_H
 
@@ -38,7 +39,8 @@ static inline void turn(struct rig *rig)
 
 static uint32_t connections_max; /* of the next rig; 0: the default */
 
-static inline void rig_open_as(struct rig *rig, const struct protocol_ops *protocol, const void *listener)
+static inline void rig_open_as(struct rig *rig, const struct protocol_ops *protocol,
+			       const void *listener)
 {
 	struct store_options options = {.create = true};
 	struct engine_config engine = {0};
@@ -140,7 +142,8 @@ static inline void ask(struct rig *rig, uint32_t corr, const Sluice__Request *re
 {
 	uint8_t bytes[4096];
 
-	cr_assert_leq(sluice__request__get_packed_size(request), sizeof(bytes) - FRAME_HEADER_BYTES);
+	cr_assert_leq(sluice__request__get_packed_size(request),
+		      sizeof(bytes) - FRAME_HEADER_BYTES);
 	feed(rig, bytes, request_frame(bytes, corr, request));
 }
 

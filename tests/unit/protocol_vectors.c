@@ -43,11 +43,12 @@ struct sluice_slice vector_body(const char *name, uint8_t type, uint32_t corr)
 	const char *why = NULL;
 
 	cr_assert(frame.len >= FRAME_HEADER_BYTES, "%s", name);
-	cr_assert(frame_header_decode(frame.data, 1 << 20, &header, &why) == 0, "%s: %s", name, why);
+	cr_assert(frame_header_decode(frame.data, 1 << 20, &header, &why) == 0, "%s: %s", name,
+		  why);
 	cr_assert(header.type == type && header.corr == corr && header.flags == 0,
 		  "%s: type %u, correlation %u", name, header.type, header.corr);
-	cr_assert(header.body_bytes + FRAME_HEADER_BYTES == frame.len, "%s: %u body bytes in %zu", name,
-		  header.body_bytes, frame.len);
+	cr_assert(header.body_bytes + FRAME_HEADER_BYTES == frame.len, "%s: %u body bytes in %zu",
+		  name, header.body_bytes, frame.len);
 	frame_header_encode(again, &header);
 	cr_assert(memcmp(again, frame.data, sizeof(again)) == 0, "%s", name);
 	body = slice_copy((const uint8_t *)frame.data + FRAME_HEADER_BYTES, header.body_bytes);
@@ -59,8 +60,9 @@ void vector_body_equals(const char *name, const void *bytes, size_t len)
 {
 	struct sluice_slice frame = vector_load(name);
 
-	cr_assert(frame.len == FRAME_HEADER_BYTES + len, "%s: %zu bytes were encoded, %zu are expected", name,
-		  len, frame.len - FRAME_HEADER_BYTES);
+	cr_assert(frame.len == FRAME_HEADER_BYTES + len,
+		  "%s: %zu bytes were encoded, %zu are expected", name, len,
+		  frame.len - FRAME_HEADER_BYTES);
 	for (size_t i = 0; i < len; i++)
 		cr_assert(((const uint8_t *)frame.data)[FRAME_HEADER_BYTES + i] ==
 				  ((const uint8_t *)bytes)[i],

@@ -6,9 +6,11 @@
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
 
-/* The bytes of NAME.hex, malloc'd; fails the test when it cannot be read. Comments start with '#'. */
+/* The bytes of NAME.hex, malloc'd; fails the test when it cannot be read. Comments start with
+ * '#'. */
 struct sluice_slice vector_load(const char *name);
-/* The body of a vector that is one frame of this type and correlation; its header is checked. malloc'd. */
+/* The body of a vector that is one frame of this type and correlation; its header is checked.
+ * malloc'd. */
 struct sluice_slice vector_body(const char *name, uint8_t type, uint32_t corr);
 /* Fails the test unless the bytes are those of NAME.hex, behind the frame header. */
 void vector_body_equals(const char *name, const void *bytes, size_t len);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the tests of queues share: one world with the queue "work", and the commands in short. Included once by each test program. */
+ * What the tests of queues share: one world with the queue "work", and the commands in short.
+ * Included once by each test program. */
 #ifndef SLUICE_TESTS_QUEUE_RIG_H
 #define SLUICE_TESTS_QUEUE_RIG_H
 
@@ -64,19 +65,23 @@ static inline void put_delayed(uint64_t session, uint32_t delay_ms)
 	world_must(&world, COMMAND_TXN, session, &txn);
 }
 
-static inline struct outcome claim(uint64_t session, const char *queue, uint32_t max, uint32_t lease_ms,
-				   uint8_t flags)
+static inline struct outcome claim(uint64_t session, const char *queue, uint32_t max,
+				   uint32_t lease_ms, uint8_t flags)
 {
-	struct cmd_claim m = {.queue = queue_id(queue), .max = max, .lease_ms = lease_ms, .flags = flags};
+	struct cmd_claim m = {.queue = queue_id(queue),
+			      .max = max,
+			      .lease_ms = lease_ms,
+			      .flags = flags};
 
 	return world_apply(&world, COMMAND_CLAIM, session, &m);
 }
 
-static inline struct outcome ack(uint64_t session, const char *queue, uint64_t token, enum ack_op op,
-				 uint32_t value_ms, uint64_t first, uint32_t count)
+static inline struct outcome ack(uint64_t session, const char *queue, uint64_t token,
+				 enum ack_op op, uint32_t value_ms, uint64_t first, uint32_t count)
 {
 	uint8_t run[FRAME_RUN_BYTES];
-	struct cmd_ack m = {queue_id(queue), token, (uint8_t)op, value_ms, 1, run, world_text("because")};
+	struct cmd_ack m = {queue_id(queue),	  token, (uint8_t)op, value_ms, 1, run,
+			    world_text("because")};
 
 	put_be64(run, first);
 	put_be32(run + 8, count);
@@ -135,7 +140,9 @@ static inline void as_before(const char *queue, uint64_t seq)
 	memcpy(copy, value.data, value.len);
 	cr_assert_eq(store_del(txn, STORE_ITEM, key_slice(&key)), 0);
 	key_two(&key, world.gateway, id, seq);
-	cr_assert_eq(store_put(txn, STORE_ITEM, key_slice(&key), (struct sluice_slice){copy, value.len}), 0);
+	cr_assert_eq(store_put(txn, STORE_ITEM, key_slice(&key),
+			       (struct sluice_slice){copy, value.len}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 }
 

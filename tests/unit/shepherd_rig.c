@@ -75,13 +75,13 @@ void job(const char *script)
 {
 	char text[2048];
 
-	(void)snprintf(text, sizeof(text), "{\"argv\": [\"/bin/sh\", \"-c\", \"%s\"], \"cwd\": \"%s\"}",
-		       script, dir);
+	(void)snprintf(text, sizeof(text),
+		       "{\"argv\": [\"/bin/sh\", \"-c\", \"%s\"], \"cwd\": \"%s\"}", script, dir);
 	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
 }
 
-/* Starts a shepherd as the scheduler does, with up to two options (NULL: none). Ret: its starter's end of the
- * pipe. */
+/* Starts a shepherd as the scheduler does, with up to two options (NULL: none). Ret: its starter's
+ * end of the pipe. */
 int shepherd_start_with(const char *first, const char *second)
 {
 	char *argv[] = {(char[]){SHEPHERD},	   dir, (char[]){"3"}, (char *)(uintptr_t)first,

@@ -20,7 +20,8 @@ void pause_ms(long ms);
 void put(const char *name, const char *text);
 const char *get(const char *name);
 void job(const char *script); /* its job.json: a shell with this script, in its directory */
-/* Start a shepherd as the scheduler does, with up to two options (NULL: none). Return the starter's end of the pipe. */
+/* Start a shepherd as the scheduler does, with up to two options (NULL: none). Return the starter's
+ * end of the pipe. */
 int shepherd_start(void);
 int shepherd_start_with(const char *first, const char *second);
 /* All that it says until it closes the pipe; static. Closes fd. */

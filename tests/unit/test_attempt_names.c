@@ -53,12 +53,13 @@ Test(attempt_names, different_ids_have_different_directories_under_the_spool)
 		cr_assert_null(strstr(paths[i], "/./"));
 		cr_assert_null(strstr(paths[i], "/../"));
 		for (size_t k = 0; k < i; k++)
-			cr_assert_neq(strcmp(paths[i], paths[k]), 0, "ids %zu and %zu share %s", k, i,
-				      paths[i]);
+			cr_assert_neq(strcmp(paths[i], paths[k]), 0, "ids %zu and %zu share %s", k,
+				      i, paths[i]);
 	}
 }
 
-/* A long id goes on in a directory below its first part. That must not be an attempt of the id that ends there. */
+/* A long id goes on in a directory below its first part. That must not be an attempt of the id that
+ * ends there. */
 Test(attempt_names, no_attempt_lies_within_another)
 {
 	char shorter[238], longer[239], above[ATTEMPT_PATH_MAX], below[ATTEMPT_PATH_MAX];
@@ -74,7 +75,8 @@ Test(attempt_names, no_attempt_lies_within_another)
 		memcpy(longer + 237, "1", 2);
 		cr_assert_eq(attempt_dir(spool, shorter, 1, "0", false, above), 0);
 		cr_assert_eq(attempt_dir(spool, longer, 1, "0", false, below), 0);
-		cr_assert_neq(strncmp(below, above, strlen(above)), 0, "%s lies within %s", below, above);
+		cr_assert_neq(strncmp(below, above, strlen(above)), 0, "%s lies within %s", below,
+			      above);
 	}
 }
 
@@ -129,8 +131,8 @@ Test(attempt_names, a_spool_has_one_name_for_life)
 	cr_assert_eq(unlink(path), 0);
 	cr_assert_eq(attempt_spool(spool, again), 0);
 	cr_expect_str_neq(again, id, "one that was deleted and made again is another");
-	for (const char *const *text =
-		     (const char *const[]){"", "0123abc\n", "0123ABCD\n", "0123abcd", "0123abcd\n\n", NULL};
+	for (const char *const *text = (const char *const[]){"", "0123abc\n", "0123ABCD\n",
+							     "0123abcd", "0123abcd\n\n", NULL};
 	     *text != NULL; text++) {
 		file = fopen(path, "w");
 		cr_assert_not_null(file);

@@ -30,8 +30,8 @@ Test(bench_hist, a_percentile_is_never_too_low_and_at_most_a_64th_too_high)
 
 		hist_add(hist, ns, 3);
 		got = hist_percentile_us(hist, 0.999);
-		cr_assert(got >= us * 0.999999 && got <= us * (1 + 1.0 / 64), "%llu ns is told as %f us",
-			  (unsigned long long)ns, got);
+		cr_assert(got >= us * 0.999999 && got <= us * (1 + 1.0 / 64),
+			  "%llu ns is told as %f us", (unsigned long long)ns, got);
 		free(hist);
 	}
 }

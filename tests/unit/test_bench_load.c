@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The bench harness's load, with a driver that is a few numbers: what is counted, from when, and who may be in flight. */
+ * The bench harness's load, with a driver that is a few numbers: what is counted, from when, and
+ * who may be in flight. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -72,7 +73,8 @@ static int fake_poll(struct bench_conn *conn, int timeout_us, struct bench_progr
 	if (conn->spec.role == BENCH_FOLLOW_ALL) {
 		for (; conn->read < server.sent * server.batch; conn->read++, io->received++)
 			if (conn->spec.on_body != NULL)
-				conn->spec.on_body(conn->spec.user, server.stored[conn->read], BODY_BYTES);
+				conn->spec.on_body(conn->spec.user, server.stored[conn->read],
+						   BODY_BYTES);
 		return 0;
 	}
 	server.answered += some;
@@ -114,7 +116,8 @@ Test(bench_load, a_closed_loop_fills_its_window_and_no_more)
 	cr_assert_eq(load_publish(&trial, &load), 0);
 	cr_assert_eq(server.inflight_max, 300);
 	cr_assert_eq(server.answered, server.sent, "a run ends with nothing in flight");
-	/* Units have latencies, bodies are counted; what is answered outside of the clock is neither. */
+	/* Units have latencies, bodies are counted; what is answered outside of the clock is
+	 * neither. */
 	cr_assert_float_eq(sample.ops, (double)sample.hist->count * 10, 0.5);
 	cr_assert_lt(sample.ops, (double)server.sent * 10);
 	cr_assert_gt(sample.value, 0);
@@ -138,8 +141,9 @@ Test(bench_load, a_fill_makes_as_many_as_it_says)
 
 Test(bench_load, an_open_loop_charges_a_stall_to_all_that_were_due_in_it)
 {
-	/* 1,000 a second for 400 ms; the server takes nothing for 100 of them: so a quarter of all waits, evenly from 100 ms down to
-	 * 0, or longer on a machine that is busy. From the time of sending, one alone would have waited. */
+	/* 1,000 a second for 400 ms; the server takes nothing for 100 of them: so a quarter of all
+	 * waits, evenly from 100 ms down to 0, or longer on a machine that is busy. From the time
+	 * of sending, one alone would have waited. */
 	const struct publish_load load = {BENCH_PUBLISH, 100000, 1, BODY_BYTES};
 	struct sample sample;
 	struct trial trial = trial_of(&sample);
@@ -207,7 +211,8 @@ Test(bench_load, a_reader_counts_each_body_that_carries_a_stamp)
 	cr_assert_not_null(hist);
 	memcpy(body, &stamp, sizeof(stamp));
 	reader_body(&reader, body, sizeof(body));
-	/* Stamped after the clock was read for this poll, as happens when the publisher is quick. */
+	/* Stamped after the clock was read for this poll, as happens when the publisher is
+	 * quick. */
 	stamp = bench_now_ns();
 	memcpy(body, &stamp, sizeof(stamp));
 	reader_body(&reader, body, sizeof(body));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The bench harness's table: what is made of the runs. Medians, floors, and what a verdict on a target rests on. */
+ * The bench harness's table: what is made of the runs. Medians, floors, and what a verdict on a
+ * target rests on. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -114,10 +115,10 @@ Test(bench_report, targets_are_judged_by_medians)
 	(void)ROW(0, 2, false, 600, 600, 600);
 	(void)ROW(0, 3, false, 60, 60, 61);
 	text = table(&options);
-	told(text,
-	     "reached sum                    of the floor                           0.525  (at least 0.5)\n");
-	told(text,
-	     "MISSED  sum                    times peer                              1.75  (at least 2)\n");
+	told(text, "reached sum                    of the floor                           0.525  "
+		   "(at least 0.5)\n");
+	told(text, "MISSED  sum                    times peer                              1.75  "
+		   "(at least 2)\n");
 	told(text, "\n1 targets reached, 1 missed");
 	free(text);
 }

@@ -32,7 +32,8 @@ static void shown(const char *bytes, size_t len, const char *expected)
 Test(cli, a_terminal_gets_nothing_that_moves_it)
 {
 	SHOWN("plain\ttext\n", "plain\ttext\n");
-	SHOWN("J\xc3\xbcrgen \xe2\x82\xac \xf0\x9f\x9a\xb0", "J\xc3\xbcrgen \xe2\x82\xac \xf0\x9f\x9a\xb0");
+	SHOWN("J\xc3\xbcrgen \xe2\x82\xac \xf0\x9f\x9a\xb0",
+	      "J\xc3\xbcrgen \xe2\x82\xac \xf0\x9f\x9a\xb0");
 	SHOWN("\x1b[2J\x07\r\b\x7f", "\\x1b[2J\\x07\\x0d\\x08\\x7f");
 	SHOWN("a\0b", "a\\x00b");
 	SHOWN("\xc2\x9b"
@@ -44,7 +45,8 @@ Test(cli, a_terminal_gets_nothing_that_moves_it)
 	SHOWN("caf\xe9.dat", "caf\\xe9.dat");
 	SHOWN("\xe2\x82", "\\xe2\\x82");
 	SHOWN("\xe2\x82\n", "\\xe2\\x82\n");
-	SHOWN("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80", "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80");
+	SHOWN("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80",
+	      "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80");
 	SHOWN("a\xe2\x80\xae"
 	      "b",
 	      "a\\u202eb"); /* writes from right to left */

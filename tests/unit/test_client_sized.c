@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Structs of programs that were built with an older or a newer header than the library: one of three
- * versions, of which the library knows the second. */
+ * Structs of programs that were built with an older or a newer header than the library: one of
+ * three versions, of which the library knows the second. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -43,8 +43,9 @@ Test(sized, a_member_that_the_library_does_not_have_must_be_zero)
 	cr_expect(own.size == sizeof(own) && own.a == 7 && own.b == made.b);
 	made.c = UINT64_C(1) << 56;
 	cr_expect_eq(sized_copy(&known, &made, &own), SLUICE_E_UNSUPPORTED);
-	cr_expect_str_eq(sluice_last_error(NULL), "sluice_known has 24 bytes, of which this library knows "
-						  "16; expected 0 in the rest, not at 23");
+	cr_expect_str_eq(sluice_last_error(NULL),
+			 "sluice_known has 24 bytes, of which this library knows "
+			 "16; expected 0 in the rest, not at 23");
 }
 
 Test(sized, a_size_that_none_has_is_refused)
@@ -60,8 +61,9 @@ Test(sized, a_size_that_none_has_is_refused)
 	}
 	made.size = 0;
 	cr_expect_eq(sized_check(&known, &made), SLUICE_E_INVAL);
-	cr_expect_str_eq(sluice_last_error(NULL), "sluice_known has a size of 0; expected at least 8 and at "
-						  "most 4096: make it with SLUICE_KNOWN()");
+	cr_expect_str_eq(sluice_last_error(NULL),
+			 "sluice_known has a size of 0; expected at least 8 and at "
+			 "most 4096: make it with SLUICE_KNOWN()");
 }
 
 Test(sized, only_the_members_that_the_program_has_are_filled)

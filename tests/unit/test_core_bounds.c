@@ -8,7 +8,11 @@
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 
-enum { EVENTS = 4995, REACHED = 5 /* what each queue counts besides its items */, EVENT_BYTES = 10 };
+enum {
+	EVENTS = 4995,
+	REACHED = 5 /* what each queue counts besides its items */,
+	EVENT_BYTES = 10
+};
 
 /* EVENTS events, each with a subject of its own ("f.0000" to "f.9999") or under one. */
 struct events {
@@ -37,7 +41,8 @@ static void events_make(struct events *events, bool own_subjects)
 						 .payload = {events->bytes, at}};
 }
 
-static void queues_make(struct world *world, const char *prefix, uint32_t count, const char *pattern)
+static void queues_make(struct world *world, const char *prefix, uint32_t count,
+			const char *pattern)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		char name[32];
@@ -52,7 +57,8 @@ static void refused_whole(struct world *world, const struct outcome *out, const 
 			  const char *queues)
 {
 	cr_assert_eq(out->code, SLUICE_E_LIMIT, "%d %s", out->code, out->text);
-	cr_assert(strstr(out->text, events) != NULL && strstr(out->text, queues) != NULL, "%s", out->text);
+	cr_assert(strstr(out->text, events) != NULL && strstr(out->text, queues) != NULL, "%s",
+		  out->text);
 	cr_assert_eq(world_ready(world, "q0"), 0);
 	cr_assert_eq(world_records(world, STORE_ITEM), 0);
 }
@@ -122,8 +128,8 @@ Test(core_bounds, an_item_with_priorities_is_two_records)
 	free(events.bytes);
 }
 
-/* Few events to many queues: each queue is a page of the store, so ten events to all of them would be half as much work again as the same records in
- * few queues. */
+/* Few events to many queues: each queue is a page of the store, so ten events to all of them would
+ * be half as much work again as the same records in few queues. */
 Test(core_bounds, queues_count_besides_their_items)
 {
 	const uint32_t queues = 2000, most = (uint32_t)LIMIT_PUBLISH_PUTS_MAX / queues - REACHED;
@@ -280,12 +286,14 @@ Test(core_bounds, job_events_of_a_transaction_at_their_limit)
 	txn.ops = ops;
 	txn.n_ops = 500;
 	/* limit: TXN_RECORDS_MAX */
-	out = world_apply(&world, COMMAND_TXN, 0, &txn); /* each job's entry in its queue is one more */
+	out = world_apply(&world, COMMAND_TXN, 0,
+			  &txn); /* each job's entry in its queue is one more */
 	cr_assert_eq(out.code, SLUICE_E_LIMIT, "%s", out.text);
 	cr_assert_eq(out.count, LIMIT_TXN_RECORDS_MAX / 41 + 1);
 	cr_assert_eq(world_records(&world, STORE_ITEM), 0);
 	world_must(&world, COMMAND_QUEUE_DELETE, 0,
-		   &(Sluice__QueueDelete){.base = PROTOBUF_C_MESSAGE_INIT(&sluice__queue_delete__descriptor),
+		   &(Sluice__QueueDelete){.base = PROTOBUF_C_MESSAGE_INIT(
+						  &sluice__queue_delete__descriptor),
 					  .name = (char *)"q39"});
 	out = world_apply(&world, COMMAND_TXN, 0, &txn);
 	cr_assert_eq(out.code, 0, "%s", out.text);

@@ -24,8 +24,8 @@ static void round_trip(const struct command *command)
 
 	cr_assert(first != NULL && second != NULL);
 	cr_assert_eq(command_encode(first, command), bytes);
-	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0, "type %u: %s",
-		     command->type, why);
+	cr_assert_eq(command_decode((struct sluice_slice){first, bytes}, &decoded, &why), 0,
+		     "type %u: %s", command->type, why);
 	cr_assert_eq(decoded->type, command->type);
 	cr_assert_eq(decoded->gateway, command->gateway);
 	cr_assert_eq(decoded->session, command->session);
@@ -85,7 +85,8 @@ static ProtobufCMessage *filled(const ProtobufCMessageDescriptor *descriptor, in
 			*(void **)member = value;
 			break;
 		case PROTOBUF_C_TYPE_BYTES:
-			*(ProtobufCBinaryData *)member = (ProtobufCBinaryData){3, (uint8_t *)strdup("abc")};
+			*(ProtobufCBinaryData *)member =
+				(ProtobufCBinaryData){3, (uint8_t *)strdup("abc")};
 			break;
 		case PROTOBUF_C_TYPE_BOOL:
 			*(protobuf_c_boolean *)member = 1;
@@ -109,7 +110,8 @@ Test(core_command, every_command_round_trips)
 					text("ada"),	   text("10.0.0.1"),   text("2001:db8::7")};
 	struct cmd_session_expire expire = {UINT64_MAX};
 	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7, 8};
-	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
+	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9,  0, 0, 0, 1,
+			    0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
 	struct cmd_ack ack = {5, 6, ACK_NACK, 100, 2, runs, text("a reason")};
 	struct frame_publish publish = {.producer = 9,
 					.epoch = 1,
@@ -156,7 +158,8 @@ Test(core_command, every_command_round_trips)
 		if (specs[i].message != NULL) {
 			ProtobufCMessage *empty = calloc(1, specs[i].message->sizeof_message);
 
-			protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)command.message,
+			protobuf_c_message_free_unpacked((ProtobufCMessage *)(uintptr_t)
+								 command.message,
 							 NULL);
 			cr_assert_not_null(empty);
 			protobuf_c_message_init(specs[i].message, empty);
@@ -174,7 +177,8 @@ Test(core_command, the_table_is_sound)
 
 	for (size_t i = 0; i < count; i++) {
 		cr_assert_eq(command_spec(specs[i].type), &specs[i]);
-		cr_assert(i == 0 || specs[i].type > specs[i - 1].type, "%s: numbers grow", specs[i].name);
+		cr_assert(i == 0 || specs[i].type > specs[i - 1].type, "%s: numbers grow",
+			  specs[i].name);
 		cr_assert_gt(strlen(specs[i].permission), 0);
 		for (const char *c = specs[i].name; *c != 0; c++)
 			cr_assert((*c >= 'a' && *c <= 'z') || *c == '_', "%s", specs[i].name);
@@ -227,8 +231,8 @@ Test(core_command, a_session_open_of_version_1_is_read)
 	put_be16(bytes + HEAD + 20, 2);
 	put_be16(bytes + HEAD + 22, 3);
 	memcpy(bytes + HEAD + 24, "abcde", 5);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
-		     why);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0,
+		     "%s", why);
 	open = command->body;
 	cr_assert(open->timeout_ms == 5000 && open->name.len == 2 && open->client.len == 3 &&
 		  open->secret[15] == 9 && memcmp(open->client.data, "cde", 3) == 0);
@@ -243,7 +247,8 @@ Test(core_command, a_session_open_of_version_1_is_read)
 		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
 }
 
-/* What older programs wrote is read, with 0 for what it lacks, and written anew in the version of now. */
+/* What older programs wrote is read, with 0 for what it lacks, and written anew in the version of
+ * now. */
 Test(core_command, a_claim_of_version_1_is_read)
 {
 	uint8_t bytes[HEAD + 33] = {0}, again[HEAD + 55];
@@ -259,8 +264,8 @@ Test(core_command, a_claim_of_version_1_is_read)
 	put_be32(bytes + HEAD + 8, 12);
 	bytes[HEAD + 16] = CLAIM_ORPHANS;
 	put_be64(bytes + HEAD + 25, 13);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
-		     why);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0,
+		     "%s", why);
 	claim = command->body;
 	cr_assert(claim->queue == 11 && claim->max == 12 && claim->flags == CLAIM_ORPHANS &&
 		  claim->resume_until == 13);
@@ -291,8 +296,8 @@ Test(core_command, a_claim_of_version_2_is_read)
 	put_be32(bytes + 23, 51);
 	put_be64(bytes + HEAD, 11);
 	put_be64(bytes + HEAD + 43, 14);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0, "%s",
-		     why);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why), 0,
+		     "%s", why);
 	claim = command->body;
 	cr_assert(claim->queue == 11 && claim->source == 14 && claim->extend_max_ms == 0);
 	cr_assert_eq(command_encode(again, command), sizeof(again));
@@ -321,7 +326,8 @@ Test(core_command, only_the_canonical_form_is_taken)
 	cr_assert_eq(decode(twice, sizeof(twice), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(spelled_default, sizeof(spelled_default), COMMAND_STREAM_DELETE, 1),
 		     SLUICE_E_PROTOCOL);
-	cr_assert_eq(decode(long_varint, sizeof(long_varint), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
+	cr_assert_eq(decode(long_varint, sizeof(long_varint), COMMAND_STREAM_DELETE, 1),
+		     SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(nul, sizeof(nul), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(cut, sizeof(cut), COMMAND_STREAM_DELETE, 1), SLUICE_E_PROTOCOL);
 	cr_assert_eq(decode(good, sizeof(good), COMMAND_STREAM_DELETE, 2), SLUICE_E_VERSION);
@@ -334,7 +340,8 @@ Test(core_command, only_the_canonical_form_is_taken)
 Test(core_command, bytes_at_their_limit)
 {
 	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;
-	struct command command = {.type = COMMAND_JOB_SUBMIT, .message = &submit.base}, *decoded = NULL;
+	struct command command = {.type = COMMAND_JOB_SUBMIT, .message = &submit.base},
+		       *decoded = NULL;
 	uint8_t *payload = calloc(1, LIMIT_COMMAND_BYTES_MAX), *bytes;
 	const char *why = NULL;
 
@@ -345,13 +352,14 @@ Test(core_command, bytes_at_their_limit)
 	bytes = malloc(HEAD + LIMIT_COMMAND_BYTES_MAX + 1);
 	cr_assert_not_null(bytes);
 	(void)command_encode(bytes, &command);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX}, &decoded,
-				    &why),
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX},
+				    &decoded, &why),
 		     0, "%s", why);
 	command_free(decoded);
 	submit.payload.len++;
 	(void)command_encode(bytes, &command);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + LIMIT_COMMAND_BYTES_MAX + 1},
+	cr_assert_eq(command_decode((struct sluice_slice){bytes,
+							  HEAD + LIMIT_COMMAND_BYTES_MAX + 1},
 				    &decoded, &why),
 		     SLUICE_E_LIMIT);
 	free(bytes);

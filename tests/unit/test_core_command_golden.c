@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The canonical bytes of commands stay: each command of commands.def has golden bytes in tests/data/commands,
- * in each version of its body. They are decoded to the fields beside them, and encoded to the same bytes. A
- * command without a file fails.
+ * The canonical bytes of commands stay: each command of commands.def has golden bytes in
+ * tests/data/commands, in each version of its body. They are decoded to the fields beside them, and
+ * encoded to the same bytes. A command without a file fails.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -32,7 +32,9 @@ static const struct golden_member head_members[] = {N(head, type),
 						    N(head, body_bytes),
 						    {0}};
 
-static const struct golden_member tick_members[] = {N(cmd_tick, work_max), S(cmd_tick, put_off), {0}};
+static const struct golden_member tick_members[] = {N(cmd_tick, work_max),
+						    S(cmd_tick, put_off),
+						    {0}};
 
 static const struct golden_member session_open_members[] =
 	{S(cmd_session_open, name),	  S(cmd_session_open, client),
@@ -124,15 +126,17 @@ static void bin_expect(const struct golden *golden, const struct golden_part *pa
 
 	memcpy(&body, command->body, size);
 	if (command->type == COMMAND_ACK)
-		body.ack.runs = (struct sluice_slice){body.ack.ack.runs,
-						      (size_t)body.ack.ack.run_count * FRAME_RUN_BYTES};
+		body.ack.runs =
+			(struct sluice_slice){body.ack.ack.runs,
+					      (size_t)body.ack.ack.run_count * FRAME_RUN_BYTES};
 	golden_expect(golden, part, members, &body);
 }
 
 static void message_expect(const struct golden *golden, const struct golden_part *part,
 			   const struct command *command)
 {
-	const struct golden_member members[] = {M(message, message, *command->message->descriptor), {0}};
+	const struct golden_member members[] = {M(message, message, *command->message->descriptor),
+						{0}};
 	uint8_t packed[GOLDEN_BYTES_MAX];
 	size_t bytes = protobuf_c_message_get_packed_size(command->message);
 
@@ -164,7 +168,8 @@ static size_t encode(const struct golden *golden, const struct head *head, struc
 }
 
 static void command_is_golden(const struct command_spec *spec, struct golden *golden,
-			      struct golden_part *head_part, struct golden_part *body, unsigned *io_newest)
+			      struct golden_part *head_part, struct golden_part *body,
+			      unsigned *io_newest)
 {
 	static uint8_t bytes[COMMAND_BYTES_MAX], again[COMMAND_BYTES_MAX];
 	struct command *decoded = NULL;
@@ -174,13 +179,15 @@ static void command_is_golden(const struct command_spec *spec, struct golden *go
 
 	golden_fill(golden, head_part, head_members, &head);
 	cr_assert_eq(head_part->len, (size_t)HEAD_BYTES, "%s", golden->path);
-	cr_assert(head.type == spec->type && head.version == body->format && head.body_bytes == body->len,
+	cr_assert(head.type == spec->type && head.version == body->format &&
+			  head.body_bytes == body->len,
 		  "%s: type %u, version %u, %u bytes", golden->path, head.type, head.version,
 		  head.body_bytes);
 	memcpy(bytes, head_part->bytes, HEAD_BYTES);
 	memcpy(bytes + HEAD_BYTES, body->bytes, body->len);
-	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD_BYTES + body->len}, &decoded, &why), 0,
-		     "%s, version %u: %s", golden->path, head.version, why);
+	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD_BYTES + body->len}, &decoded,
+				    &why),
+		     0, "%s, version %u: %s", golden->path, head.version, why);
 	cr_assert(decoded->type == head.type && decoded->gateway == head.gateway &&
 			  decoded->session == head.session && decoded->random == head.random,
 		  "%s: the head", golden->path);
@@ -192,7 +199,8 @@ static void command_is_golden(const struct command_spec *spec, struct golden *go
 	*io_newest = again[2];
 	if (again[2] == head.version) {
 		golden_bytes(golden, head_part, (struct sluice_slice){again, HEAD_BYTES});
-		golden_bytes(golden, body, (struct sluice_slice){again + HEAD_BYTES, len - HEAD_BYTES});
+		golden_bytes(golden, body,
+			     (struct sluice_slice){again + HEAD_BYTES, len - HEAD_BYTES});
 	}
 	command_free(decoded);
 }
@@ -208,7 +216,8 @@ Test(core_command_golden, each_command_has_its_golden_bytes_in_each_version)
 
 		cr_assert_eq(golden->part_count % 2, 0, "%s: a head and a body each", golden->path);
 		for (size_t at = 0; at < golden->part_count; at += 2) {
-			struct golden_part *head = &golden->parts[at], *body = &golden->parts[at + 1];
+			struct golden_part *head = &golden->parts[at],
+					   *body = &golden->parts[at + 1];
 
 			cr_assert_str_eq(head->name, "head", "%s", golden->path);
 			cr_assert_str_eq(body->name, "body", "%s", golden->path);
@@ -216,7 +225,8 @@ Test(core_command_golden, each_command_has_its_golden_bytes_in_each_version)
 			cr_assert_lt(body->format, 32u, "%s", golden->path);
 			found |= 1u << body->format;
 		}
-		cr_assert_eq(found, (2u << newest) - 2, "%s: versions 1 to %u each", golden->path, newest);
+		cr_assert_eq(found, (2u << newest) - 2, "%s: versions 1 to %u each", golden->path,
+			     newest);
 		golden_free(golden);
 	}
 }

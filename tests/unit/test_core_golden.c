@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The formats on disk stay: each kind of record that core writes (broker/core/records.def) has golden
- * bytes in tests/data/records, of its key and of each format of its value. They are decoded to the
- * fields beside them; and those fields, in the newest format, are encoded to exactly these bytes.
+ * The formats on disk stay: each kind of record that core writes (broker/core/records.def) has
+ * golden bytes in tests/data/records, of its key and of each format of its value. They are decoded
+ * to the fields beside them; and those fields, in the newest format, are encoded to exactly these
+ * bytes.
  *
  * A row of records.def needs its codec here, or this does not compile, and its file, or the test
  * fails. That no record without a row is written is what the tests of core prove (core_world.c).
@@ -43,20 +44,20 @@ struct layout {
 	bool any_length; /* it ends with a text */
 };
 
-#define LAYOUT(shape, any, ENCODE, ...)                                                                    \
-	static const struct golden_member shape##_members[] = {__VA_ARGS__, {0}};                          \
-	static bool read_key_##shape(struct sluice_slice key, void *ret)                                   \
-	{                                                                                                  \
-		return key_##shape##_decode(key, ret);                                                     \
-	}                                                                                                  \
-	static void write_key_##shape(struct key *ret, const void *key)                                    \
-	{                                                                                                  \
-		const struct shape##_key *k = key;                                                         \
-                                                                                                           \
-		ENCODE;                                                                                    \
-	}                                                                                                  \
-	static const struct layout shape##_layout = {shape##_members, read_key_##shape, write_key_##shape, \
-						     any};
+#define LAYOUT(shape, any, ENCODE, ...)                                                 \
+	static const struct golden_member shape##_members[] = {__VA_ARGS__, {0}};       \
+	static bool read_key_##shape(struct sluice_slice key, void *ret)                \
+	{                                                                               \
+		return key_##shape##_decode(key, ret);                                  \
+	}                                                                               \
+	static void write_key_##shape(struct key *ret, const void *key)                 \
+	{                                                                               \
+		const struct shape##_key *k = key;                                      \
+                                                                                        \
+		ENCODE;                                                                 \
+	}                                                                               \
+	static const struct layout shape##_layout = {shape##_members, read_key_##shape, \
+						     write_key_##shape, any};
 
 /* Table meta: a text alone. */
 struct meta_key {
@@ -121,18 +122,20 @@ LAYOUT(two, false, key_two(ret, k->gateway, k->of, k->number), N(two_key, gatewa
        N(two_key, number))
 LAYOUT(hot, false, key_hot(ret, k->gateway, (enum hot_kind)k->kind, k->id), N(hot_key, gateway),
        N(hot_key, kind), N(hot_key, id))
-LAYOUT(hot_cursor, false, key_hot_cursor(ret, k->gateway, k->stream, k->cursor), N(hot_cursor_key, gateway),
-       N(hot_cursor_key, stream), N(hot_cursor_key, cursor))
-LAYOUT(name, true, key_name(ret, k->gateway, k->kind, k->name), N(name_key, gateway), N(name_key, kind),
-       S(name_key, name))
-LAYOUT(cursor_name, true, key_cursor_name(ret, k), N(cursor_name_key, gateway), N(cursor_name_key, stream),
-       S(cursor_name_key, name))
-LAYOUT(edge_name, true, key_edge_name(ret, k), N(edge_name_key, gateway), N(edge_name_key, name.target_kind),
-       N(edge_name_key, name.target), N(edge_name_key, name.router), S(edge_name_key, name.pattern))
-LAYOUT(topo, false, key_topo(ret, k->gateway, k->kind, k->id), N(topo_key, gateway), N(topo_key, kind),
-       N(topo_key, id))
-LAYOUT(ready, false, key_ready(ret, k->gateway, k->queue, k->priority, k->tag, k->seq), N(ready_key, gateway),
-       N(ready_key, queue), N(ready_key, priority), N(ready_key, tag), N(ready_key, seq))
+LAYOUT(hot_cursor, false, key_hot_cursor(ret, k->gateway, k->stream, k->cursor),
+       N(hot_cursor_key, gateway), N(hot_cursor_key, stream), N(hot_cursor_key, cursor))
+LAYOUT(name, true, key_name(ret, k->gateway, k->kind, k->name), N(name_key, gateway),
+       N(name_key, kind), S(name_key, name))
+LAYOUT(cursor_name, true, key_cursor_name(ret, k), N(cursor_name_key, gateway),
+       N(cursor_name_key, stream), S(cursor_name_key, name))
+LAYOUT(edge_name, true, key_edge_name(ret, k), N(edge_name_key, gateway),
+       N(edge_name_key, name.target_kind), N(edge_name_key, name.target),
+       N(edge_name_key, name.router), S(edge_name_key, name.pattern))
+LAYOUT(topo, false, key_topo(ret, k->gateway, k->kind, k->id), N(topo_key, gateway),
+       N(topo_key, kind), N(topo_key, id))
+LAYOUT(ready, false, key_ready(ret, k->gateway, k->queue, k->priority, k->tag, k->seq),
+       N(ready_key, gateway), N(ready_key, queue), N(ready_key, priority), N(ready_key, tag),
+       N(ready_key, seq))
 LAYOUT(timer, false, key_timer(ret, k->gateway, k->due_mono_ms, k->kind, k->id, k->sub),
        N(timer_key, gateway), N(timer_key, due_mono_ms), N(timer_key, kind), N(timer_key, id),
        N(timer_key, sub))
@@ -156,23 +159,25 @@ union record {
 };
 
 /* decode and encode have their parameters from here: key, value, ret; buf, record as r. */
-#define CODEC(name, structure, DECODE, ENCODE, ...)                                                    \
-	static_assert(sizeof(struct structure) <= sizeof(union record), "a record of " #name " fits"); \
-	static const struct golden_member name##_values[] = {__VA_ARGS__, {0}};                        \
-	static int read_##name(const struct golden_part *key, struct sluice_slice value, void *user)   \
-	{                                                                                              \
-		struct structure *ret = user;                                                          \
-                                                                                                       \
-		(void)key, (void)ret;                                                                  \
-		return DECODE;                                                                         \
-	}                                                                                              \
-	static size_t write_##name(uint8_t *buf, const void *record)                                   \
-	{                                                                                              \
-		const struct structure *r = record;                                                    \
-                                                                                                       \
-		(void)buf, (void)r;                                                                    \
-		return ENCODE;                                                                         \
-	}                                                                                              \
+#define CODEC(name, structure, DECODE, ENCODE, ...)                                      \
+	static_assert(sizeof(struct structure) <= sizeof(union record),                  \
+		      "a record of " #name " fits");                                     \
+	static const struct golden_member name##_values[] = {__VA_ARGS__, {0}};          \
+	static int read_##name(const struct golden_part *key, struct sluice_slice value, \
+			       void *user)                                               \
+	{                                                                                \
+		struct structure *ret = user;                                            \
+                                                                                         \
+		(void)key, (void)ret;                                                    \
+		return DECODE;                                                           \
+	}                                                                                \
+	static size_t write_##name(uint8_t *buf, const void *record)                     \
+	{                                                                                \
+		const struct structure *r = record;                                      \
+                                                                                         \
+		(void)buf, (void)r;                                                      \
+		return ENCODE;                                                           \
+	}                                                                                \
 	static const struct codec name##_codec = {name##_values, read_##name, write_##name};
 
 struct number {
@@ -207,36 +212,41 @@ CODEC(age, age, age_decode(value, ret), age_encode(buf, r), N(age, epoch), N(age
       N(age, seen_mono), N(age, seen_wall), N(age, shift_count), N(age, shifts[0].at_mono),
       N(age, shifts[0].by_ms), N(age, shifts[1].at_mono), N(age, shifts[1].by_ms))
 CODEC(log_cell, log_cell, log_cell_decode(value, ret), (log_cell_encode(buf, r), LOG_CELL_BYTES),
-      N(log_cell, deleted), N(log_cell, first), N(log_cell, next), N(log_cell, base), N(log_cell, bytes),
-      N(log_cell, time_max_ms), N(log_cell, max_age_ms), N(log_cell, max_bytes), N(log_cell, max_events),
-      N(log_cell, timer_due))
-CODEC(queue_cell, queue_cell, queue_cell_decode(value, ret), (queue_cell_encode(buf, r), QUEUE_CELL_BYTES),
-      N(queue_cell, kind), N(queue_cell, priority), N(queue_cell, deleted), N(queue_cell, lease_ms),
-      N(queue_cell, max_attempts), N(queue_cell, purge_generation), N(queue_cell, max_items),
-      N(queue_cell, dead_letter), N(queue_cell, head), N(queue_cell, tail), N(queue_cell, ready),
-      N(queue_cell, leased), N(queue_cell, delayed), N(queue_cell, orphaned), N(queue_cell, exceptions),
+      N(log_cell, deleted), N(log_cell, first), N(log_cell, next), N(log_cell, base),
+      N(log_cell, bytes), N(log_cell, time_max_ms), N(log_cell, max_age_ms), N(log_cell, max_bytes),
+      N(log_cell, max_events), N(log_cell, timer_due))
+CODEC(queue_cell, queue_cell, queue_cell_decode(value, ret),
+      (queue_cell_encode(buf, r), QUEUE_CELL_BYTES), N(queue_cell, kind), N(queue_cell, priority),
+      N(queue_cell, deleted), N(queue_cell, lease_ms), N(queue_cell, max_attempts),
+      N(queue_cell, purge_generation), N(queue_cell, max_items), N(queue_cell, dead_letter),
+      N(queue_cell, head), N(queue_cell, tail), N(queue_cell, ready), N(queue_cell, leased),
+      N(queue_cell, delayed), N(queue_cell, orphaned), N(queue_cell, exceptions),
       N(queue_cell, put), N(queue_cell, acked), N(queue_cell, dead), N(queue_cell, bytes),
       N(queue_cell, lease_timer_due), N(queue_cell, scan_token), N(queue_cell, scan_min),
       N(queue_cell, sweep_from), N(queue_cell, sweep_to), N(queue_cell, scan_not_before))
 CODEC(cursor_cell, cursor_cell, cursor_cell_decode(value, ret),
-      (cursor_cell_encode(buf, r), CURSOR_CELL_BYTES), N(cursor_cell, offset), N(cursor_cell, time_ms))
+      (cursor_cell_encode(buf, r), CURSOR_CELL_BYTES), N(cursor_cell, offset),
+      N(cursor_cell, time_ms))
 CODEC(source, source, source_decode(value, ret), source_encode(buf, r), N(source, session),
-      N(source, seen_ms), N(source, ok_ms), N(source, orphans), N(source, waiting_ms), S(source, name),
-      S(source, text))
+      N(source, seen_ms), N(source, ok_ms), N(source, orphans), N(source, waiting_ms),
+      S(source, name), S(source, text))
 CODEC(grant, queue_grant, grant_decode(value, ret), grant_encode(buf, r), N(queue_grant, session),
-      N(queue_grant, kind), N(queue_grant, deadline_ms), N(queue_grant, lease_ms), N(queue_grant, since_ms),
-      N(queue_grant, extend_max_ms), N(queue_grant, first), N(queue_grant, bits), N(queue_grant, out),
-      N(queue_grant, reports), N(queue_grant, any_begun), A(queue_grant, bitmap), A(queue_grant, begun))
+      N(queue_grant, kind), N(queue_grant, deadline_ms), N(queue_grant, lease_ms),
+      N(queue_grant, since_ms), N(queue_grant, extend_max_ms), N(queue_grant, first),
+      N(queue_grant, bits), N(queue_grant, out), N(queue_grant, reports), N(queue_grant, any_begun),
+      A(queue_grant, bitmap), A(queue_grant, begun))
 CODEC(live, job_live, job_live_decode(value, ret), (job_live_encode(buf, r), JOB_LIVE_BYTES),
-      N(job_live, state), N(job_live, claim), N(job_live, flags), N(job_live, priority), N(job_live, attempt),
-      N(job_live, lifecycle), N(job_live, queue), N(job_live, token), N(job_live, holder), N(job_live, entry),
-      N(job_live, due_mono_ms), N(job_live, source), N(job_live, seen), N(job_live, hist_last),
-      N(job_live, hist_intent), N(job_live, hist_ref), N(job_live, hist_report), N(job_live, changed_ms),
-      N(job_live, gates_unmet), N(job_live, gates_open), N(job_live, share_tag), N(job_live, waits_in),
+      N(job_live, state), N(job_live, claim), N(job_live, flags), N(job_live, priority),
+      N(job_live, attempt), N(job_live, lifecycle), N(job_live, queue), N(job_live, token),
+      N(job_live, holder), N(job_live, entry), N(job_live, due_mono_ms), N(job_live, source),
+      N(job_live, seen), N(job_live, hist_last), N(job_live, hist_intent), N(job_live, hist_ref),
+      N(job_live, hist_report), N(job_live, changed_ms), N(job_live, gates_unmet),
+      N(job_live, gates_open), N(job_live, share_tag), N(job_live, waits_in),
       N(job_live, hist_count))
 CODEC(session, session, session_decode(value, ret), session_encode(buf, r), N(session, ended),
-      N(session, flags), N(session, face), A(session, secret), N(session, timeout_ms), N(session, opened_ms),
-      S(session, name), S(session, client), S(session, principal), S(session, via), S(session, address))
+      N(session, flags), N(session, face), A(session, secret), N(session, timeout_ms),
+      N(session, opened_ms), S(session, name), S(session, client), S(session, principal),
+      S(session, via), S(session, address))
 
 /* A producer with two answers. */
 struct producer {
@@ -249,7 +259,8 @@ static int producer_get(struct sluice_slice value, struct producer *ret)
 
 	for (size_t i = 0; rc == 0 && i < ret->cell.answer_count; i++) {
 		cr_assert_lt(i, 2u);
-		producer_answer_decode(ret->cell.answers + i * PRODUCER_ANSWER_BYTES, &ret->answers[i]);
+		producer_answer_decode(ret->cell.answers + i * PRODUCER_ANSWER_BYTES,
+				       &ret->answers[i]);
 	}
 	return rc;
 }
@@ -264,15 +275,18 @@ static size_t producer_put(uint8_t *buf, const struct producer *producer)
 	cell.answer_count = 1;
 	return producer_cell_encode(buf, &cell, &producer->answers[1]);
 }
-CODEC(producer_cell, producer, producer_get(value, ret), producer_put(buf, r), N(producer, cell.epoch),
-      N(producer, cell.last_seq), N(producer, cell.used_mono_ms), N(producer, cell.answer_count),
-      S(producer, cell.name), N(producer, cell.owner), N(producer, cell.secret),
-      N(producer, answers[0].first_seq), N(producer, answers[0].count), SIGNED(producer, answers[0].code),
-      N(producer, answers[0].index), N(producer, answers[0].offset), N(producer, answers[0].failed),
-      N(producer, answers[1].first_seq), N(producer, answers[1].count), SIGNED(producer, answers[1].code),
-      N(producer, answers[1].index), N(producer, answers[1].offset), N(producer, answers[1].failed))
+CODEC(producer_cell, producer, producer_get(value, ret), producer_put(buf, r),
+      N(producer, cell.epoch), N(producer, cell.last_seq), N(producer, cell.used_mono_ms),
+      N(producer, cell.answer_count), S(producer, cell.name), N(producer, cell.owner),
+      N(producer, cell.secret), N(producer, answers[0].first_seq), N(producer, answers[0].count),
+      SIGNED(producer, answers[0].code), N(producer, answers[0].index),
+      N(producer, answers[0].offset), N(producer, answers[0].failed),
+      N(producer, answers[1].first_seq), N(producer, answers[1].count),
+      SIGNED(producer, answers[1].code), N(producer, answers[1].index),
+      N(producer, answers[1].offset), N(producer, answers[1].failed))
 
-static int segment_get(const struct golden_part *key, struct sluice_slice value, struct segment_info *ret)
+static int segment_get(const struct golden_part *key, struct sluice_slice value,
+		       struct segment_info *ret)
 {
 	struct two_key two;
 
@@ -282,14 +296,17 @@ static int segment_get(const struct golden_part *key, struct sluice_slice value,
 static size_t segment_write(uint8_t *buf, const struct segment_info *info)
 {
 	segment_header_encode(buf, info);
-	return append(buf, append(buf, SEGMENT_HEADER_BYTES, info->segment.subject), info->segment.payload);
+	return append(buf, append(buf, SEGMENT_HEADER_BYTES, info->segment.subject),
+		      info->segment.payload);
 }
 CODEC(segment, segment_info, segment_get(key, value, ret), segment_write(buf, r),
       N(segment_info, segment.base), N(segment_info, segment.last), N(segment_info, segment.count),
-      N(segment_info, segment.time_ms), N(segment_info, segment.time_max_ms), N(segment_info, segment.codec),
-      N(segment_info, segment.raw_bytes), N(segment_info, segment.producer), N(segment_info, segment.epoch),
-      N(segment_info, segment.first_seq), S(segment_info, segment.subject), S(segment_info, segment.payload),
-      N(segment_info, log_time_max_ms), N(segment_info, append_ms))
+      N(segment_info, segment.time_ms), N(segment_info, segment.time_max_ms),
+      N(segment_info, segment.codec), N(segment_info, segment.raw_bytes),
+      N(segment_info, segment.producer), N(segment_info, segment.epoch),
+      N(segment_info, segment.first_seq), S(segment_info, segment.subject),
+      S(segment_info, segment.payload), N(segment_info, log_time_max_ms),
+      N(segment_info, append_ms))
 
 static size_t item_write(uint8_t *buf, const struct queue_item *item)
 {
@@ -301,9 +318,10 @@ static size_t item_write(uint8_t *buf, const struct queue_item *item)
 	at = append(buf, at, item->last_reason);
 	return append(buf, at, item->body);
 }
-CODEC(item, queue_item, queue_item_decode(value, ret), item_write(buf, r), N(queue_item, put_time_ms),
-      N(queue_item, attempts), N(queue_item, priority), N(queue_item, flags), N(queue_item, due_mono_ms),
-      S(queue_item, dead_from), S(queue_item, dead_reason), S(queue_item, last_reason), S(queue_item, body))
+CODEC(item, queue_item, queue_item_decode(value, ret), item_write(buf, r),
+      N(queue_item, put_time_ms), N(queue_item, attempts), N(queue_item, priority),
+      N(queue_item, flags), N(queue_item, due_mono_ms), S(queue_item, dead_from),
+      S(queue_item, dead_reason), S(queue_item, last_reason), S(queue_item, body))
 
 static size_t job_write(uint8_t *buf, const struct job_record *record)
 {
@@ -315,12 +333,14 @@ static size_t job_write(uint8_t *buf, const struct job_record *record)
 	return append(buf, append(buf, JOB_RECORD_HEAD_BYTES, copy.meta), copy.payload);
 }
 CODEC(job, job_record, job_record_decode(value, ret), job_write(buf, r), N(job_record, submit_ms),
-      N(job_record, index), M(job_record, meta, sluice__job_submit__descriptor), S(job_record, payload))
+      N(job_record, index), M(job_record, meta, sluice__job_submit__descriptor),
+      S(job_record, payload))
 
 /* A row is packed by core itself. */
 static size_t history_write(uint8_t *buf, const struct job_history_row *record)
 {
-	Sluice__JobHistoryRow *row = sluice__job_history_row__unpack(NULL, record->row.len, record->row.data);
+	Sluice__JobHistoryRow *row =
+		sluice__job_history_row__unpack(NULL, record->row.len, record->row.data);
 	size_t bytes;
 
 	cr_assert_not_null(row);
@@ -337,7 +357,8 @@ CODEC(history, job_history_row, job_history_decode(value, ret), history_write(bu
 static size_t quarantine_write(uint8_t *buf, const struct quarantine_value *record)
 {
 	static uint8_t packed[GOLDEN_BYTES_MAX], report[GOLDEN_BYTES_MAX];
-	struct sluice_slice row = golden_packed(&sluice__quarantine_row__descriptor, record->row, packed);
+	struct sluice_slice row =
+		golden_packed(&sluice__quarantine_row__descriptor, record->row, packed);
 
 	quarantine_head_encode(buf, record->previous, row.len);
 	return append(buf, append(buf, QUARANTINE_HEAD_BYTES, row),
@@ -378,7 +399,8 @@ static const struct row {
 #define HOT(NAME, number, name, layout, formats, text) \
 	{#name, &layout##_layout, &name##_codec, formats, NULL, number},
 #define TOPO(NAME, number, name, type, text) {#name, &topo_layout, &name##_codec, 1, NULL, number},
-#define RECORD(name, TABLE, layout, formats, text) {#name, &layout##_layout, &name##_codec, formats, NULL, 0},
+#define RECORD(name, TABLE, layout, formats, text) \
+	{#name, &layout##_layout, &name##_codec, formats, NULL, 0},
 #include "broker/core/records.def"
 #undef TOPO
 #undef META
@@ -388,8 +410,8 @@ static const struct row {
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
 /* Calls check for each record of each kind: its key, and its value. */
-static void each(void (*check)(const struct row *row, struct golden *golden, struct golden_part *key,
-			       struct golden_part *value))
+static void each(void (*check)(const struct row *row, struct golden *golden,
+			       struct golden_part *key, struct golden_part *value))
 {
 	for (size_t i = 0; i < ROWS; i++) {
 		struct golden *golden = golden_load(RECORD_DATA, rows[i].name);
@@ -422,10 +444,10 @@ static void key_is_golden(const struct row *row, struct golden *golden, struct g
 	golden_fill(golden, key, row->layout->members, &filled);
 	row->layout->encode(&encoded, &filled);
 	golden_bytes(golden, key, key_slice(&encoded));
-	cr_assert(row->kind == 0 || key->bytes[4] == row->kind, "%s: the key is of kind %u", golden->path,
-		  key->bytes[4]);
-	cr_assert(row->meta == NULL ||
-			  (key->len == strlen(row->meta) && memcmp(key->bytes, row->meta, key->len) == 0),
+	cr_assert(row->kind == 0 || key->bytes[4] == row->kind, "%s: the key is of kind %u",
+		  golden->path, key->bytes[4]);
+	cr_assert(row->meta == NULL || (key->len == strlen(row->meta) &&
+					memcmp(key->bytes, row->meta, key->len) == 0),
 		  "%s: the key is not %s", golden->path, row->meta);
 }
 
@@ -442,15 +464,16 @@ static void value_is_golden(const struct row *row, struct golden *golden, struct
 
 	memset(&decoded, 0, sizeof(decoded));
 	memset(&filled, 0, sizeof(filled));
-	cr_assert(value->format >= 1 && value->format <= row->formats, "%s: format %u of %u", golden->path,
-		  value->format, row->formats);
-	cr_assert_eq(row->codec->decode(key, bytes_of(value), &decoded), 0, "%s: format %u is not decoded",
-		     golden->path, value->format);
+	cr_assert(value->format >= 1 && value->format <= row->formats, "%s: format %u of %u",
+		  golden->path, value->format, row->formats);
+	cr_assert_eq(row->codec->decode(key, bytes_of(value), &decoded), 0,
+		     "%s: format %u is not decoded", golden->path, value->format);
 	golden_expect(golden, value, row->codec->members, &decoded);
 	if (value->format != row->formats)
 		return;
 	golden_fill(golden, value, row->codec->members, &filled);
-	golden_bytes(golden, value, (struct sluice_slice){encoded, row->codec->encode(encoded, &filled)});
+	golden_bytes(golden, value,
+		     (struct sluice_slice){encoded, row->codec->encode(encoded, &filled)});
 }
 
 Test(core_golden, each_record_has_its_golden_bytes)
@@ -474,8 +497,8 @@ Test(core_golden, each_format_of_each_record_has_golden_bytes)
 	}
 }
 
-static void other_lengths_are_refused(const struct row *row, struct golden *golden, struct golden_part *key,
-				      struct golden_part *value)
+static void other_lengths_are_refused(const struct row *row, struct golden *golden,
+				      struct golden_part *key, struct golden_part *value)
 {
 	static union record decoded;
 
@@ -489,7 +512,8 @@ static void other_lengths_are_refused(const struct row *row, struct golden *gold
 		cr_assert_not_null(copy);
 		memcpy(copy, key->bytes, len < key->len ? len : key->len);
 		cr_assert_eq(row->layout->decode((struct sluice_slice){copy, len}, &decoded),
-			     len == key->len || (len == KEY_ORPHAN_BYTES && row->layout == &orphan_layout),
+			     len == key->len ||
+				     (len == KEY_ORPHAN_BYTES && row->layout == &orphan_layout),
 			     "%s: a key of %zu bytes", golden->path, len);
 		free(copy);
 	}

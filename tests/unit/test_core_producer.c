@@ -32,8 +32,8 @@ static struct producer producer_new(struct world *world)
 }
 
 /* try: the codec would not let it through, so it is tried and aborted. */
-static struct outcome send_or_try(const struct producer *producer, const char *subject, uint64_t seq,
-				  uint32_t count, bool try)
+static struct outcome send_or_try(const struct producer *producer, const char *subject,
+				  uint64_t seq, uint32_t count, bool try)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
@@ -51,7 +51,8 @@ static struct outcome send_or_try(const struct producer *producer, const char *s
 		   : world_apply(producer->world, COMMAND_PUBLISH, 0, &publish);
 }
 
-static struct outcome send(const struct producer *producer, const char *subject, uint64_t seq, uint32_t count)
+static struct outcome send(const struct producer *producer, const char *subject, uint64_t seq,
+			   uint32_t count)
 {
 	return send_or_try(producer, subject, seq, count, false);
 }
@@ -101,13 +102,16 @@ Test(core_producer, gaps_and_settled_numbers)
 	cr_assert_eq(send(&p, "a", 2, 1).code, SLUICE_E_SEQUENCE_GAP);
 	cr_assert_eq(send(&p, "a", 1, 1).code, 0);
 	cr_assert_eq(send(&p, "a", 3, 1).code, SLUICE_E_SEQUENCE_GAP);
-	cr_assert_eq(send(&p, "a", 1, 2).code, SLUICE_E_CONFLICT, "another batch under the same number");
+	cr_assert_eq(send(&p, "a", 1, 2).code, SLUICE_E_CONFLICT,
+		     "another batch under the same number");
 	/* The client has the answer of 2: admission refused it. So 3 is next. */
 	p.settled = 2;
 	cr_assert_eq(send(&p, "a", 3, 2).code, 0);
-	cr_assert_eq(send_or_try(&p, "a", 2, 1, true).code, SLUICE_E_INVAL, "settled and sent at once");
+	cr_assert_eq(send_or_try(&p, "a", 2, 1, true).code, SLUICE_E_INVAL,
+		     "settled and sent at once");
 	p.settled = 0;
-	cr_assert_eq(send(&p, "a", 1, 1).code, SLUICE_E_CONFLICT, "its answer was settled and forgotten");
+	cr_assert_eq(send(&p, "a", 1, 1).code, SLUICE_E_CONFLICT,
+		     "its answer was settled and forgotten");
 	cr_assert(send(&p, "a", 3, 2).duplicate, "this one is still kept");
 	cr_assert_eq(send(&p, "a", 4, 1).code, SLUICE_E_CONFLICT, "inside a batch");
 	cr_assert_eq(send_or_try(&p, "a", UINT64_MAX, 1, true).code, SLUICE_E_INVAL);
@@ -166,10 +170,12 @@ Test(core_producer, names_keep_number_and_sequence)
 	cr_assert_eq(send(&p, "a", 6, 1).code, 0);
 	close.producer = p.id;
 	close.epoch = 1;
-	cr_assert_eq(world_apply(&world, COMMAND_PRODUCER_CLOSE, 0, &close).code, SLUICE_E_PRODUCER_FENCED);
+	cr_assert_eq(world_apply(&world, COMMAND_PRODUCER_CLOSE, 0, &close).code,
+		     SLUICE_E_PRODUCER_FENCED);
 	close.epoch = 2;
 	world_must(&world, COMMAND_PRODUCER_CLOSE, 0, &close);
-	cr_assert_eq(world_apply(&world, COMMAND_PRODUCER_CLOSE, 0, &close).code, SLUICE_E_PRODUCER_EVICTED);
+	cr_assert_eq(world_apply(&world, COMMAND_PRODUCER_CLOSE, 0, &close).code,
+		     SLUICE_E_PRODUCER_EVICTED);
 	cr_assert_eq(send(&p, "a", 7, 1).code, SLUICE_E_PRODUCER_EVICTED);
 	cr_assert_neq(producer_open(&world, name).id, p.id, "a name that was closed is new");
 	world_close(&world);
@@ -221,8 +227,8 @@ Test(core_producer, an_idle_one_is_evicted_by_name)
 
 /* ---- whose it is ---- */
 
-static struct outcome open_as(struct world *world, uint64_t session, const char *name, uint64_t expect,
-			      uint64_t secret)
+static struct outcome open_as(struct world *world, uint64_t session, const char *name,
+			      uint64_t expect, uint64_t secret)
 {
 	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
 
@@ -232,7 +238,8 @@ static struct outcome open_as(struct world *world, uint64_t session, const char 
 	return world_apply(world, COMMAND_PRODUCER_OPEN, session, &open);
 }
 
-static struct outcome send_as(const struct producer *producer, uint64_t session, uint64_t seq, uint32_t count)
+static struct outcome send_as(const struct producer *producer, uint64_t session, uint64_t seq,
+			      uint32_t count)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
@@ -307,10 +314,12 @@ Test(core_producer, a_stranger_is_refused_and_changes_nothing)
 		cr_assert_eq(events(&world), 1);
 		out = send_as(&p, owner, 2, 3);
 		cr_assert_eq(out.code, 0, "%s", out.text);
-		cr_assert(!out.duplicate && out.offset == 1, "what the stranger tried took no number");
+		cr_assert(!out.duplicate && out.offset == 1,
+			  "what the stranger tried took no number");
 		cr_assert(send_as(&p, owner, 1, 1).duplicate, "and settled nothing");
 		world_restart(&world);
-		cr_assert_eq(send_as(&p, stranger, 5, 1).code, SLUICE_E_OWNED, "also after a restart");
+		cr_assert_eq(send_as(&p, stranger, 5, 1).code, SLUICE_E_OWNED,
+			     "also after a restart");
 		cr_assert_eq(send_as(&p, owner, 5, 1).code, 0);
 		cr_assert_eq(events(&world), 5);
 		world_close(&world);
@@ -343,8 +352,10 @@ Test(core_producer, the_secret_takes_it_to_another_session)
 	cr_assert_eq(send_as(&p, first, 1, 2).code, 0);
 	cr_assert_eq(open_as(&world, second, "", p.id, out.offset + 1).code, SLUICE_E_OWNED);
 	cr_assert_eq(open_as(&world, second, "", p.id, 0).code, SLUICE_E_OWNED);
-	cr_assert_eq(open_as(&world, second, "x", p.id, out.offset).code, SLUICE_E_PRODUCER_EVICTED);
-	cr_assert_eq(open_as(&world, second, "", p.id + 1, out.offset).code, SLUICE_E_PRODUCER_EVICTED);
+	cr_assert_eq(open_as(&world, second, "x", p.id, out.offset).code,
+		     SLUICE_E_PRODUCER_EVICTED);
+	cr_assert_eq(open_as(&world, second, "", p.id + 1, out.offset).code,
+		     SLUICE_E_PRODUCER_EVICTED);
 	cr_assert_eq(send_as(&p, first, 3, 1).code, 0, "none of these changed anything");
 	was = p;
 	again = open_as(&world, second, "", p.id, out.offset);

@@ -10,8 +10,8 @@
 
 enum { STREAM = SLUICE__TARGET_KIND__TARGET_STREAM, QUEUE = SLUICE__TARGET_KIND__TARGET_QUEUE };
 
-static struct outcome publish_to(struct world *world, uint8_t kind, const char *target, const char *subject,
-				 const char *body)
+static struct outcome publish_to(struct world *world, uint8_t kind, const char *target,
+				 const char *subject, const char *body)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;
@@ -48,8 +48,9 @@ static const char *claim(struct world *world, const char *queue)
 		rest = (struct sluice_slice){(const uint8_t *)rest.data + 10, rest.len - 10};
 		cr_assert_eq(envelope_next(&rest, &envelope, &why), 0, "%s", why);
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%.*s=%.*s@%llu",
-			 i > 0 ? " " : "", (int)envelope.subject.len, (const char *)envelope.subject.data,
-			 (int)envelope.body.len, (const char *)envelope.body.data,
+			 i > 0 ? " " : "", (int)envelope.subject.len,
+			 (const char *)envelope.subject.data, (int)envelope.body.len,
+			 (const char *)envelope.body.data,
 			 (unsigned long long)(put_ms + (uint64_t)envelope.time_delta_ms));
 	}
 	cr_assert_eq(rest.len, 0);
@@ -73,11 +74,13 @@ Test(core_publish, to_subject_stream_and_queue)
 	cr_assert_eq(out.code, 0, "%s", out.text);
 	out = publish_to(&world, PUBLISH_TO_STREAM, "s", "x.y", "straight");
 	cr_assert_eq(out.offset, 1);
-	cr_assert_eq(publish_to(&world, PUBLISH_TO_QUEUE, "s", "x.y", "x").code, SLUICE_E_NOT_FOUND);
-	cr_assert_eq(publish_to(&world, PUBLISH_TO_STREAM, "q", "x.y", "x").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(publish_to(&world, PUBLISH_TO_QUEUE, "s", "x.y", "x").code,
+		     SLUICE_E_NOT_FOUND);
+	cr_assert_eq(publish_to(&world, PUBLISH_TO_STREAM, "q", "x.y", "x").code,
+		     SLUICE_E_NOT_FOUND);
 	cr_assert_str_eq(world_events(&world, "s"), "a.b=both x.y=straight");
-	cr_assert_str_eq(claim(&world, "q"),
-			 "a.b=both@1700000000000 a.b.c=queue only@1700000000000 x.y=straight@1700000000000");
+	cr_assert_str_eq(claim(&world, "q"), "a.b=both@1700000000000 a.b.c=queue "
+					     "only@1700000000000 x.y=straight@1700000000000");
 	world_close(&world);
 }
 
@@ -285,7 +288,9 @@ Test(core_publish, batch_bytes_at_their_limit)
 	size_t body = LIMIT_BATCH_RAW_BYTES_MAX - LIMIT_EVENT_BODY_BYTES_MAX - 2 * 7;
 	uint8_t *bytes = calloc(1, LIMIT_BATCH_RAW_BYTES_MAX + 16);
 	size_t sizes[2] = {LIMIT_EVENT_BODY_BYTES_MAX, body};
-	struct frame_publish publish = {.count = 2, .subject = world_text("a"), .payload = {bytes, 0}};
+	struct frame_publish publish = {.count = 2,
+					.subject = world_text("a"),
+					.payload = {bytes, 0}};
 	struct world world;
 	struct envelope envelope = {.body = {bytes, 0}};
 	uint8_t *zeros = calloc(1, LIMIT_EVENT_BODY_BYTES_MAX);
@@ -303,7 +308,8 @@ Test(core_publish, batch_bytes_at_their_limit)
 	for (size_t over = 0; over < 2; over++) {
 		publish.raw_bytes = (uint32_t)(LIMIT_BATCH_RAW_BYTES_MAX + over);
 		publish.payload.len = publish.raw_bytes;
-		cr_assert_eq(world_try(&world, COMMAND_PUBLISH, &publish).code, over ? SLUICE_E_LIMIT : 0);
+		cr_assert_eq(world_try(&world, COMMAND_PUBLISH, &publish).code,
+			     over ? SLUICE_E_LIMIT : 0);
 	}
 	world_close(&world);
 	free(bytes);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads in turns: what a turn may cost, what a whole read may cost, and what it shows while others write. That turns give the same answer
- * as one look is checked for each query of each test, by core_world.c. */
+ * Reads in turns: what a turn may cost, what a whole read may cost, and what it shows while others
+ * write. That turns give the same answer as one look is checked for each query of each test, by
+ * core_world.c. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
@@ -61,7 +62,8 @@ static void nack(uint64_t session, uint64_t token, uint64_t seq)
 	world_must(&world, COMMAND_ACK, session, &m);
 }
 
-/* One read in turns of that cost, with `between` called between them; *ret_turns, *ret_cost: of all, *ret_most: of one. */
+/* One read in turns of that cost, with `between` called between them; *ret_turns, *ret_cost: of
+ * all, *ret_most: of one. */
 struct spent {
 	uint64_t turns, cost, most;
 };
@@ -137,7 +139,8 @@ Test(core_read, a_peek_decodes_each_grant_once_for_a_window_and_not_for_each_ite
 		cr_assert_eq(reply->items[i]->token, i % 2 == 0 ? 0 : tokens[i]);
 	}
 	cr_expect_lt(spent.cost, 10 * ITEMS * 300, "it read %llu", (unsigned long long)spent.cost);
-	cr_expect_lt(spent.most, (1 << 19) + 2000, "one turn read %llu", (unsigned long long)spent.most);
+	cr_expect_lt(spent.most, (1 << 19) + 2000, "one turn read %llu",
+		     (unsigned long long)spent.most);
 	sluice__reply__free_unpacked(reply, NULL);
 }
 
@@ -345,7 +348,8 @@ Test(core_read, a_stream_with_many_subjects_is_shown_and_listed_in_turns)
 	world_stream(&world, "t", "other.>", 0, 0, 0);
 	for (unsigned n = 1; n < SUBJECTS; n++) {
 		(void)snprintf(subject, sizeof(subject), "z%u.x", SUBJECTS - n);
-		cr_assert_eq(world_bind(&world, "default", subject, SLUICE__TARGET_KIND__TARGET_STREAM, "s")
+		cr_assert_eq(world_bind(&world, "default", subject,
+					SLUICE__TARGET_KIND__TARGET_STREAM, "s")
 				     .code,
 			     0);
 	}
@@ -354,12 +358,14 @@ Test(core_read, a_stream_with_many_subjects_is_shown_and_listed_in_turns)
 	request.stream_show = &show;
 	for (int listed = 0; listed < 2; listed++) {
 		reply = in_turns(&request, 4000, NULL, &spent);
-		cr_expect_lt(spent.most, 4000 + 2000, "one turn read %llu", (unsigned long long)spent.most);
+		cr_expect_lt(spent.most, 4000 + 2000, "one turn read %llu",
+			     (unsigned long long)spent.most);
 		cr_expect_gt(spent.turns, 10);
 		cr_assert_eq(reply->n_streams, listed ? 2 : 1);
 		cr_assert_eq(reply->streams[0]->n_subjects, SUBJECTS);
 		cr_expect_str_eq(reply->streams[0]->subjects[0], "first.>");
-		cr_expect_str_eq(reply->streams[0]->subjects[1], "z399.x", "in the order of their binding");
+		cr_expect_str_eq(reply->streams[0]->subjects[1], "z399.x",
+				 "in the order of their binding");
 		cr_expect_str_eq(reply->streams[0]->subjects[SUBJECTS - 1], "z1.x");
 		if (listed)
 			cr_expect_str_eq(reply->streams[1]->subjects[0], "other.>");

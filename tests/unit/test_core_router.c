@@ -42,8 +42,8 @@ static struct outcome router_delete(struct world *world, const char *name)
 	return world_apply(world, COMMAND_ROUTER_DELETE, 0, &delete);
 }
 
-static struct outcome unbind(struct world *world, const char *from, const char *pattern, uint32_t kind,
-			     const char *target)
+static struct outcome unbind(struct world *world, const char *from, const char *pattern,
+			     uint32_t kind, const char *target)
 {
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	Sluice__RouterUnbind unbind = SLUICE__ROUTER_UNBIND__INIT;
@@ -74,8 +74,9 @@ static const char *route(struct world *world, const char *name, const char *subj
 		cr_assert_eq(name_find(txn, world->gateway, NAME_ROUTER, world_text(name), &id), 0);
 	cr_assert_eq(router_route(&a, id, world_text(subject), &targets, &count), 0);
 	for (size_t i = 0; i < count; i++)
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%c%llu", i > 0 ? " " : "",
-			 "sq"[targets[i].kind], (unsigned long long)targets[i].id);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%c%llu",
+			 i > 0 ? " " : "", "sq"[targets[i].kind],
+			 (unsigned long long)targets[i].id);
 	store_abort(txn);
 	return text;
 }
@@ -102,7 +103,8 @@ Test(core_router, patterns)
 	world_close(&world);
 }
 
-/* The trie against the protocol's own matcher, over every subject and pattern of up to three tokens. */
+/* The trie against the protocol's own matcher, over every subject and pattern of up to three
+ * tokens. */
 Test(core_router, the_trie_agrees_with_pattern_matches)
 {
 	static const char *const tokens[] = {"", "a", "b", "*", ">"};
@@ -136,8 +138,9 @@ Test(core_router, the_trie_agrees_with_pattern_matches)
 			continue;
 		for (size_t p = 0; p < count; p++) {
 			if (pattern_matches(world_text(patterns[p]), world_text(subject)))
-				snprintf(expected + strlen(expected), sizeof(expected) - strlen(expected),
-					 "%ss%zu", expected[0] != 0 ? " " : "", p + 1);
+				snprintf(expected + strlen(expected),
+					 sizeof(expected) - strlen(expected), "%ss%zu",
+					 expected[0] != 0 ? " " : "", p + 1);
 		}
 		cr_assert_str_eq(route(&world, NULL, subject), expected, "subject %s", subject);
 	}
@@ -180,7 +183,8 @@ Test(core_router, alternate)
 	world_stream(&world, "s1", NULL, 0, 0, 0);
 	world_stream(&world, "lost", NULL, 0, 0, 0);
 	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "unrouted", 2, "").code, 0);
-	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 0, "nowhere").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 0, "nowhere").code,
+		     SLUICE_E_NOT_FOUND);
 	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "r", 0, "unrouted").code, 0);
 	cr_assert_eq(world_bind(&world, "r", "a", STREAM, "s1").code, 0);
 	cr_assert_str_eq(route(&world, "r", "b"), "");
@@ -188,13 +192,14 @@ Test(core_router, alternate)
 	cr_assert_str_eq(route(&world, "r", "a"), "s1");
 	cr_assert_str_eq(route(&world, "r", "b"), "s2");
 	cr_assert_eq(router_delete(&world, "unrouted").code, SLUICE_E_IN_USE);
-	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "unrouted", 2, "r").code, SLUICE_E_CONFLICT,
-		     "a cycle over alternates");
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "unrouted", 2, "r").code,
+		     SLUICE_E_CONFLICT, "a cycle over alternates");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 1, "").code, SLUICE_E_CONFLICT,
 		     "the kind stays");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 0, "").code, 0);
 	cr_assert_str_eq(route(&world, "r", "b"), "");
-	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "nobody", 0, "").code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "nobody", 0, "").code,
+		     SLUICE_E_NOT_FOUND);
 	cr_assert_eq(router_delete(&world, "unrouted").code, 0);
 	world_close(&world);
 }
@@ -412,10 +417,12 @@ static void queue_again(struct world *world, char *name)
 	world_queue(world, name, NULL, 0);
 }
 
-/* Each command is applied, aborted and applied again; beside it a model that is a table and a loop. */
+/* Each command is applied, aborted and applied again; beside it a model that is a table and a
+ * loop. */
 Test(core_router, an_image_that_is_changed_in_place_routes_as_the_definitions_say)
 {
-	static const char *const subjects[] = {"a", "a.b", "a.c", "b.b", "a.b.c", "b.b.c", "c", "a.b.c.d"};
+	static const char *const subjects[] = {"a",	"a.b",	 "a.c", "b.b",
+					       "a.b.c", "b.b.c", "c",	"a.b.c.d"};
 	bool bound[QUEUES][PATTERNS] = {{false}};
 	uint64_t count[QUEUES] = {0}, random = 7;
 	char names[QUEUES][4];
@@ -444,17 +451,18 @@ Test(core_router, an_image_that_is_changed_in_place_routes_as_the_definitions_sa
 				bool reached = false;
 
 				for (p = 0; p < PATTERNS; p++)
-					reached = reached || (bound[q][p] && fits(pool[p], subject));
+					reached =
+						reached || (bound[q][p] && fits(pool[p], subject));
 				count[q] += reached;
-				cr_assert_eq(world_ready(&world, names[q]), count[q], "step %d: %s to %s",
-					     step, subject, names[q]);
+				cr_assert_eq(world_ready(&world, names[q]), count[q],
+					     "step %d: %s to %s", step, subject, names[q]);
 			}
 		} else if (bound[q][p]) {
 			cr_assert_eq(unbind_one(&world, pool[p], names[q]).code, 0);
 			bound[q][p] = false;
 		} else {
-			cr_assert_eq(world_bind(&world, "", pool[p], SLUICE__TARGET_KIND__TARGET_QUEUE,
-						names[q])
+			cr_assert_eq(world_bind(&world, "", pool[p],
+						SLUICE__TARGET_KIND__TARGET_QUEUE, names[q])
 					     .code,
 				     0);
 			bound[q][p] = true;
@@ -472,7 +480,9 @@ Test(core_router, edges_that_come_and_go_leave_nothing_behind)
 	world_queue(&world, "stays", "k.>", 0);
 	world_queue(&world, "q", NULL, 0);
 	for (int i = 0; i < 2500; i++) {
-		cr_assert_eq(world_bind(&world, "", "k.a", SLUICE__TARGET_KIND__TARGET_QUEUE, "q").code, 0);
+		cr_assert_eq(world_bind(&world, "", "k.a", SLUICE__TARGET_KIND__TARGET_QUEUE, "q")
+				     .code,
+			     0);
 		if (i % 100 == 0)
 			cr_assert_eq(world_publish(&world, "k.a", "x").code, 0);
 		cr_assert_eq(unbind_one(&world, "k.a", "q").code, 0);
@@ -628,7 +638,8 @@ Test(core_router, operations_of_a_transaction_share_its_steps)
 	world_discard(&world);
 }
 
-/* What is refused must be the same on a broker that has just started, and in a batch that is applied again. */
+/* What is refused must be the same on a broker that has just started, and in a batch that is
+ * applied again. */
 Test(core_router, steps_are_those_of_what_is_bound)
 {
 	static const char *const subject = "a.a.a.a.a.a.a.a.a.a.a.a.z";
@@ -651,7 +662,8 @@ Test(core_router, steps_are_those_of_what_is_bound)
 		cr_assert_eq(unbind(&world, "", pattern, QUEUE, "q").code, 0);
 	}
 	steps = steps_of(&world, subject);
-	cr_expect_eq(steps, 2 + (2 * WILD / 4 - 1) + 2 * WILD / 4, "%llu", (unsigned long long)steps);
+	cr_expect_eq(steps, 2 + (2 * WILD / 4 - 1) + 2 * WILD / 4, "%llu",
+		     (unsigned long long)steps);
 	image_forget(&world);
 	cr_expect_eq(steps_of(&world, subject), steps, "without what is gone: %llu",
 		     (unsigned long long)steps_of(&world, subject));

@@ -4,7 +4,8 @@
 
 #include "tests/unit/core_world.h"
 
-static void conflict(const struct outcome *out, const char *field, const char *has, const char *wants)
+static void conflict(const struct outcome *out, const char *field, const char *has,
+		     const char *wants)
 {
 	cr_assert_eq(out->code, SLUICE_E_CONFLICT, "%d %s", out->code, out->text);
 	cr_assert(strstr(out->text, field) != NULL && strstr(out->text, has) != NULL &&

@@ -64,7 +64,9 @@ static void job_queue(struct world *world, unsigned jobs)
 
 static uint32_t claim(struct world *world, uint64_t session, const char *queue, uint8_t flags)
 {
-	struct cmd_claim claim = {.queue = world_queue_ref(world, queue).id, .max = 1000, .flags = flags};
+	struct cmd_claim claim = {.queue = world_queue_ref(world, queue).id,
+				  .max = 1000,
+				  .flags = flags};
 
 	return world_must(world, COMMAND_CLAIM, session, &claim).count;
 }
@@ -115,23 +117,31 @@ Test(core_session, limits)
 	cr_assert_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, 0);
 	/* limit: SESSION_TIMEOUT_MS_MIN */
 	cr_assert_eq(session_find(&world,
-				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1).id,
+				  session_open(&world, NULL,
+					       (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN - 1)
+					  .id,
 				  &ref),
 		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN);
 	cr_assert_eq(session_find(&world,
-				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1).id,
+				  session_open(&world, NULL,
+					       (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN + 1)
+					  .id,
 				  &ref),
 		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN + 1);
 	/* limit: SESSION_TIMEOUT_MS_MAX */
 	cr_assert_eq(session_find(&world,
-				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1).id,
+				  session_open(&world, NULL,
+					       (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX + 1)
+					  .id,
 				  &ref),
 		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX);
 	cr_assert_eq(session_find(&world,
-				  session_open(&world, NULL, (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1).id,
+				  session_open(&world, NULL,
+					       (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX - 1)
+					  .id,
 				  &ref),
 		     0);
 	cr_assert_eq(ref.timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX - 1);
@@ -179,8 +189,8 @@ Test(core_session, session_leases_go_back_to_the_queue)
 	world_close(&world);
 }
 
-/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone for
- * everybody meanwhile. */
+/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone
+ * for everybody meanwhile. */
 Test(core_session, the_end_of_a_big_session_is_bounded)
 {
 	enum { JOBS = 1500 };
@@ -311,7 +321,8 @@ Test(core_session, a_gateway_has_a_bounded_number)
 	cr_expect_eq(named.code, 0);
 	cr_expect_eq(session_find(&world, session, &ref), SLUICE_E_NOT_FOUND);
 	session = named.id;
-	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY, "and there is no more room");
+	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY,
+		     "and there is no more room");
 	cr_expect_eq(session_close(&world, session).code, 0);
 	cr_expect_eq(session_open(&world, "", 30000).code, 0);
 	world_discard(&world);
@@ -478,8 +489,8 @@ static int fail_at(void *user, const char *operation)
 	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
 }
 
-/* Every store call of a command fails once: the failure comes out, and the command then applies as if
- * nothing had been. */
+/* Every store call of a command fails once: the failure comes out, and the command then applies as
+ * if nothing had been. */
 Test(core_batch, failures_of_the_store_come_out)
 {
 	static struct world_batch batch;
@@ -509,7 +520,8 @@ Test(core_batch, failures_of_the_store_come_out)
 		if (rc == 0)
 			rc = core_batch_end(world.core, txn, world.effects);
 		store_fault_set(world.store, NULL, NULL);
-		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls, sluice_error_name(rc));
+		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls,
+			  sluice_error_name(rc));
 		store_abort(txn);
 		core_batch_abort(world.core);
 	}

@@ -23,7 +23,8 @@ static void walk(enum world_store kind)
 	cr_assert_eq(world_effect(&world, FX_LOG_GROWN)->offset, 1);
 	out = world_publish(&world, "a.c", "two");
 	cr_assert_eq(out.offset, 1);
-	cr_assert_eq(world_publish(&world, "b.c", "elsewhere").offset, UINT64_MAX, "nothing is bound to it");
+	cr_assert_eq(world_publish(&world, "b.c", "elsewhere").offset, UINT64_MAX,
+		     "nothing is bound to it");
 	cr_assert_eq(world_effects(&world, FX_LOG_GROWN), 0);
 	cr_assert_str_eq(world_events(&world, "events"), "a.b=one a.c=two");
 	world_restart(&world);
@@ -44,8 +45,8 @@ Test(core_stream, publish_and_read_on_lmdb)
 
 /* ---- commands ---- */
 
-static struct outcome stream_create(struct world *world, const char *name, char **subjects, size_t count,
-				    bool if_not_exists, const char *text)
+static struct outcome stream_create(struct world *world, const char *name, char **subjects,
+				    size_t count, bool if_not_exists, const char *text)
 {
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
@@ -67,8 +68,8 @@ static struct outcome stream_delete(struct world *world, const char *name)
 	return world_apply(world, COMMAND_STREAM_DELETE, 0, &delete);
 }
 
-static struct outcome cursor_set(struct world *world, const char *stream, const char *cursor, uint64_t offset,
-				 bool back)
+static struct outcome cursor_set(struct world *world, const char *stream, const char *cursor,
+				 uint64_t offset, bool back)
 {
 	Sluice__CursorSet set = SLUICE__CURSOR_SET__INIT;
 
@@ -320,21 +321,23 @@ Test(core_stream, cursors)
 	cr_assert_eq(cursor_set(&world, "s", "c", 5, false).code, 0, "again is no step back");
 	cr_assert_eq(cursor_set(&world, "s", "c", 3, true).code, 0);
 	cr_assert_eq(store_begin_read(world.store, &txn), 0);
-	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id, world_text("c"),
-				      &offset),
+	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id,
+				      world_text("c"), &offset),
 		     0);
-	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id, world_text("d"),
-				      &offset),
+	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id,
+				      world_text("d"), &offset),
 		     SLUICE_E_NOT_FOUND);
 	store_abort(txn);
 	cr_assert_eq(offset, 3);
 	cr_assert_eq(stream_show(&world, "s")->cursors[0]->lag, 2);
 	delete.stream = (char *)"t";
 	delete.cursor = (char *)"c";
-	cr_assert_eq(world_apply(&world, COMMAND_CURSOR_DELETE, 0, &delete).code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_apply(&world, COMMAND_CURSOR_DELETE, 0, &delete).code,
+		     SLUICE_E_NOT_FOUND);
 	delete.stream = (char *)"s";
 	world_must(&world, COMMAND_CURSOR_DELETE, 0, &delete);
-	cr_assert_eq(world_apply(&world, COMMAND_CURSOR_DELETE, 0, &delete).code, SLUICE_E_NOT_FOUND);
+	cr_assert_eq(world_apply(&world, COMMAND_CURSOR_DELETE, 0, &delete).code,
+		     SLUICE_E_NOT_FOUND);
 	world_close(&world);
 }
 
@@ -346,8 +349,8 @@ static uint64_t seek(struct world *world, uint64_t time_ms)
 	struct store_txn *txn;
 
 	cr_assert_eq(store_begin_read(world->store, &txn), 0);
-	cr_assert_eq(core_stream_seek_time(txn, world->gateway, world_stream_ref(world, "s").log, time_ms,
-					   &offset),
+	cr_assert_eq(core_stream_seek_time(txn, world->gateway, world_stream_ref(world, "s").log,
+					   time_ms, &offset),
 		     0);
 	store_abort(txn);
 	return offset;
@@ -377,8 +380,8 @@ Test(core_stream, seek_by_time)
 
 		while (expected < 7 && 100 + (uint64_t)deltas[expected] < time)
 			expected++;
-		cr_assert_eq(seek(&world, time), expected, "time %llu: %llu", (unsigned long long)time,
-			     (unsigned long long)expected);
+		cr_assert_eq(seek(&world, time), expected, "time %llu: %llu",
+			     (unsigned long long)time, (unsigned long long)expected);
 	}
 	world_close(&world);
 }
@@ -405,7 +408,8 @@ Test(core_stream, a_compressed_batch_is_stored_as_sent)
 	cr_assert_gt(publish.payload.len, 0);
 	world_must(&world, COMMAND_PUBLISH, 0, &publish);
 	cr_assert_eq(store_begin_read(world.store, &txn), 0);
-	cr_assert_eq(core_segment_read(txn, world.gateway, world_stream_ref(&world, "s").log, 42, &segment),
+	cr_assert_eq(core_segment_read(txn, world.gateway, world_stream_ref(&world, "s").log, 42,
+				       &segment),
 		     0);
 	cr_assert_eq(segment.base, 0);
 	cr_assert_eq(segment.last, 99);
@@ -436,7 +440,9 @@ Test(core_stream, a_damaged_segment_is_refused)
 	key[11] = (uint8_t)world_stream_ref(&world, "s").log;
 	for (size_t flip = 0; flip < len; flip++) {
 		cr_assert_eq(store_begin(world.store, &txn), 0);
-		cr_assert_eq(store_get(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)}, &value), 0);
+		cr_assert_eq(store_get(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)},
+				       &value),
+			     0);
 		len = value.len;
 		cr_assert(len > 80 && len <= sizeof(copy));
 		memcpy(copy, value.data, len);
@@ -444,8 +450,8 @@ Test(core_stream, a_damaged_segment_is_refused)
 		cr_assert_eq(store_put(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)},
 				       (struct sluice_slice){copy, len}),
 			     0);
-		cr_assert_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), SLUICE_E_CORRUPT,
-			     "byte %zu", flip);
+		cr_assert_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment),
+			     SLUICE_E_CORRUPT, "byte %zu", flip);
 		store_abort(txn);
 	}
 	world_close(&world);
@@ -468,11 +474,13 @@ Test(core_stream, a_lost_segment_is_damage_and_neither_a_gap_nor_the_end)
 	key[19] = 1;
 	cr_assert_eq(store_begin(world.store, &txn), 0);
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), 0);
-	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment), SLUICE_E_NOT_FOUND);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment),
+		     SLUICE_E_NOT_FOUND);
 	cr_assert_eq(store_del(txn, STORE_LOG, (struct sluice_slice){key, sizeof(key)}), 0);
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 0, &segment), 0);
 	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 1, &segment), SLUICE_E_CORRUPT);
-	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment), SLUICE_E_NOT_FOUND);
+	cr_expect_eq(core_segment_read(txn, world.gateway, key[11], 2, &segment),
+		     SLUICE_E_NOT_FOUND);
 	store_abort(txn);
 	cr_assert_eq(store_begin(world.store, &txn), 0);
 	key[19] = 0;

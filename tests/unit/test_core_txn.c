@@ -86,7 +86,8 @@ static void op_submit(struct txn *txn, const char *job, const char *queue)
 	txn->ops[i].job_submit = &txn->submit[i];
 }
 
-static Sluice__JobReport *op_report(struct txn *txn, const char *job, uint32_t attempt, const char *state)
+static Sluice__JobReport *op_report(struct txn *txn, const char *job, uint32_t attempt,
+				    const char *state)
 {
 	size_t i = op_add(txn, SLUICE__TXN_OP__OP_JOB_REPORT);
 
@@ -218,7 +219,8 @@ Test(core_txn, the_last_refusal_undoes_all_before_it)
 	out = run(&world, session, &txn);
 	cr_assert_eq(out.code, SLUICE_E_NOT_FOUND);
 	cr_assert_eq(out.count, 6, "the operation that refused");
-	cr_assert_eq(effects_count(world.effects), 1 + world_effects(&world, FX_LOG_GROWN), "only the reply");
+	cr_assert_eq(effects_count(world.effects), 1 + world_effects(&world, FX_LOG_GROWN),
+		     "only the reply");
 	for (int table = 0; table < STORE_TABLE_COUNT; table++)
 		cr_assert_eq(world_records(&world, (enum store_table)table), records[table], "%s",
 			     store_table_name((enum store_table)table));

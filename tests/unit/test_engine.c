@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine without its thread: batches, releases, demand, heartbeats, what a failing store does to it. */
+ * The engine without its thread: batches, releases, demand, heartbeats, what a failing store does
+ * to it. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,7 +233,8 @@ Test(engine, a_client_that_opens_its_name_again_needs_no_room, .timeout = 60)
 	cr_expect_eq(again.code, 0, "%s", again.text);
 	cr_expect_eq(rig.sessions_ended, 1u, "the one before");
 	cr_assert_eq(engine_session_attach(rig.engine, 1, again.id, &rig.sink, 1), 0);
-	cr_expect_eq(open_from(&rig, "", "192.0.2.1").code, SLUICE_E_BUSY, "and there is no more room");
+	cr_expect_eq(open_from(&rig, "", "192.0.2.1").code, SLUICE_E_BUSY,
+		     "and there is no more room");
 	rig_close(&rig);
 }
 
@@ -298,7 +300,8 @@ Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
 	rig_close(&rig);
 }
 
-/* DESIGN 5.3, on a map that a few commits fill, so that no look now and then comes in time: the reserve is left to what frees room. */
+/* DESIGN 5.3, on a map that a few commits fill, so that no look now and then comes in time: the
+ * reserve is left to what frees room. */
 Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 {
 	struct store_options options = {.create = true, .map_bytes = 64u << 20};
@@ -323,7 +326,8 @@ Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
 	cr_expect_gt(taken, 100, "most of the map is used");
 	cr_expect_eq(rig.failed, 0, "it is refused, not stopped");
-	cr_expect_neq(store_reserve_disk(rig.store, options.map_bytes, &room), 0, "it is all of the map");
+	cr_expect_neq(store_reserve_disk(rig.store, options.map_bytes, &room), 0,
+		      "it is all of the map");
 	cr_expect_geq(room.ahead_bytes + room.inside_bytes, reserve / 2, "%llu ahead, %llu inside",
 		      (unsigned long long)room.ahead_bytes, (unsigned long long)room.inside_bytes);
 	rig.now.mono_ms += 1000;
@@ -349,9 +353,9 @@ Test(engine, a_publish_as_large_as_a_batch_does_not_wait_for_the_control_lane_to
 	own->submission.control = true;
 	cr_assert_eq(engine_submit(rig.engine, &own->submission), 0);
 	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_eq(
-		rig.replies, 2,
-		"control commands that keep coming would hold it, and all publishes behind it, for ever");
+	cr_expect_eq(rig.replies, 2,
+		     "control commands that keep coming would hold it, and all publishes behind "
+		     "it, for ever");
 	rig_close(&rig);
 }
 
@@ -365,12 +369,14 @@ static void damage(struct rig *rig, uint64_t queue, uint64_t seq)
 	key_two(&key, 1, queue, seq);
 	cr_assert_eq(store_put(txn, STORE_ITEM, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
 	key_timer(&key, 1, 1, TIMER_ITEM_DUE, queue, seq);
-	cr_assert_eq(store_put(txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0}), 0);
+	cr_assert_eq(store_put(txn, STORE_TIMER, key_slice(&key), (struct sluice_slice){NULL, 0}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 }
 
 /* Of delayed items, from now to in_ms. */
-/* What is claimed for a connection that its session has left would be delivered into the void, and the session would hold it without knowing. */
+/* What is claimed for a connection that its session has left would be delivered into the void, and
+ * the session would hold it without knowing. */
 Test(engine, nothing_is_claimed_for_consumers_of_a_connection_that_was_taken_over)
 {
 	struct rig rig;
@@ -475,7 +481,8 @@ static int corrupt_put_once(void *user, const char *operation)
 	return SLUICE_E_CORRUPT;
 }
 
-/* Core refuses damage that a CLAIM reads; damage that its writes meet, whichever of them, aborts the batch. */
+/* Core refuses damage that a CLAIM reads; damage that its writes meet, whichever of them, aborts
+ * the batch. */
 Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes_on)
 {
 	for (int after = 0;; after++) {

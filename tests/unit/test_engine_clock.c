@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine with clocks that lie: a wall clock that jumps, at a start and while it runs, ahead and back, forgets nothing too early and holds nothing
- * for ever. Streams, jobs, producers, delayed items.
+ * The engine with clocks that lie: a wall clock that jumps, at a start and while it runs, ahead and
+ * back, forgets nothing too early and holds nothing for ever. Streams, jobs, producers, delayed
+ * items.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-static const uint64_t second = 1000, minute = 60000, hour = 3600000, day = 86400000, year = 31536000000;
+static const uint64_t second = 1000, minute = 60000, hour = 3600000, day = 86400000,
+		      year = 31536000000;
 
 struct rig {
 	struct engine_sink sink; /* first */
@@ -32,7 +34,8 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 	for (size_t i = 0; i < effects_count(release->effects); i++) {
 		const struct effect *effect = effects_at(release->effects, i);
 
-		if (effect->kind == FX_REPLY && release->origins[effect->command].kind == ORIGIN_REQUEST)
+		if (effect->kind == FX_REPLY &&
+		    release->origins[effect->command].kind == ORIGIN_REQUEST)
 			rig->last = *effect->outcome;
 	}
 	engine_release_done(rig->engine, sink, release);
@@ -149,7 +152,8 @@ static void publish(struct rig *rig)
 	own->publish.target_kind = PUBLISH_TO_SUBJECT;
 	own->publish.count = 1;
 	own->publish.subject = slice_text("ev.a");
-	own->publish.payload = (struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
+	own->publish.payload =
+		(struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
 	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
 	run(rig, own);
 }
@@ -434,7 +438,8 @@ Test(engine_clock, a_released_job_waits_for_its_delay_whatever_a_start_believes)
 	pass(&rig, 10 * minute);
 	cr_expect_str_eq(claim_of(&rig, 2), "gated", "in doubt");
 	pass(&rig, 10 * minute);
-	cr_expect_str_eq(claim_of(&rig, 2), "ready", "the clock has stood: it was away for so long");
+	cr_expect_str_eq(claim_of(&rig, 2), "ready",
+			 "the clock has stood: it was away for so long");
 	close(&rig);
 }
 
@@ -490,7 +495,8 @@ Test(engine_clock, an_absence_within_the_bound_is_believed_at_once)
 		struct rig rig;
 
 		open_with(&rig, WALL, 10 * minute);
-		/* The last commit was a minute and some parts of one ago: the bound is met from a fresh one. */
+		/* The last commit was a minute and some parts of one ago: the bound is met from a
+		 * fresh one. */
 		publish(&rig);
 		reboot(&rig, rig.now.wall_ms + LIMIT_CLOCK_TRUST_MS + more);
 		pass(&rig, second);

@@ -142,7 +142,8 @@ static void put_prioritised(struct rig *rig, unsigned from, unsigned count)
 	size_t used = 0;
 
 	for (unsigned i = from; i < from + count; i++) {
-		struct envelope envelope = {.body = {"12345678", 8}, .priority = (uint8_t)(1 + i * 97 % 255)};
+		struct envelope envelope = {.body = {"12345678", 8},
+					    .priority = (uint8_t)(1 + i * 97 % 255)};
 
 		used += envelope_encode(bytes + used, &envelope);
 	}
@@ -175,7 +176,8 @@ Test(demand, a_consumer_with_credit_is_served_beyond_the_claims_of_one_batch, .t
 		open_at(&rig, queue, session, 7, 0, 1000000);
 		engine_facts_get(rig.engine, &after);
 		cr_expect_eq(rig.items, ITEMS);
-		cr_expect_gt(after.commands - before.commands, 4096, "more claims than one batch makes");
+		cr_expect_gt(after.commands - before.commands, 4096,
+			     "more claims than one batch makes");
 		cr_expect_gt(after.commits - before.commits, 1);
 		rig_close(&rig);
 	}
@@ -219,7 +221,8 @@ Test(demand, an_orphan_wakes_those_who_judge_its_source)
 	cr_expect_eq(serve(&demand, 0), 0, "nobody judges it");
 	demand_queue_ready(&demand, 1, 5, true, 0);
 	for (int i = 0; i < 3; i++)
-		cr_expect_neq(serve(&demand, 0), 0, "one of each class is asked for what anybody may take");
+		cr_expect_neq(serve(&demand, 0), 0,
+			      "one of each class is asked for what anybody may take");
 	cr_expect_eq(serve(&demand, 0), 0);
 	demand_close(&demand, NULL, 12);
 	demand_queue_ready(&demand, 1, 5, true, 2);
@@ -347,14 +350,16 @@ Test(damage, many_damaged_commands_in_a_batch_do_not_run_it_as_often, .timeout =
 		cr_assert_eq(rig.replies, COMMANDS);
 		key_hot(&key, 1, HOT_QUEUE, queue);
 		cr_assert_eq(store_begin(rig.store, &txn), 0);
-		cr_assert_eq(store_put(txn, STORE_HOT, key_slice(&key), (struct sluice_slice){"?", 1}), 0);
+		cr_assert_eq(store_put(txn, STORE_HOT, key_slice(&key),
+				       (struct sluice_slice){"?", 1}),
+			     0);
 		cr_assert_eq(store_commit(txn), 0);
 		put_among_damaged(&rig, COMMANDS, every[row]);
 		cr_expect_eq(rig.failed, 0);
 		cr_expect_eq(rig.replies, COMMANDS, "each is answered once");
 		cr_expect_eq(rig.refused, bad, "the damaged ones are refused");
-		cr_expect_lt(puts_seen, 24 * clean, "row %zu: %u damaged cost %.1f times the batch", row, bad,
-			     (double)puts_seen / (double)clean);
+		cr_expect_lt(puts_seen, 24 * clean, "row %zu: %u damaged cost %.1f times the batch",
+			     row, bad, (double)puts_seen / (double)clean);
 		rig_close(&rig);
 	}
 }
@@ -390,7 +395,8 @@ Test(demand, a_session_that_moves_loses_its_consumers_and_no_others)
 	while ((next = demand_next(&demand, &command, &claim)) != NULL) {
 		struct outcome out = {.kind = OUT_CLAIMED, .count = 1};
 
-		cr_expect(next->spec.gateway != 1 || next->spec.session != 7, "it is not served any more");
+		cr_expect(next->spec.gateway != 1 || next->spec.session != 7,
+			  "it is not served any more");
 		demand_claimed(&demand, next, &claim, &out);
 	}
 	for (uint64_t session = 1; session <= SESSIONS; session++)

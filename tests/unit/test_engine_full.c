@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine on a store that fills up: classes stop in their order and at their percent, whatever the size of commands and batches, and
- * what frees room still goes. The store is a real one, with a small map.
+ * The engine on a store that fills up: classes stop in their order and at their percent, whatever
+ * the size of commands and batches, and what frees room still goes. The store is a real one, with a
+ * small map.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -34,13 +35,14 @@ static void on_post(struct engine_sink *sink, struct engine_release *release)
 	for (size_t i = 0; i < effects_count(release->effects); i++) {
 		const struct effect *effect = effects_at(release->effects, i);
 
-		if (effect->kind != FX_REPLY || release->origins[effect->command].kind != ORIGIN_REQUEST)
+		if (effect->kind != FX_REPLY ||
+		    release->origins[effect->command].kind != ORIGIN_REQUEST)
 			continue;
 		rig->last = *effect->outcome;
 		rig->ok += effect->outcome->code == 0;
 		rig->refused += effect->outcome->code == SLUICE_E_NO_SPACE;
-		cr_assert(effect->outcome->code == 0 || effect->outcome->code == SLUICE_E_NO_SPACE, "%s",
-			  effect->outcome->text);
+		cr_assert(effect->outcome->code == 0 || effect->outcome->code == SLUICE_E_NO_SPACE,
+			  "%s", effect->outcome->text);
 	}
 	engine_release_done(rig->engine, sink, release);
 }
@@ -60,7 +62,9 @@ static void on_fail(void *user, int code, const char *text)
 static void rig_open(struct rig *rig)
 {
 	struct store_options options = {.create = true, .map_bytes = MAP_MIB * MIB};
-	struct engine_config config = {.fail_stop = on_fail, .user = rig, .inbox_bytes_max = 128u << 20};
+	struct engine_config config = {.fail_stop = on_fail,
+				       .user = rig,
+				       .inbox_bytes_max = 128u << 20};
 	const char *why = "";
 
 	memset(rig, 0, sizeof(*rig));
@@ -147,7 +151,8 @@ static void put(struct rig *rig, const char *subject, size_t body_bytes)
 	own->publish.count = 1;
 	own->publish.subject = slice_text(subject != NULL ? subject : "s");
 	own->publish.target = (struct sluice_slice){"dead-letter", subject != NULL ? 0 : 11};
-	own->publish.payload = (struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
+	own->publish.payload =
+		(struct sluice_slice){own->bytes, envelope_encode(own->bytes, &envelope)};
 	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
 	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
 }
@@ -212,12 +217,16 @@ static void expect_stopped(struct rig *rig, uint64_t command_bytes, const char *
 
 	cr_expect_leq(used(rig), stop + 128 * 1024, "%s: %llu of %llu bytes are used", what,
 		      (unsigned long long)used(rig), (unsigned long long)stop);
-	/* A page that is half full, and the free list, are the waste of a store of many small records. */
-	cr_expect_geq(used(rig) + 2 * command_bytes + MAP_MIB * MIB / 20, stop, "%s: stopped at %llu of %llu",
-		      what, (unsigned long long)used(rig), (unsigned long long)stop);
+	/* A page that is half full, and the free list, are the waste of a store of many small
+	 * records. */
+	cr_expect_geq(used(rig) + 2 * command_bytes + MAP_MIB * MIB / 20, stop,
+		      "%s: stopped at %llu of %llu", what, (unsigned long long)used(rig),
+		      (unsigned long long)stop);
 	cr_expect_not_null(strstr(rig->last.text, "map_mib"), "%s", rig->last.text);
-	cr_expect_eq(queue_create(rig, name, NULL), 0, "%s: reports go on: %s", what, rig->last.text);
-	cr_expect_eq(session_open(rig), 0, "%s: whoever frees room gets in: %s", what, rig->last.text);
+	cr_expect_eq(queue_create(rig, name, NULL), 0, "%s: reports go on: %s", what,
+		     rig->last.text);
+	cr_expect_eq(session_open(rig), 0, "%s: whoever frees room gets in: %s", what,
+		     rig->last.text);
 	cr_expect_eq(retention(rig), 0, "%s: retention can be changed: %s", what, rig->last.text);
 }
 
@@ -227,14 +236,16 @@ static void expect_back(struct rig *rig, size_t body_bytes, const char *what)
 	for (int i = 0; i < 200 && used(rig) > 2 * MIB; i++) {
 		rig->now.mono_ms += 1000;
 		step(rig);
-		(void)usleep(10000); /* pages of the last commits are counted in use for half a second */
+		(void)usleep(
+			10000); /* pages of the last commits are counted in use for half a second */
 	}
 	put(rig, NULL, body_bytes);
 	step(rig);
 	cr_expect_eq(rig->last.code, 0, "%s: publishes are taken again: %s", what, rig->last.text);
 }
 
-Test(engine_full, publishes_stop_at_their_percent_whatever_the_size_of_commands_and_batches, .timeout = 240)
+Test(engine_full, publishes_stop_at_their_percent_whatever_the_size_of_commands_and_batches,
+     .timeout = 240)
 {
 	static const struct {
 		size_t body_bytes;

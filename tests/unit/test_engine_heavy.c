@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Commands that are large pieces of work: a commit ends behind one, and other sessions have their turn. */
+ * Commands that are large pieces of work: a commit ends behind one, and other sessions have their
+ * turn. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,8 +63,8 @@ Test(engine_heavy, others_wait_for_one_of_many_large_publishes)
 		cr_expect_eq(rig.replies, HEAVY + 1, "all are done");
 		cr_expect_eq(rig.last.count, EVENTS);
 		offset = rig.last.offset;
-		cr_expect_eq(offset, (uint64_t)(HEAVY - 1) * EVENTS + 2, "in order, none twice: %llu",
-			     (unsigned long long)offset);
+		cr_expect_eq(offset, (uint64_t)(HEAVY - 1) * EVENTS + 2,
+			     "in order, none twice: %llu", (unsigned long long)offset);
 		rig_close(&rig);
 	}
 }
@@ -87,7 +88,8 @@ Test(engine_heavy, others_wait_for_one_commit_of_many_sessions_with_large_publis
 	submit(&rig, 12, 1);
 	for (; rig.singles == 0 && rounds < 3 * SESSIONS; rounds++)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_eq(rounds, 1, "it is in the commit after the one that was made when it came: %u", rounds);
+	cr_expect_eq(rounds, 1, "it is in the commit after the one that was made when it came: %u",
+		     rounds);
 	/* And they for one of its: with a new one before each step they have every other. */
 	for (rounds = 0; rounds < SESSIONS; rounds++) {
 		submit(&rig, 12, 1);

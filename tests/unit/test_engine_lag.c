@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sink that does not handle what it is given: what it is owed is bounded, and nobody else waits. */
+ * A sink that does not handle what it is given: what it is owed is bounded, and nobody else
+ * waits. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -141,7 +142,8 @@ Test(lag, nothing_is_claimed_for_a_sink_that_lags_and_others_are_served, .timeou
 		lag = atomic_load(&slow.sink.lag_bytes);
 		cr_expect_gt(lag, LIMIT_RELEASE_LAG_BYTES_MAX);
 		cr_expect_leq(lag, LIMIT_RELEASE_LAG_BYTES_MAX + 4 * MIB, "%llu bytes", ULL(lag));
-		/* Who comes behind it on the same queue has the rest, and that is not counted at the one that lags. */
+		/* Who comes behind it on the same queue has the rest, and that is not counted at
+		 * the one that lags. */
 		consume(&rig, &prompt, rig_session(&rig));
 		cr_expect_gt(prompt.items, 130u, "%u items", prompt.items);
 		put(&rig, 100);
@@ -149,18 +151,21 @@ Test(lag, nothing_is_claimed_for_a_sink_that_lags_and_others_are_served, .timeou
 		cr_expect_leq(atomic_load(&slow.sink.lag_bytes), lag + MIB, "%llu bytes",
 			      ULL(atomic_load(&slow.sink.lag_bytes)));
 		/* Between the whole bound and half of it nothing changes. */
-		for (half = 0; atomic_load(&slow.sink.lag_bytes) > LIMIT_RELEASE_LAG_BYTES_MAX * 3 / 4;
+		for (half = 0;
+		     atomic_load(&slow.sink.lag_bytes) > LIMIT_RELEASE_LAG_BYTES_MAX * 3 / 4;
 		     half++)
 			handle(&slow, slow.kept[half]);
-		memmove(slow.kept, slow.kept + half, (slow.kept_count - half) * sizeof(slow.kept[0]));
+		memmove(slow.kept, slow.kept + half,
+			(slow.kept_count - half) * sizeof(slow.kept[0]));
 		slow.kept_count -= half;
 		rig_step(&rig);
 		lag = slow.items;
 		cr_assert_eq(engine_consumer_close(rig.engine, &prompt.sink, prompt.tag), 0);
 		put(&rig, 10);
 		handle_all(&slow);
-		cr_expect_eq(slow.items + prompt.items, 300u, "what came while it lagged waits: %u and %u",
-			     slow.items, prompt.items);
+		cr_expect_eq(slow.items + prompt.items, 300u,
+			     "what came while it lagged waits: %u and %u", slow.items,
+			     prompt.items);
 		rig_step(&rig);
 		handle_all(&slow);
 		cr_expect_eq(slow.items + prompt.items, 310u, "and is given when it has caught up");

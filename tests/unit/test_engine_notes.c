@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Changes of consumers and sessions on their way to the engine: how many wait, whatever is called how often, and that what is merged has
- * the outcome of what was called. */
+ * Changes of consumers and sessions on their way to the engine: how many wait, whatever is called
+ * how often, and that what is merged has the outcome of what was called. */
 #include <criterion/criterion.h>
 #include <utlist.h>
 
@@ -44,7 +44,9 @@ static void give(struct rig *rig, struct note note)
 
 static void opened(struct rig *rig, uint64_t tag, uint32_t credit)
 {
-	give(rig, (struct note){.kind = NOTE_CONSUMER, .spec = {.tag = tag, .credit = credit}, .open = true});
+	give(rig, (struct note){.kind = NOTE_CONSUMER,
+				.spec = {.tag = tag, .credit = credit},
+				.open = true});
 }
 
 static void credit(struct rig *rig, uint64_t tag, uint32_t more)
@@ -54,8 +56,10 @@ static void credit(struct rig *rig, uint64_t tag, uint32_t more)
 
 static void pause_set(struct rig *rig, uint64_t tag, bool paused)
 {
-	give(rig,
-	     (struct note){.kind = NOTE_CONSUMER, .spec = {.tag = tag}, .pause = true, .paused = paused});
+	give(rig, (struct note){.kind = NOTE_CONSUMER,
+				.spec = {.tag = tag},
+				.pause = true,
+				.paused = paused});
 }
 
 static void closed(struct rig *rig, uint64_t tag)
@@ -81,7 +85,8 @@ static size_t take(struct rig *rig)
 
 static const struct note *only(struct rig *rig)
 {
-	cr_assert_eq(inbox_notes_waiting(&rig->inbox), 1, "%zu notes", inbox_notes_waiting(&rig->inbox));
+	cr_assert_eq(inbox_notes_waiting(&rig->inbox), 1, "%zu notes",
+		     inbox_notes_waiting(&rig->inbox));
 	return rig->inbox.notes;
 }
 
@@ -143,7 +148,8 @@ Test(notes, a_note_of_an_open_consumer_needs_no_memory)
 	for (uint64_t tag = 1; tag <= 100; tag++)
 		opened(&rig, tag, 1);
 	cr_assert_eq(take(&rig), 100);
-	cr_expect_eq(rig.inbox.spare_count, 100, "one for each is set aside: %zu", rig.inbox.spare_count);
+	cr_expect_eq(rig.inbox.spare_count, 100, "one for each is set aside: %zu",
+		     rig.inbox.spare_count);
 	for (uint64_t tag = 1; tag <= 100; tag++)
 		credit(&rig, tag, 1);
 	cr_expect_eq(rig.inbox.spare_count, 0);
@@ -217,14 +223,17 @@ Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
 	uint64_t seed = 3;
 
 	for (int round = 0; round < ROUNDS; round++) {
-		bool kicks[TAGS] = {false}, expected_kicks[TAGS] = {false}, is_attached[TAGS] = {false};
+		bool kicks[TAGS] = {false}, expected_kicks[TAGS] = {false},
+		     is_attached[TAGS] = {false};
 		uint64_t holder = 0, expected = 0, next = 1;
 		struct rig rig;
 
 		rig_open(&rig);
 		for (int n = 0; n < 12; n++) {
 			struct note note = {.kind = NOTE_SESSION,
-					    .spec = {.gateway = 1, .session = 9, .sink = &rig.sink}};
+					    .spec = {.gateway = 1,
+						     .session = 9,
+						     .sink = &rig.sink}};
 			struct consumer_spec gone;
 
 			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
@@ -256,8 +265,8 @@ Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
 		cr_assert_eq(holder, expected, "round %d", round);
 		/* One that is gone may be told in vain; one that is there must be told. */
 		for (int tag = 1; tag < TAGS; tag++)
-			cr_assert(kicks[tag] || !expected_kicks[tag] || !is_attached[tag], "round %d: %d",
-				  round, tag);
+			cr_assert(kicks[tag] || !expected_kicks[tag] || !is_attached[tag],
+				  "round %d: %d", round, tag);
 		inbox_fini(&rig.inbox);
 	}
 }

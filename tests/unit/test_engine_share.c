@@ -18,7 +18,8 @@ struct rig {
 	struct taken taken;
 	struct engine_sink sink;
 	uint64_t commits, done, sent;
-	uint64_t work, work_of_small; /* of the last commit; when the last small one was done: of all */
+	uint64_t work,
+		work_of_small; /* of the last commit; when the last small one was done: of all */
 	uint64_t all_work, small_done;
 	uint64_t done_of[2 * LARGE];
 	uint64_t last[2 * LARGE][2]; /* number of the last one, by session and lane */
@@ -59,8 +60,8 @@ static size_t take(struct rig *rig, struct submission **batch)
 	size_t count = 0, bytes = 0;
 
 	for (size_t i = 0; i < 2; i++)
-		while (lanes[i]->head != NULL &&
-		       (rig->shares.sorted || count == 0 || bytes + lanes[i]->head->bytes <= BATCH_BYTES)) {
+		while (lanes[i]->head != NULL && (rig->shares.sorted || count == 0 ||
+						  bytes + lanes[i]->head->bytes <= BATCH_BYTES)) {
 			batch[count] = lane_pop(lanes[i]);
 			bytes += batch[count++]->bytes;
 		}
@@ -73,8 +74,9 @@ static void apply(struct rig *rig, struct submission *submission)
 	const uint64_t session = submission->command.session;
 	uint64_t *last = &rig->last[session][submission->control];
 
-	cr_assert_gt(one->n, *last, "session %llu: %llu is done behind %llu", (unsigned long long)session,
-		     (unsigned long long)one->n, (unsigned long long)*last);
+	cr_assert_gt(one->n, *last, "session %llu: %llu is done behind %llu",
+		     (unsigned long long)session, (unsigned long long)one->n,
+		     (unsigned long long)*last);
 	*last = one->n;
 	submission->work = one->cost;
 	rig->work += (uint64_t)one->cost;
@@ -120,8 +122,8 @@ static void drain(struct rig *rig)
 	}
 }
 
-/* The work that is done from when a small one is sent until it is answered, the most of so many, while
- * each of the others has so many more of its own on their way. */
+/* The work that is done from when a small one is sent until it is answered, the most of so many,
+ * while each of the others has so many more of its own on their way. */
 static uint64_t small_waits(struct rig *rig, int tries)
 {
 	uint64_t most = 0;
@@ -139,8 +141,8 @@ static uint64_t small_waits(struct rig *rig, int tries)
 	return most;
 }
 
-/* Many sessions, each with many commands on their way: what a small request waits for is one commit of
- * them, wherever it comes. */
+/* Many sessions, each with many commands on their way: what a small request waits for is one commit
+ * of them, wherever it comes. */
 Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
 {
 	static const struct {
@@ -172,10 +174,11 @@ Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
 		for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
 			while (rig.done_of[of] == 0)
 				commit(&rig);
-		cr_assert_gt(rig.sent - rig.done, SESSIONS, "%s: more is on its way", loads[i].what);
+		cr_assert_gt(rig.sent - rig.done, SESSIONS, "%s: more is on its way",
+			     loads[i].what);
 		most = small_waits(&rig, 100);
-		cr_expect_leq(most, loads[i].most, "%s: %llu records were done meanwhile", loads[i].what,
-			      (unsigned long long)most);
+		cr_expect_leq(most, loads[i].most, "%s: %llu records were done meanwhile",
+			      loads[i].what, (unsigned long long)most);
 		cr_expect(waits(&rig), "%s", loads[i].what);
 		drain(&rig);
 		rig_close(&rig);
@@ -196,8 +199,10 @@ Test(engine_share, each_of_many_sessions_has_as_much_as_any_other)
 		commit(&rig);
 	}
 	for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++) {
-		cr_expect_geq(rig.done_of[of], ROUNDS / 2 - 1, "%llu", (unsigned long long)rig.done_of[of]);
-		cr_expect_leq(rig.done_of[of], ROUNDS / 2 + 2, "%llu", (unsigned long long)rig.done_of[of]);
+		cr_expect_geq(rig.done_of[of], ROUNDS / 2 - 1, "%llu",
+			      (unsigned long long)rig.done_of[of]);
+		cr_expect_leq(rig.done_of[of], ROUNDS / 2 + 2, "%llu",
+			      (unsigned long long)rig.done_of[of]);
 	}
 	drain(&rig);
 	rig_close(&rig);
@@ -274,7 +279,8 @@ Test(engine_share, what_fits_into_no_batch_goes_all_the_same)
 	rig_close(&rig);
 }
 
-/* In any mixture each lane of a session keeps its order (apply() looks at it), and nothing is lost. */
+/* In any mixture each lane of a session keeps its order (apply() looks at it), and nothing is
+ * lost. */
 Test(engine_share, order_within_a_session_stays)
 {
 	for (unsigned seed = 1; seed <= 20; seed++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Admission by class (DESIGN 5.3): by how full map and disk are, and by the room that is the store's own. What frees room is admitted
- * always; publishes stop before reports; and neither flickers.
+ * Admission by class (DESIGN 5.3): by how full map and disk are, and by the room that is the
+ * store's own. What frees room is admitted always; publishes stop before reports; and neither
+ * flickers.
  */
 #include <criterion/criterion.h>
 
@@ -17,7 +18,8 @@ static struct headroom_gate gate_new(uint64_t map_bytes)
 	return gate;
 }
 
-static void expect_admits(const struct headroom_gate *gate, bool publish, bool report, const char *when)
+static void expect_admits(const struct headroom_gate *gate, bool publish, bool report,
+			  const char *when)
 {
 	cr_expect_eq(headroom_admits(gate, HEADROOM_PUBLISH), publish, "publishes, %s", when);
 	cr_expect_eq(headroom_admits(gate, HEADROOM_REPORT), report, "reports, %s", when);
@@ -26,8 +28,8 @@ static void expect_admits(const struct headroom_gate *gate, bool publish, bool r
 
 static void room(struct headroom_gate *gate, uint64_t ahead_mib, uint64_t inside_mib)
 {
-	headroom_room(gate,
-		      &(struct store_room){.ahead_bytes = ahead_mib * MIB, .inside_bytes = inside_mib * MIB});
+	headroom_room(gate, &(struct store_room){.ahead_bytes = ahead_mib * MIB,
+						 .inside_bytes = inside_mib * MIB});
 }
 
 static void fill(struct headroom_gate *gate, uint64_t used_mib, uint64_t disk_free_mib)
@@ -81,7 +83,8 @@ Test(headroom, free_pages_of_the_file_count_but_some_pages_in_a_row_are_wanted)
 	room(&gate, 0, 128);
 	expect_admits(&gate, true, true,
 		      "with plenty inside: a store that was emptied is taken into use again");
-	headroom_room(&gate, &(struct store_room){.ahead_bytes = UINT64_MAX, .inside_bytes = UINT64_MAX});
+	headroom_room(&gate,
+		      &(struct store_room){.ahead_bytes = UINT64_MAX, .inside_bytes = UINT64_MAX});
 	expect_admits(&gate, true, true, "without an end");
 }
 
@@ -105,7 +108,8 @@ Test(headroom, publishes_stop_at_80_percent_and_reports_at_95_with_hysteresis)
 	expect_admits(&gate, true, true, "well below 80 %");
 }
 
-/* What is allocated ahead beyond the reserve counts as room on the disk; the reserve itself does not. */
+/* What is allocated ahead beyond the reserve counts as room on the disk; the reserve itself does
+ * not. */
 Test(headroom, the_disk_is_full_when_what_is_left_is_the_reserve)
 {
 	struct headroom_gate gate = gate_new(64ull << 30);
@@ -115,7 +119,8 @@ Test(headroom, the_disk_is_full_when_what_is_left_is_the_reserve)
 	fill(&gate, 100, 20);
 	expect_admits(&gate, false, true, "at 100 of 120 MiB");
 	fill(&gate, 100, 0);
-	expect_admits(&gate, false, true, "with nothing but the reserve, half of which is for reports");
+	expect_admits(&gate, false, true,
+		      "with nothing but the reserve, half of which is for reports");
 }
 
 /* Another program fills the disk at once. */
@@ -159,13 +164,16 @@ Test(headroom, a_transaction_is_of_the_class_of_its_operation_that_stops_first)
 		Sluice__TxnOp__OpCase ops[3];
 		enum headroom class;
 	} rows[] = {
-		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_CHECK_JOB, SLUICE__TXN_OP__OP_JOB_CANCEL},
+		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_CHECK_JOB,
+		  SLUICE__TXN_OP__OP_JOB_CANCEL},
 		 HEADROOM_ALWAYS},
 		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_JOB_REPORT, SLUICE__TXN_OP__OP_NACK},
 		 HEADROOM_REPORT},
-		{{SLUICE__TXN_OP__OP_JOB_REPORT, SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_PUBLISH},
+		{{SLUICE__TXN_OP__OP_JOB_REPORT, SLUICE__TXN_OP__OP_ACK,
+		  SLUICE__TXN_OP__OP_PUBLISH},
 		 HEADROOM_PUBLISH},
-		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_JOB_SUBMIT, SLUICE__TXN_OP__OP_CURSOR_SET},
+		{{SLUICE__TXN_OP__OP_ACK, SLUICE__TXN_OP__OP_JOB_SUBMIT,
+		  SLUICE__TXN_OP__OP_CURSOR_SET},
 		 HEADROOM_PUBLISH},
 	};
 

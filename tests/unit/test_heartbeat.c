@@ -23,7 +23,8 @@ static void end(void)
 
 TestSuite(heartbeat, .init = begin, .fini = end);
 
-static void add(uint64_t session, uint32_t timeout_ms, const char *address, bool named, uint64_t now_ms)
+static void add(uint64_t session, uint32_t timeout_ms, const char *address, bool named,
+		uint64_t now_ms)
 {
 	struct session_seen seen = {.gateway = 1,
 				    .session = session,
@@ -161,7 +162,8 @@ Test(heartbeat, an_address_has_a_bounded_number)
 	for (uint64_t n = 1; n < LIMIT_SESSIONS_ADDRESS_MAX; n++)
 		add(n, 30000, "192.0.2.1", true, 0);
 	heartbeats_batch(&heartbeats);
-	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE, "the last that is good");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE,
+		     "the last that is good");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS,
 		     "counting what the batch opens");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, there, 0), BOUND_NONE);
@@ -171,7 +173,8 @@ Test(heartbeat, an_address_has_a_bounded_number)
 	timer = heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
 	cr_assert_not_null(timer);
 	cr_expect_eq(timer->key.session, 1, "the oldest that owns nothing");
-	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE, "it makes room for one");
+	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE,
+		     "it makes room for one");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS);
 	came_and_went(LIMIT_SESSIONS_ADDRESS_MAX + 1, 30000, "192.0.2.3", false, 0);
 	timer = heartbeats_oldest(&heartbeats, 2, unknown, owns_even, NULL);
@@ -198,7 +201,8 @@ Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
 	for (uint64_t n = 3; n < 100; n++)
 		cr_assert_eq(heartbeats_admit(&heartbeats, 1, here, 2 * n), BOUND_NONE);
 	for (uint64_t n = 0; n < 100; n++) {
-		struct session_timer *timer = heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
+		struct session_timer *timer =
+			heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
 
 		cr_assert_not_null(timer);
 		cr_expect(timer->key.session % 2 == 1 && timer->key.session != attached);
@@ -227,7 +231,8 @@ Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
 	timer = heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
 	cr_assert_not_null(timer);
 	cr_expect_eq(timer->key.session, 3, "then one that owns nothing");
-	cr_expect_null(heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL),
+	cr_expect_null(heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even,
+					 NULL),
 		       "never one that owns something or is connected");
 }
 
@@ -244,7 +249,8 @@ Test(heartbeat, openings_at_a_bound_look_at_a_bounded_number_of_sessions)
 	for (int i = 0; i < 1000; i++)
 		cr_expect_null(heartbeats_oldest(&heartbeats, 2, unknown, owns_even, NULL));
 	cr_expect_leq(heartbeats.checks, 70000);
-	cr_expect_null(heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL), "of this batch no more");
+	cr_expect_null(heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL),
+		       "of this batch no more");
 	heartbeats_batch(&heartbeats);
 	for (int i = 0; i < 1000; i++)
 		found += heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL) != NULL;

@@ -88,7 +88,8 @@ Test(job_audit, a_lease_of_which_nothing_is_said)
 	rig_advance(&rig, 1);
 	cr_assert_eq(finds(&rig, "job 1 is leased to session"), 1);
 	cr_assert(explains(&rig, "j", "Its last record was made 24 h ago"));
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(finds(&rig, ""), 0, "it was said something");
 	rig_close(&rig);
 }
@@ -183,8 +184,8 @@ Test(job_audit, a_source_that_stays_away_is_one_finding_however_many_wait)
 	rig_session_end(&rig, rig.session);
 	rig_advance(&rig, HOUR);
 	cr_assert_eq(finds(&rig, "orphaned jobs wait for it"), 2);
-	cr_assert_not_null(strstr(rig.reply->audited->findings[0], "source one: 3 orphaned jobs"), "%s",
-			   rig.reply->audited->findings[0]);
+	cr_assert_not_null(strstr(rig.reply->audited->findings[0], "source one: 3 orphaned jobs"),
+			   "%s", rig.reply->audited->findings[0]);
 	cr_assert(explains(&rig, "j4", "Only source two can judge it"));
 	cr_assert(explains(&rig, "j4", "2 orphaned jobs wait for it"));
 	rig.session = rig_session(&rig);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every claim state x every command: what is answered, and how the job is held afterwards. The table is
- * written by hand from the rules, one row per command, one column per situation. */
+ * Every claim state x every command: what is answered, and how the job is held afterwards. The
+ * table is written by hand from the rules, one row per command, one column per situation. */
 #include <assert.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -16,7 +16,8 @@
 #include "tests/unit/job_rig.h"
 
 /* Or each job costs an allocation of its own, and another miss of the processor's caches. */
-static_assert((int)JOB_LIVE_BYTES <= (int)CELL_VALUE_BYTES, "the state of a job fits into its cell");
+static_assert((int)JOB_LIVE_BYTES <= (int)CELL_VALUE_BYTES,
+	      "the state of a job fits into its cell");
 
 enum situation {
 	READY,
@@ -41,9 +42,9 @@ struct row {
 	const char *expected[SITUATIONS];
 };
 
-/* Answers: 0 done, d duplicate, A applied, D nothing new, Q quarantined; S stale token, T stale attempt, C
- * conflict, X cancelled, W wrong state, I invalid; 0 and 1 for claims: how many were given. Claims: r ready,
- * l leased, o orphaned, g gated, n none. */
+/* Answers: 0 done, d duplicate, A applied, D nothing new, Q quarantined; S stale token, T stale
+ * attempt, C conflict, X cancelled, W wrong state, I invalid; 0 and 1 for claims: how many were
+ * given. Claims: r ready, l leased, o orphaned, g gated, n none. */
 /* clang-format off */
 static const struct row rows[] = {
 	/*                    ready  leased intent orphan orph+i gated  ended  c-asked cancelled */
@@ -229,10 +230,11 @@ static void check_cell(const struct row *row, enum situation situation)
 	rig_open(&rig);
 	token = bring(&rig, situation);
 	answer = run(&rig, row->command, token);
-	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command, where, answer,
-		     expected[0]);
-	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2], "%s when %s: the job is %s afterwards",
-		     row->command, where, rig.reply->jobs[0]->claim);
+	cr_assert_eq(answer, expected[0], "%s when %s: answered %c, expected %c", row->command,
+		     where, answer, expected[0]);
+	cr_assert_eq(rig_show(&rig, "j")->claim[0], expected[2],
+		     "%s when %s: the job is %s afterwards", row->command, where,
+		     rig.reply->jobs[0]->claim);
 	check_counts(&rig, expected[2], row->command, where);
 	rig_audit(&rig);
 	rig_close(&rig);
@@ -262,7 +264,8 @@ Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, CLAIM_ORPHANS), 1);
 	delivery = rig.deliveries->jobs[0];
 	cr_assert_gt(delivery->token, token);
-	cr_assert(delivery->orphan && delivery->intent && delivery->cancel && !delivery->redelivered);
+	cr_assert(delivery->orphan && delivery->intent && delivery->cancel &&
+		  !delivery->redelivered);
 	cr_assert_str_eq(delivery->tag, "tag");
 	cr_assert_str_eq(delivery->owner, "ada");
 	cr_assert_eq(delivery->payload.len, 4);
@@ -297,7 +300,8 @@ Test(job_claims, a_takeover_names_the_job_to_the_session_that_gave_it_up)
 		cr_expect_eq(effect->session, rig.session);
 		cr_expect_eq(effect->token, report.token);
 		cr_expect(effect->name.len == 1 && *(const char *)effect->name.data == 'j',
-			  "the notice names '%.*s'", (int)effect->name.len, (const char *)effect->name.data);
+			  "the notice names '%.*s'", (int)effect->name.len,
+			  (const char *)effect->name.data);
 	}
 	cr_expect_eq(notices, 1);
 	rig_close(&rig);
@@ -322,7 +326,8 @@ Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
 	cr_assert_eq(rig_history(&rig, "j"), 3, "submit, claim, cancel");
 	cr_assert_eq(rig_submit(&rig, "k").code, 0);
 	cr_assert_eq(rig_cancel(&rig, "k").terminal, true);
-	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 0, "a cancelled job is not given to anybody");
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 0,
+		     "a cancelled job is not given to anybody");
 	rig_close(&rig);
 }
 
@@ -405,7 +410,8 @@ static void session_ends_with(void (*spoil)(struct job_live *live), const char *
 	cr_assert_eq(job_live_get(txn, rig.world.gateway, 1, &live), 0);
 	spoil(&live);
 	job_live_encode(bytes, &live);
-	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)}),
+	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key),
+			       (struct sluice_slice){bytes, sizeof(bytes)}),
 		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	rig_session_end(&rig, rig.session);
@@ -434,8 +440,10 @@ static void spoil_history(struct job_live *live)
 Test(job_claims, a_live_record_that_cannot_be_is_damaged_and_breaks_no_assertion)
 {
 	session_ends_with(spoil_flags, "table live, key 000000010000000000000001: ");
-	session_ends_with(spoil_entry, "table live, key 000000010000000000000001: ready, and no entry");
-	session_ends_with(spoil_history, "table live, key 000000010000000000000001: a reference behind");
+	session_ends_with(spoil_entry,
+			  "table live, key 000000010000000000000001: ready, and no entry");
+	session_ends_with(spoil_history,
+			  "table live, key 000000010000000000000001: a reference behind");
 }
 
 static void damage(struct rig *rig, enum store_table table, const struct key *key)
@@ -483,7 +491,8 @@ Test(job_claims, a_damaged_job_is_passed_by_and_can_still_be_cancelled)
 		cr_expect_eq(rig_cancel(&rig, "a").code, 0);
 		cr_expect_eq(rig_cancel(&rig, "c").code, 0);
 		delete.name = (char *)RIG_QUEUE;
-		cr_expect_eq(rig_apply(&rig, COMMAND_QUEUE_DELETE, 0, &delete).code, SLUICE_E_IN_USE);
+		cr_expect_eq(rig_apply(&rig, COMMAND_QUEUE_DELETE, 0, &delete).code,
+			     SLUICE_E_IN_USE);
 		cr_expect_eq(rig_cancel(&rig, "b").code, 0);
 		cr_expect_eq(rig_queue_show(&rig)->delayed, 0);
 		cr_expect_eq(rig_queue_show(&rig)->ready, 0);
@@ -514,7 +523,8 @@ Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
 	cr_expect_eq(rig_queue_show(&rig)->orphaned, 0);
 	cr_expect_eq(rig_queue_show(&rig)->ready, 1);
 	cr_expect_eq(rig_claim(&rig, other, 10, CLAIM_ORPHANS), 0);
-	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "and is met again as one that is ready");
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1,
+		     "and is met again as one that is ready");
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
 }
@@ -562,7 +572,8 @@ Test(job_claims, a_damaged_job_is_told_by_a_list_and_the_audit_and_ends_neither)
 		struct key key;
 
 		submit_abc(&rig);
-		key_one(&key, rig.world.gateway, 2); /* b's number, and that of the row that it left */
+		key_one(&key, rig.world.gateway,
+			2); /* b's number, and that of the row that it left */
 		damage(&rig, cases[i].table, &key);
 		reply = list_all(&rig);
 		cr_assert_eq(reply->n_jobs, 3, "%s: %zu rows", cases[i].found, reply->n_jobs);
@@ -588,7 +599,8 @@ Test(job_claims, a_damaged_entry_of_a_session_hides_none_of_its_jobs)
 	key_owned(&key, rig.world.gateway, rig.session, OWNED_JOB, 2);
 	damage(&rig, STORE_OWNED, &key);
 	audit_finds(&rig, "the entry of session 1 that holds it is damaged");
-	cr_expect_eq(rig_claim(&rig, rig.session, 10, CLAIM_RESUME), 3, "it is given again what it holds");
+	cr_expect_eq(rig_claim(&rig, rig.session, 10, CLAIM_RESUME), 3,
+		     "it is given again what it holds");
 	rig_session_end(&rig, rig.session);
 	cr_expect_eq(rig_queue_show(&rig)->orphaned, 3);
 	cr_expect_eq(rig_queue_show(&rig)->leased, 0);
@@ -636,8 +648,8 @@ Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_behind_it)
 			if (orphans_announced(&rig) == 0)
 				break;
 		}
-		cr_expect_eq(got, 7, "job %d is damaged: %zu came until nothing was announced", (int)bad,
-			     got);
+		cr_expect_eq(got, 7, "job %d is damaged: %zu came until nothing was announced",
+			     (int)bad, got);
 		sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 		world_discard(&rig.world);
 	}
@@ -680,7 +692,8 @@ Test(job_claims, the_cancel_of_a_job_that_was_passed_by_meets_each_failure_of_th
 		if (rc == 0)
 			rc = core_batch_end(rig.world.core, txn, rig.world.effects);
 		store_fault_set(rig.world.store, NULL, NULL);
-		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls, sluice_error_name(rc));
+		cr_assert(rc == 0 || rc == SLUICE_E_NO_SPACE, "call %d: %s", calls,
+			  sluice_error_name(rc));
 		store_abort(txn);
 		core_batch_abort(rig.world.core);
 	}

@@ -91,7 +91,8 @@ Test(job_evidence, what_lies_in_the_future_counts_as_now)
 	m.exited = true;
 	cr_assert_eq(applied(&rig, &m), SLUICE__DISPOSITION__APPLIED);
 	info = rig_show(&rig, "j");
-	cr_assert(info->seen_time_ms == now && info->started_time_ms == now && info->ended_time_ms == now);
+	cr_assert(info->seen_time_ms == now && info->started_time_ms == now &&
+		  info->ended_time_ms == now);
 	cr_assert(info->exited && info->exit_code == 0);
 	world_wait(&rig.world, 1000);
 	cr_assert_eq(applied(&rig, &m), SLUICE__DISPOSITION__DUPLICATE, "and its retry is one");
@@ -158,8 +159,10 @@ Test(job_evidence, a_retry_behind_a_later_report_gets_the_first_answer)
 	rig_submit(&rig, "j");
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	token = rig.deliveries->jobs[0]->token;
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "COMPLETE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	rows = rig_history(&rig, "j");
 	for (int i = 0; i < 2; i++) {
 		struct outcome out = rig_report(&rig, "j", token, 1, "ACTIVE");
@@ -201,9 +204,12 @@ Test(job_evidence, without_a_time_a_state_may_come_again)
 
 	rig_open(&rig);
 	rig_submit(&rig, "j");
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "QUEUED").disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "QUEUED").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	rig_close(&rig);
 }
 
@@ -236,8 +242,10 @@ Test(job_evidence, a_retry_across_a_reset_gets_the_answer_of_its_attempt)
 	rig_submit(&rig, "j");
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	token = rig.deliveries->jobs[0]->token;
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_reset(&rig, "j", false).code, 0);
 	out = rig_report(&rig, "j", token, 1, "FAILED");
 	cr_assert_eq(out.code, 0, "%s", out.text);
@@ -247,7 +255,8 @@ Test(job_evidence, a_retry_across_a_reset_gets_the_answer_of_its_attempt)
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").code, SLUICE_E_STALE_TOKEN,
 		     "whose report ended nothing must learn that its lease is over");
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "COMPLETE").code, SLUICE_E_STALE_TOKEN);
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__DUPLICATE);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__DUPLICATE);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
 		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
@@ -315,14 +324,16 @@ Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_
 	list.holder_session = rig.session;
 	cr_assert_eq(rig_query(&rig, &request)->n_jobs, 3);
 	cr_expect_str_eq(rig.reply->jobs[1]->job, "b");
-	cr_expect_not_null(strstr(rig.reply->jobs[1]->evidence, "table live, key 000000010000000000000002: "),
+	cr_expect_not_null(strstr(rig.reply->jobs[1]->evidence,
+				  "table live, key 000000010000000000000002: "),
 			   "%s", rig.reply->jobs[1]->evidence);
 	cr_expect_str_eq(rig.reply->jobs[2]->job, "c");
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
 }
 
-Test(job_evidence, a_job_whose_id_cannot_be_read_is_numbered_in_its_holders_list_and_does_not_end_it)
+Test(job_evidence,
+     a_job_whose_id_cannot_be_read_is_numbered_in_its_holders_list_and_does_not_end_it)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobList list = SLUICE__JOB_LIST__INIT;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * History rows are written by hand: to the bytes that protobuf-c would write, whatever fields they have. */
+ * History rows are written by hand: to the bytes that protobuf-c would write, whatever fields they
+ * have. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,8 @@ static uint64_t number(void)
 }
 
 /* Sets a field through the descriptor, so that a field which is added later is tried as well. */
-static void set(Sluice__JobHistoryRow *row, const ProtobufCFieldDescriptor *field, char texts[][400],
-		unsigned i)
+static void set(Sluice__JobHistoryRow *row, const ProtobufCFieldDescriptor *field,
+		char texts[][400], unsigned i)
 {
 	void *member = (uint8_t *)row + field->offset;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The ledger's promises outside of single transitions: idempotent submit, parked and quarantined reports,
- * evidence, retention, lists, explain, audit, events' subjects. */
+ * The ledger's promises outside of single transitions: idempotent submit, parked and quarantined
+ * reports, evidence, retention, lists, explain, audit, events' subjects. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,28 +32,34 @@ Test(job_ledger, submit_is_idempotent_and_a_conflict_names_the_field)
 	first = rig_submit(&rig, "j");
 	cr_assert(first.code == 0 && !first.duplicate && first.attempt == 1);
 	cr_assert_str_eq(first.state, "SUBMITTED");
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	out = rig_submit(&rig, "j");
 	cr_assert(out.code == 0 && out.duplicate && out.id == first.id && out.index == first.index);
 	cr_assert_str_eq(out.state, "ACTIVE", "a duplicate answers with the job as it is");
 	m.lifecycle = (char *)"airavata";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0, "the lifecycle that it got anyway");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0,
+		     "the lifecycle that it got anyway");
 	m = submit_of("j");
 	m.owner = (char *)"bob";
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
-	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "owner") != NULL, "%s", out.text);
+	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "owner") != NULL, "%s",
+		  out.text);
 	m = submit_of("j");
 	m.payload.len = 3;
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
-	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "payload") != NULL, "%s", out.text);
+	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "payload") != NULL, "%s",
+		  out.text);
 	m = submit_of("j");
 	m.priority = 9;
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
-	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "priority") != NULL, "%s", out.text);
+	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "priority") != NULL, "%s",
+		  out.text);
 	m = submit_of("j");
 	m.queue = (char *)"elsewhere";
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
-	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "queue") != NULL, "%s", out.text);
+	cr_assert(out.code == SLUICE_E_CONFLICT && strstr(out.text, "queue") != NULL, "%s",
+		  out.text);
 	rig_audit(&rig);
 	cr_assert_eq(rig.reply->audited->jobs, 1);
 	rig_close(&rig);
@@ -68,7 +74,8 @@ Test(job_ledger, submit_refuses_what_cannot_work)
 
 	rig_open(&rig);
 	m.queue = (char *)"dead-letter";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_INVAL, "a queue of items");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_INVAL,
+		     "a queue of items");
 	m.queue = (char *)"nowhere";
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_NOT_FOUND);
 	m.queue = (char *)"";
@@ -104,9 +111,12 @@ Test(job_ledger, reports_before_their_job_are_applied_in_order_at_its_submit)
 	rig_open(&rig);
 	out = rig_report(&rig, "early", 0, 1, "QUEUED");
 	cr_assert(out.code == 0 && out.disposition == SLUICE__DISPOSITION__PARKED);
-	cr_assert_eq(rig_report(&rig, "early", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
-	cr_assert_eq(rig_report(&rig, "other", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
-	cr_assert_eq(rig_report(&rig, "early", 0, 2, "QUEUED").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "early", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "other", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "early", 0, 2, "QUEUED").disposition,
+		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_quarantine(&rig, "early"), 3);
 	cr_assert_str_eq(rig.reply->quarantine[0]->reason, "parked");
 	out = rig_submit(&rig, "early");
@@ -114,10 +124,12 @@ Test(job_ledger, reports_before_their_job_are_applied_in_order_at_its_submit)
 	cr_assert_eq(rig_history(&rig, "early"), 3);
 	cr_assert_str_eq(rig.reply->history[1]->state, "QUEUED");
 	cr_assert_str_eq(rig.reply->history[2]->state, "ACTIVE");
-	cr_assert_eq(rig_quarantine(&rig, "early"), 1, "the one of a later attempt is quarantined for good");
+	cr_assert_eq(rig_quarantine(&rig, "early"), 1,
+		     "the one of a later attempt is quarantined for good");
 	cr_assert_str_neq(rig.reply->quarantine[0]->reason, "parked");
 	cr_assert_eq(rig_quarantine(&rig, "other"), 1);
-	cr_assert_eq(rig_report(&rig, "ended", 0, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "ended", 0, 1, "COMPLETE").disposition,
+		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_str_eq(rig_submit(&rig, "ended").state, "COMPLETE");
 	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 1, "the ended one left the queue");
 	cr_assert_str_eq(rig.deliveries->jobs[0]->job, "early");
@@ -157,7 +169,8 @@ Test(job_ledger, a_report_that_is_sent_again_stays_one_row_in_quarantine)
 	rig_report(&rig, "other", 0, 7, "ACTIVE");
 	again = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
 	cr_assert_eq(again.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
-	cr_expect_str_eq(again.text, first.text, "the first answer, though the job is elsewhere now");
+	cr_expect_str_eq(again.text, first.text,
+			 "the first answer, though the job is elsewhere now");
 	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "in quarantine once");
 	illegal.seen_time_ms++;
 	rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
@@ -210,7 +223,8 @@ Test(job_ledger, a_late_report_never_is_about_a_later_job_of_its_id)
 	cr_assert_eq(rig.deliveries->jobs[0]->number, number);
 	rig_report(&rig, "j", token, 1, "COMPLETE");
 	forget_ended(&rig);
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").code, SLUICE_E_STALE_TOKEN, "it is forgotten");
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "FAILED").code, SLUICE_E_STALE_TOKEN,
+		     "it is forgotten");
 	report_fill(&report, "j", "FAILED", 0);
 	report.number = number;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).code, SLUICE_E_NOT_FOUND);
@@ -237,14 +251,16 @@ Test(job_ledger, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job_of_
 	out = rig_report(&rig, "j", 0, 7, "ACTIVE");
 	cr_assert_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_not_null(strstr(out.text, "attempt 2 is the current one"), "%s", out.text);
-	cr_assert_eq(rig_report(&rig, "j", 0, 2, "COMPLETE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 2, "COMPLETE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	forget_ended(&rig);
 	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "it stays to be looked at");
 	cr_assert_eq(rig_submit(&rig, "j").duplicate, false, "another job");
 	for (int i = 0; i < 2; i++) {
 		out = rig_report(&rig, "j", 0, 7, "ACTIVE");
 		cr_expect_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
-		cr_expect_not_null(strstr(out.text, "attempt 1 is the current one"), "%s", out.text);
+		cr_expect_not_null(strstr(out.text, "attempt 1 is the current one"), "%s",
+				   out.text);
 		cr_expect_eq(rig_quarantine(&rig, "j"), 2, "the first of this job, and its retry");
 	}
 	rig_close(&rig);
@@ -285,7 +301,8 @@ Test(job_ledger, a_damaged_parked_report_holds_up_no_other)
 		cr_expect_geq(rig_history(&rig, "j"), PARKED - 1, "row %d", (int)damaged[at]);
 		cr_expect_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
 			     SLUICE__DISPOSITION__APPLIED, "nothing is parked behind it");
-		cr_expect_eq(rig_quarantine(&rig, ""), 1 + (at > 0), "and other's, if that is another one");
+		cr_expect_eq(rig_quarantine(&rig, ""), 1 + (at > 0),
+			     "and other's, if that is another one");
 		cr_expect_eq(rig_quarantine(&rig, "j"), 1, "whose it is cannot be known");
 		cr_expect_eq(rig.reply->quarantine[0]->n, damaged[at]);
 		cr_expect_not_null(strstr(rig.reply->quarantine[0]->reason, "damaged"));
@@ -300,9 +317,11 @@ Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_its_job)
 	struct rig rig;
 
 	rig_open(&rig);
-	cr_assert_eq(rig_report(&rig, "none", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "none", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PARKED);
 	row_damage(&rig, 1);
-	cr_expect_eq(rig_report(&rig, "none", 0, 1, "SUSPENDED").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_expect_eq(rig_report(&rig, "none", 0, 1, "SUSPENDED").disposition,
+		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition,
 		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
@@ -341,7 +360,8 @@ static uint64_t newest_row(struct rig *rig, const char *id)
 	return rig->reply->history[count - 1]->n;
 }
 
-/* What comes of a report when the newest row of the job's history, the one of the report before, is damaged. */
+/* What comes of a report when the newest row of the job's history, the one of the report before, is
+ * damaged. */
 Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_the_history)
 {
 	static const struct {
@@ -374,16 +394,17 @@ Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_the_history)
 			cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
 				     SLUICE__DISPOSITION__APPLIED);
 			history_damage(&rig, newest_row(&rig, "j"));
-			report_fill(&m, "j", cases[i].state, cases[i].seen ? rig.world.clock.wall_ms : 0);
+			report_fill(&m, "j", cases[i].state,
+				    cases[i].seen ? rig.world.clock.wall_ms : 0);
 			m.attempt = cases[i].attempt;
 			m.evidence = (char *)cases[i].evidence;
 			m.scheduler_ref = (char *)cases[i].ref;
 			out = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m);
 			cr_expect_eq(out.code, 0, "case %zu.%d: %s", i, ended, out.text);
-			cr_expect_eq(out.disposition, cases[i].disposition, "case %zu.%d: %d", i, ended,
-				     out.disposition);
-			cr_expect_geq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "case %zu.%d: it is told", i,
-				      ended);
+			cr_expect_eq(out.disposition, cases[i].disposition, "case %zu.%d: %d", i,
+				     ended, out.disposition);
+			cr_expect_geq(rig_effects(&rig, FX_ITEM_DAMAGED), 1,
+				      "case %zu.%d: it is told", i, ended);
 			world_discard(&rig.world);
 		}
 }
@@ -429,7 +450,8 @@ static void forgets_with_damaged_row(size_t at, bool gone)
 		cr_assert_eq(rig_report(&rig, "j", 0, 1, states[i % 2]).disposition,
 			     SLUICE__DISPOSITION__APPLIED);
 	}
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_history(&rig, "j"), REPORTS + 2);
 	n = rig.reply->history[at]->n;
 	history_damage(&rig, n);
@@ -444,8 +466,8 @@ static void forgets_with_damaged_row(size_t at, bool gone)
 	world_wait(&rig.world, 10);
 	cr_expect_geq(world_ticks(&rig.world, 50), REPORTS / 50, "bounded work per command");
 	cr_expect(missing(&rig, "j"), "row %zu", at);
-	cr_expect_eq(rows_stored(&rig), REPORTS + 1, "row %zu: what is left is the other's, %zu rows", at,
-		     rows_stored(&rig));
+	cr_expect_eq(rows_stored(&rig), REPORTS + 1,
+		     "row %zu: what is left is the other's, %zu rows", at, rows_stored(&rig));
 	cr_expect_eq(rig_history(&rig, "other"), REPORTS + 1);
 	cr_expect_eq(rig_submit(&rig, "j").duplicate, false, "its id is free");
 	rig_audit(&rig);
@@ -478,7 +500,8 @@ Test(job_ledger, a_finished_job_whose_record_is_damaged_or_missing_is_forgotten_
 		key_one(&key, rig.world.gateway, 1);
 		cr_assert_eq(store_begin(rig.world.store, &txn), 0);
 		cr_assert_eq(gone ? store_del(txn, STORE_JOB, key_slice(&key))
-				  : store_put(txn, STORE_JOB, key_slice(&key), (struct sluice_slice){"?", 1}),
+				  : store_put(txn, STORE_JOB, key_slice(&key),
+					      (struct sluice_slice){"?", 1}),
 			     0);
 		cr_assert_eq(store_commit(txn), 0);
 		keep.keep_ms = 1;
@@ -495,8 +518,8 @@ Test(job_ledger, a_finished_job_whose_record_is_damaged_or_missing_is_forgotten_
 		rig_audit(&rig);
 		cr_expect_eq(rig.reply->audited->jobs, 1);
 		cr_assert_eq(store_begin_read(rig.world.store, &txn), 0);
-		cr_expect_eq(name_find(txn, rig.world.gateway, NAME_JOB, (struct sluice_slice){"j", 1},
-				       &named),
+		cr_expect_eq(name_find(txn, rig.world.gateway, NAME_JOB,
+				       (struct sluice_slice){"j", 1}, &named),
 			     0);
 		store_abort(txn);
 		world_discard(&rig.world);
@@ -523,10 +546,10 @@ Test(job_ledger, many_parked_reports_are_applied_bit_by_bit_and_in_order)
 	cr_assert_eq(rig_history(&rig, "j"), 1);
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	token = rig.deliveries->jobs[0]->token;
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition, SLUICE__DISPOSITION__PARKED,
-		     "behind those that wait");
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition, SLUICE__DISPOSITION__APPLIED,
-		     "a holder's is not held up");
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
+		     SLUICE__DISPOSITION__PARKED, "behind those that wait");
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition,
+		     SLUICE__DISPOSITION__APPLIED, "a holder's is not held up");
 	cr_assert_geq(world_ticks(&rig.world, 50), PARKED / 50, "bounded work per command");
 	cr_assert_eq(rig_history(&rig, "j"), 1 + 1 + 1 + PARKED + 1,
 		     "submit, claim, the holder's, and all of them");
@@ -554,16 +577,19 @@ Test(job_ledger, evidence_and_reference_are_recorded_once)
 	m.source = (char *)"slurm:a";
 	m.state = (char *)"SUBMITTED";
 	m.scheduler_ref = (char *)"4711";
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED,
-		     "same state, new reference");
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__DUPLICATE);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+		     SLUICE__DISPOSITION__APPLIED, "same state, new reference");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+		     SLUICE__DISPOSITION__DUPLICATE);
 	cr_assert_eq(rig_history(&rig, "j"), 2);
 	m.state = (char *)"";
 	m.scheduler_ref = (char *)"";
 	m.evidence = (char *)"PENDING \"(Resources)\" \xe2\x82\xac";
 	m.exit_code = -1;
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__DUPLICATE);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+		     SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+		     SLUICE__DISPOSITION__DUPLICATE);
 	info = rig_show(&rig, "j");
 	cr_assert_str_eq(info->state, "SUBMITTED");
 	cr_assert_str_eq(info->scheduler_ref, "4711");
@@ -574,11 +600,13 @@ Test(job_ledger, evidence_and_reference_are_recorded_once)
 	cr_assert_eq(rig_events(&rig), 1, "only changes of state are events");
 	memset(evidence, 'e', 4097);
 	m.evidence = evidence;
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(strlen(rig_show(&rig, "j")->evidence), 4096, "it is cut");
 	m.evidence = (char *)"";
 	m.exit_code = 0;
-	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL, "nothing is reported");
+	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL,
+		     "nothing is reported");
 	m.state = (char *)"ACTIVE";
 	m.attempt = 0;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &m).code, SLUICE_E_INVAL,
@@ -627,7 +655,8 @@ Test(job_ledger, the_quarantine_drops_its_oldest_row)
 	struct rig rig;
 
 	rig_open(&rig);
-	cr_assert_eq(rig_report(&rig, "oldest", 0, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__PARKED);
+	cr_assert_eq(rig_report(&rig, "oldest", 0, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	for (int i = 0; i < 9999; i++)
 		cr_assert_eq(rig_report(&rig, "j", 0, 7 + (uint32_t)i, "ACTIVE").disposition,
@@ -651,7 +680,8 @@ Test(job_ledger, purge_by_job_and_by_number)
 
 	rig_open(&rig);
 	for (int i = 0; i < 6; i++)
-		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1, i / 2 % 2 ? "SUSPENDED" : "ACTIVE")
+		cr_assert_eq(rig_report(&rig, i % 2 ? "a" : "b", 0, 1,
+					i / 2 % 2 ? "SUSPENDED" : "ACTIVE")
 				     .disposition,
 			     SLUICE__DISPOSITION__PARKED);
 	purge.job = (char *)"a";
@@ -659,7 +689,8 @@ Test(job_ledger, purge_by_job_and_by_number)
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge).count, 2);
 	cr_assert_eq(rig_quarantine(&rig, "a"), 1);
 	cr_assert_eq(rig_quarantine(&rig, "b"), 3);
-	cr_assert_str_eq(rig_submit(&rig, "a").state, "ACTIVE", "what is left of the chain is applied");
+	cr_assert_str_eq(rig_submit(&rig, "a").state, "ACTIVE",
+			 "what is left of the chain is applied");
 	purge.up_to = 0;
 	purge.job = (char *)"b";
 	cr_assert_eq(rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge).count, 3);
@@ -730,7 +761,8 @@ Test(job_ledger, finished_jobs_are_forgotten_after_their_retention)
 	rig_open(&rig);
 	keep.keep_ms = 60000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
-	rig_advance(&rig, 0); /* its walk over the jobs is done: from here each end sets its own timer */
+	rig_advance(&rig,
+		    0); /* its walk over the jobs is done: from here each end sets its own timer */
 	cr_assert_eq(rig_submit(&rig, "short").code, 0);
 	cr_assert_eq(rig_submit(&rig, "again").code, 0);
 	cr_assert_eq(rig_submit(&rig, "open").code, 0);
@@ -864,7 +896,8 @@ Test(job_ledger, a_full_queue_takes_neither_a_job_nor_a_reset)
 Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
 {
 	Sluice__JobReport legal = SLUICE__JOB_REPORT__INIT, stale = SLUICE__JOB_REPORT__INIT;
-	Sluice__TxnOp ops[2] = {SLUICE__TXN_OP__INIT, SLUICE__TXN_OP__INIT}, *list[2] = {&ops[0], &ops[1]};
+	Sluice__TxnOp ops[2] = {SLUICE__TXN_OP__INIT, SLUICE__TXN_OP__INIT},
+		      *list[2] = {&ops[0], &ops[1]};
 	Sluice__Txn txn = SLUICE__TXN__INIT;
 	uint64_t events;
 	struct rig rig;
@@ -889,7 +922,8 @@ Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
 	cr_assert_eq(rig_quarantine(&rig, "j"), 0);
 	stale.attempt = 1;
 	cr_assert_eq(rig_apply(&rig, COMMAND_TXN, rig.session, &txn).code, 0);
-	cr_assert_str_eq(rig_show(&rig, "j")->state, "ACTIVE", "its second operation needed its first");
+	cr_assert_str_eq(rig_show(&rig, "j")->state, "ACTIVE",
+			 "its second operation needed its first");
 	cr_assert_eq(rig_events(&rig), events + 2);
 	rig_close(&rig);
 }
@@ -898,8 +932,10 @@ Test(job_ledger, a_quarantined_report_refuses_its_whole_transaction)
 
 static struct outcome lifecycle_make(struct rig *rig, uint16_t type, bool more)
 {
-	Sluice__LifecycleState states[4] = {SLUICE__LIFECYCLE_STATE__INIT, SLUICE__LIFECYCLE_STATE__INIT,
-					    SLUICE__LIFECYCLE_STATE__INIT, SLUICE__LIFECYCLE_STATE__INIT};
+	Sluice__LifecycleState states[4] = {SLUICE__LIFECYCLE_STATE__INIT,
+					    SLUICE__LIFECYCLE_STATE__INIT,
+					    SLUICE__LIFECYCLE_STATE__INIT,
+					    SLUICE__LIFECYCLE_STATE__INIT};
 	Sluice__LifecycleState *list[4] = {&states[0], &states[1], &states[2], &states[3]};
 	char *after_new[] = {(char *)"RUN"}, *after_run[] = {(char *)"DONE", (char *)"LOST"};
 	Sluice__LifecycleConfig config = SLUICE__LIFECYCLE_CONFIG__INIT;
@@ -922,7 +958,8 @@ static struct outcome lifecycle_make(struct rig *rig, uint16_t type, bool more)
 	config.cancelled = config.failed = (char *)"DONE";
 	create.config = alter.config = &config;
 	return rig_apply(rig, type, 0,
-			 type == COMMAND_LIFECYCLE_CREATE ? (const void *)&create : (const void *)&alter);
+			 type == COMMAND_LIFECYCLE_CREATE ? (const void *)&create
+							  : (const void *)&alter);
 }
 
 static struct outcome lifecycle_remove(struct rig *rig, const char *name)
@@ -958,7 +995,8 @@ Test(job_ledger, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_does)
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0);
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "RUN").disposition, SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition,
+		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
 	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, true).code, 0);
 	out = lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, false);
 	cr_assert(out.code == SLUICE_E_IN_USE && strstr(out.text, "LOST") != NULL, "%s", out.text);
@@ -974,7 +1012,8 @@ Test(job_ledger, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_does)
 	cr_assert_eq(lifecycles(&rig)->lifecycles[1]->jobs, 0);
 	cr_assert_eq(lifecycle_remove(&rig, "small").code, 0);
 	cr_assert_eq(lifecycle_remove(&rig, "small").code, SLUICE_E_NOT_FOUND);
-	cr_assert_eq(lifecycle_remove(&rig, "airavata").code, SLUICE_E_IN_USE, "every queue's default");
+	cr_assert_eq(lifecycle_remove(&rig, "airavata").code, SLUICE_E_IN_USE,
+		     "every queue's default");
 	rig_close(&rig);
 }
 
@@ -1018,7 +1057,8 @@ Test(job_ledger, a_cancel_that_the_lifecycle_has_no_transition_for_only_sets_the
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	cr_assert(rig.deliveries->jobs[0]->cancel);
-	cr_assert_eq(rig_intent(&rig, "j", rig.deliveries->jobs[0]->token, 1, "t").code, SLUICE_E_CANCELLED);
+	cr_assert_eq(rig_intent(&rig, "j", rig.deliveries->jobs[0]->token, 1, "t").code,
+		     SLUICE_E_CANCELLED);
 	rig_close(&rig);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lifecycles: what is refused at load, by the name of the state; the default one against a table written here.
+ * Lifecycles: what is refused at load, by the name of the state; the default one against a table
+ * written here.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -14,8 +15,8 @@ struct spec {
 };
 
 /* A config from a table, in static memory that the next call reuses. */
-static const Sluice__LifecycleConfig *config_of(const struct spec *specs, size_t count, const char *cancelled,
-						const char *failed)
+static const Sluice__LifecycleConfig *config_of(const struct spec *specs, size_t count,
+						const char *cancelled, const char *failed)
 {
 	static Sluice__LifecycleConfig config;
 	static Sluice__LifecycleState states[80], *list[80];
@@ -36,7 +37,8 @@ static const Sluice__LifecycleConfig *config_of(const struct spec *specs, size_t
 		states[i].name = names[i];
 		states[i].terminal = specs[i].terminal;
 		states[i].next = next[i];
-		for (char *t = strtok_r(exits[i], " ", &save); t != NULL; t = strtok_r(NULL, " ", &save))
+		for (char *t = strtok_r(exits[i], " ", &save); t != NULL;
+		     t = strtok_r(NULL, " ", &save))
 			next[i][states[i].n_next++] = t;
 		list[i] = &states[i];
 	}
@@ -69,12 +71,18 @@ Test(job_lifecycle, refusals_name_the_state)
 	static const struct spec twice[] = {{"A", false, "B"}, {"B", true, ""}, {"A", true, ""}};
 	static const struct spec unknown[] = {{"A", false, "B NOWHERE"}, {"B", true, ""}};
 	static const struct spec exit_of_end[] = {{"A", false, "B"}, {"B", true, "A"}};
-	static const struct spec no_exit[] = {{"A", false, "B STUCK"}, {"B", true, ""}, {"STUCK", false, ""}};
-	static const struct spec unreachable[] = {{"A", false, "B"}, {"B", true, ""}, {"ISLAND", false, "B"}};
+	static const struct spec no_exit[] = {{"A", false, "B STUCK"},
+					      {"B", true, ""},
+					      {"STUCK", false, ""}};
+	static const struct spec unreachable[] = {{"A", false, "B"},
+						  {"B", true, ""},
+						  {"ISLAND", false, "B"}};
 	static const struct spec itself[] = {{"A", false, "B LOOP"},
 					     {"B", true, ""},
 					     {"LOOP", false, "LOOP B"}};
-	static const struct spec bad_name[] = {{"A", false, "B"}, {"B", true, ""}, {"C D", true, ""}};
+	static const struct spec bad_name[] = {{"A", false, "B"},
+					       {"B", true, ""},
+					       {"C D", true, ""}};
 	static const struct spec initial_end[] = {{"END", true, ""}};
 	static const struct spec open_cancel[] = {{"A", false, "B"}, {"B", true, ""}};
 
@@ -101,7 +109,8 @@ static const Sluice__LifecycleConfig *chain(size_t count)
 	for (size_t i = 0; i < count; i++) {
 		snprintf(names[i], sizeof(names[i]), "S%zu", i);
 		snprintf(names[i + 1], sizeof(names[i + 1]), "S%zu", i + 1);
-		specs[i] = (struct spec){names[i], i + 1 == count, i + 1 == count ? "" : names[i + 1]};
+		specs[i] =
+			(struct spec){names[i], i + 1 == count, i + 1 == count ? "" : names[i + 1]};
 	}
 	return config_of(specs, count, names[count - 1], names[count - 1]);
 }
@@ -124,8 +133,12 @@ Test(job_lifecycle, alter_keeps_what_jobs_may_stand_on)
 					   {"D", true, ""}};
 	static const struct spec fewer[] = {{"A", false, "B"}, {"B", true, ""}};
 	static const struct spec cut[] = {{"A", false, "B"}, {"B", true, ""}, {"C", false, "B"}};
-	static const struct spec moved[] = {{"A", false, "B C"}, {"C", false, "B"}, {"B", true, ""}};
-	static const struct spec retyped[] = {{"A", false, "B C"}, {"B", true, ""}, {"C", true, ""}};
+	static const struct spec moved[] = {{"A", false, "B C"},
+					    {"C", false, "B"},
+					    {"B", true, ""}};
+	static const struct spec retyped[] = {{"A", false, "B C"},
+					      {"B", true, ""},
+					      {"C", true, ""}};
 	char why[LIFECYCLE_WHY_BYTES] = "";
 	uint8_t packed[1024];
 	size_t bytes = sluice__lifecycle_config__pack(CONFIG(old, "B", "B"), packed);
@@ -137,7 +150,8 @@ Test(job_lifecycle, alter_keeps_what_jobs_may_stand_on)
 	cr_assert_eq(lifecycle_check_alter(before, CONFIG(cut, "B", "B"), why), SLUICE_E_IN_USE);
 	cr_assert_not_null(strstr(why, "A -> C"), "%s", why);
 	cr_assert_eq(lifecycle_check_alter(before, CONFIG(moved, "B", "B"), why), SLUICE_E_IN_USE);
-	cr_assert_eq(lifecycle_check_alter(before, CONFIG(retyped, "B", "B"), why), SLUICE_E_IN_USE);
+	cr_assert_eq(lifecycle_check_alter(before, CONFIG(retyped, "B", "B"), why),
+		     SLUICE_E_IN_USE);
 	cr_assert_not_null(strstr(why, "state C"), "%s", why);
 	sluice__lifecycle_config__free_unpacked(before, NULL);
 }
@@ -148,8 +162,9 @@ Test(job_lifecycle, default_is_airavatas_table_with_exits)
 	static const char *const names[] = {"SUBMITTED", "QUEUED",   "ACTIVE",
 					    "COMPLETE",	 "CANCELED", "FAILED",
 					    "SUSPENDED", "UNKNOWN",  "NON_CRITICAL_FAIL"};
-	static const char *const legal[] = {"011111111", "001111111", "010111111", "000000000", "000000000",
-					    "000000000", "011111011", "011111101", "011111110"};
+	static const char *const legal[] = {"011111111", "001111111", "010111111",
+					    "000000000", "000000000", "000000000",
+					    "011111011", "011111101", "011111110"};
 	char why[LIFECYCLE_WHY_BYTES] = "";
 	Sluice__LifecycleConfig config;
 	struct lifecycle lifecycle;
@@ -162,12 +177,12 @@ Test(job_lifecycle, default_is_airavatas_table_with_exits)
 		uint32_t from_at, to_at;
 
 		cr_assert(lifecycle_state_find(&lifecycle, names[from], &from_at));
-		cr_assert_eq(lifecycle_is_terminal(&lifecycle, from_at), from >= 3 && from <= 5, "%s",
-			     names[from]);
+		cr_assert_eq(lifecycle_is_terminal(&lifecycle, from_at), from >= 3 && from <= 5,
+			     "%s", names[from]);
 		for (uint32_t to = 0; to < 9; to++) {
 			cr_assert(lifecycle_state_find(&lifecycle, names[to], &to_at));
-			cr_assert_eq(lifecycle_allows(&lifecycle, from_at, to_at), legal[from][to] == '1',
-				     "%s -> %s", names[from], names[to]);
+			cr_assert_eq(lifecycle_allows(&lifecycle, from_at, to_at),
+				     legal[from][to] == '1', "%s -> %s", names[from], names[to]);
 		}
 	}
 	cr_assert_str_eq(lifecycle_state_name(&lifecycle, 0), "SUBMITTED");

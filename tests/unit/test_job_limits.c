@@ -53,7 +53,8 @@ static struct outcome submit(const char *job, size_t payload_bytes)
 	return out;
 }
 
-static struct outcome report(const char *job, uint32_t attempt, const char *state, const char *evidence)
+static struct outcome report(const char *job, uint32_t attempt, const char *state,
+			     const char *evidence)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 
@@ -75,11 +76,13 @@ Test(job_limits, payload)
 /* limit: EVIDENCE_BYTES_MAX */
 Test(job_limits, evidence)
 {
-	char *fits = filled(LIMIT_EVIDENCE_BYTES_MAX), *too_long = filled(LIMIT_EVIDENCE_BYTES_MAX + 1);
+	char *fits = filled(LIMIT_EVIDENCE_BYTES_MAX),
+	     *too_long = filled(LIMIT_EVIDENCE_BYTES_MAX + 1);
 
 	submit("j", 1);
 	cr_expect_eq(report("j", 1, "QUEUED", fits).code, 0);
-	cr_expect_eq(report("j", 1, "ACTIVE", too_long).code, 0, "cut: the state is not lost for its text");
+	cr_expect_eq(report("j", 1, "ACTIVE", too_long).code, 0,
+		     "cut: the state is not lost for its text");
 	cr_expect_eq(strlen(too_long), LIMIT_EVIDENCE_BYTES_MAX);
 	free(fits);
 	free(too_long);
@@ -91,7 +94,8 @@ static struct outcome lifecycle(const char *name, size_t states)
 	Sluice__LifecycleCreate create = SLUICE__LIFECYCLE_CREATE__INIT;
 	Sluice__LifecycleState *list = calloc(states, sizeof(*list)),
 			       **pointers = calloc(states, sizeof(*pointers));
-	char(*names)[24] = calloc(states, sizeof(*names)), *(*next)[1] = calloc(states, sizeof(*next));
+	char(*names)[24] = calloc(states, sizeof(*names)),
+	*(*next)[1] = calloc(states, sizeof(*next));
 	struct outcome out;
 
 	/* A chain, the last state terminal. */
@@ -156,7 +160,8 @@ Test(job_limits, quarantine_rows)
 	first = first_row();
 	cr_assert_eq(report("j", 9, "ACTIVE", "one more").disposition,
 		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
-	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX, "the bound holds");
+	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX,
+		     "the bound holds");
 	cr_expect_gt(first_row(), first, "the oldest went");
 }
 
@@ -182,7 +187,8 @@ static void many(unsigned count)
 		cr_assert_eq(submit(name, 1).code, 0);
 		cr_assert_eq(report("row-0000", 9 + i, "ACTIVE", "stale").disposition,
 			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
-		cr_assert_eq(report("row-0000", 1, "", name).disposition, SLUICE__DISPOSITION__APPLIED);
+		cr_assert_eq(report("row-0000", 1, "", name).disposition,
+			     SLUICE__DISPOSITION__APPLIED);
 		world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
 	}
 }
@@ -201,11 +207,13 @@ Test(job_limits, lists_of_the_ledger_and_of_queues)
 	peek.name = (char *)(uintptr_t) "runs";
 	history.job = (char *)(uintptr_t) "row-0000";
 	for (size_t i = 0; i < 3; i++) {
-		static const uint32_t wanted[] = {LIMIT_LIST_ROWS_MAX, LIMIT_LIST_ROWS_MAX + 1, UINT32_MAX};
+		static const uint32_t wanted[] = {LIMIT_LIST_ROWS_MAX, LIMIT_LIST_ROWS_MAX + 1,
+						  UINT32_MAX};
 
 		jobs.max = rows.max = queues.max = peek.max = wanted[i];
 		reply = asked(SLUICE__REQUEST__OP_JOB_LIST, &jobs);
-		cr_expect(reply->n_jobs == LIMIT_LIST_ROWS_MAX && reply->more, "%zu jobs", reply->n_jobs);
+		cr_expect(reply->n_jobs == LIMIT_LIST_ROWS_MAX && reply->more, "%zu jobs",
+			  reply->n_jobs);
 		reply = asked(SLUICE__REQUEST__OP_QUARANTINE_LIST, &rows);
 		cr_expect(reply->n_quarantine == LIMIT_LIST_ROWS_MAX && reply->more, "%zu rows",
 			  reply->n_quarantine);
@@ -213,7 +221,8 @@ Test(job_limits, lists_of_the_ledger_and_of_queues)
 		cr_expect(reply->n_queues == LIMIT_LIST_ROWS_MAX && reply->more, "%zu queues",
 			  reply->n_queues);
 		reply = asked(SLUICE__REQUEST__OP_QUEUE_PEEK, &peek);
-		cr_expect(reply->n_items == LIMIT_LIST_ROWS_MAX && reply->more, "%zu items", reply->n_items);
+		cr_expect(reply->n_items == LIMIT_LIST_ROWS_MAX && reply->more, "%zu items",
+			  reply->n_items);
 	}
 	reply = asked(SLUICE__REQUEST__OP_JOB_HISTORY, &history);
 	cr_expect_eq(reply->n_history, LIMIT_LIST_ROWS_MAX, "%zu events", reply->n_history);
@@ -264,7 +273,8 @@ Test(job_limits, a_claim_of_large_orphans_is_cut_and_goes_on)
 	cr_expect_gt(claims, 1);
 }
 
-/* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its place. */
+/* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its
+ * place. */
 Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 {
 	uint64_t session = world_session(&world, NULL);
@@ -287,7 +297,8 @@ Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 				bytes += effects_at(world.effects, i)->payload.len;
 		cr_expect_lt(bytes, LIMIT_FRAME_BYTES_MAX);
 		if (claimed < 20)
-			cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 1, "and says that there is more");
+			cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 1,
+				     "and says that there is more");
 	}
 	cr_expect_eq(claimed, 20);
 	cr_expect_gt(claims, 1);

@@ -72,7 +72,8 @@ Test(job_sources, an_orphan_with_an_intent_goes_to_its_own_source_and_to_no_othe
 	rig_session_end(&rig, rig.session);
 	cr_assert_str_eq(rig_show(&rig, "j")->claim, "orphaned");
 	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, two), 0, "a stranger");
-	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, 0), 0, "somebody without a source");
+	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, 0), 0,
+		     "somebody without a source");
 	rig_audit(&rig);
 	own = rig_session(&rig);
 	cr_assert_eq(rig_claim_for(&rig, own, 10, CLAIM_ORPHANS, one), 1);
@@ -94,7 +95,8 @@ Test(job_sources, an_orphan_without_intent_goes_to_anybody)
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	cr_assert_eq(rig_claim_for(&rig, rig.session, 1, 0, one), 1);
 	rig_session_end(&rig, rig.session);
-	cr_assert_str_eq(rig_show(&rig, "j")->judge, "", "nothing was started: nobody in particular");
+	cr_assert_str_eq(rig_show(&rig, "j")->judge, "",
+			 "nothing was started: nobody in particular");
 	cr_assert_eq(rig_claim_for(&rig, other, 1, CLAIM_ORPHANS, two), 1);
 	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "two");
 	cr_assert_eq(rig_intent(&rig, "j", rig.deliveries->jobs[0]->token, 1, "tag").code, 0);
@@ -115,7 +117,8 @@ Test(job_sources, an_intent_without_a_source_stays_everybodys)
 	intended(&rig, 0);
 	rig_session_end(&rig, rig.session);
 	cr_assert_eq(rig_claim_for(&rig, first, 1, CLAIM_ORPHANS, one), 1);
-	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "", "that it was taken over makes it nobody's");
+	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "",
+			 "that it was taken over makes it nobody's");
 	rig_session_end(&rig, first);
 	cr_assert_eq(rig_claim_for(&rig, second, 1, CLAIM_ORPHANS, two), 1);
 	rig_close(&rig);
@@ -197,7 +200,8 @@ Test(job_sources, one_session_speaks_for_a_source)
 	cr_assert_eq(seen(&rig, rig.session, "s", false).code, 0, "again");
 	cr_assert_eq(seen(&rig, other, "s", false).code, SLUICE_E_CONFLICT);
 	cr_assert_eq(seen(&rig, other, "s", true).code, 0);
-	cr_assert_eq(seen(&rig, rig.session, "s", false).code, SLUICE_E_CONFLICT, "it was taken from it");
+	cr_assert_eq(seen(&rig, rig.session, "s", false).code, SLUICE_E_CONFLICT,
+		     "it was taken from it");
 	rig_session_end(&rig, other);
 	cr_assert_eq(seen(&rig, third, "s", false).code, 0, "who spoke for it has ended");
 	cr_assert_eq(seen(&rig, other, "s", true).code, SLUICE_E_SESSION_GONE);
@@ -252,11 +256,14 @@ Test(job_sources, a_live_record_of_format_1_is_read_and_written_back_as_2)
 	cr_assert_eq(store_begin(rig.world.store, &txn), 0);
 	cr_assert_eq(job_live_get(txn, rig.world.gateway, 1, &live), 0);
 	live_1(old, &live);
-	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){old, sizeof(old)}), 0);
+	cr_assert_eq(store_put(txn, STORE_LIVE, key_slice(&key),
+			       (struct sluice_slice){old, sizeof(old)}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	cr_assert_str_eq(rig_show(&rig, "j")->claim, "leased");
 	cr_assert_eq(rig_history(&rig, "j"), 3);
-	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition, SLUICE__DISPOSITION__APPLIED);
+	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition,
+		     SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_history(&rig, "j"), 4);
 	cr_assert_eq(store_begin_read(rig.world.store, &txn), 0);
 	cr_assert_eq(store_get(txn, STORE_LIVE, key_slice(&key), &value), 0);
@@ -285,7 +292,11 @@ Test(job_sources, both_formats_say_the_same)
 		 .hist_report = 17,
 		 .changed_ms = 18,
 		 .hist_count = 19},
-		{.claim = JOB_GATED, .attempt = 1, .lifecycle = 1, .queue = 1, .due_mono_ms = UINT64_MAX - 1},
+		{.claim = JOB_GATED,
+		 .attempt = 1,
+		 .lifecycle = 1,
+		 .queue = 1,
+		 .due_mono_ms = UINT64_MAX - 1},
 	};
 
 	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
@@ -302,7 +313,8 @@ Test(job_sources, both_formats_say_the_same)
 		cr_assert_arr_eq(again, two, sizeof(two));
 		for (size_t len = 0; len <= sizeof(two) + 1; len++)
 			if (len != sizeof(one) && len != sizeof(two))
-				cr_assert_eq(job_live_decode((struct sluice_slice){two, len}, &live),
+				cr_assert_eq(job_live_decode((struct sluice_slice){two, len},
+							     &live),
 					     SLUICE_E_CORRUPT);
 	}
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every (state, event) pair of the default lifecycle, against a table written here and not derived from the
- * code: what a report of each state comes to in each state, by a holder and by somebody else, and what an
- * old, a future attempt and an unknown state come to. */
+ * Every (state, event) pair of the default lifecycle, against a table written here and not derived
+ * from the code: what a report of each state comes to in each state, by a holder and by somebody
+ * else, and what an old, a future attempt and an unknown state come to. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,9 +11,11 @@
 
 enum { STATES = 9 };
 
-static const char *const names[STATES] = {"SUBMITTED", "QUEUED",    "ACTIVE",  "COMPLETE",	   "CANCELED",
-					  "FAILED",    "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"};
-/* Row: the state the job is in; column: the state that is reported. A applied, D duplicate, Q quarantined. */
+static const char *const names[STATES] = {"SUBMITTED", "QUEUED",   "ACTIVE",
+					  "COMPLETE",  "CANCELED", "FAILED",
+					  "SUSPENDED", "UNKNOWN",  "NON_CRITICAL_FAIL"};
+/* Row: the state the job is in; column: the state that is reported. A applied, D duplicate, Q
+ * quarantined. */
 static const char *const oracle[STATES] = {
 	"DAAAAAAAA", /* SUBMITTED */
 	"QDAAAAAAA", /* QUEUED */
@@ -73,20 +75,21 @@ static void check_pair(struct rig *rig, int from, int to, bool holder)
 	events = rig_events(rig);
 	out = rig_report(rig, id, holder ? token : 0, 1, names[to]);
 	cr_assert_eq(out.code, 0, "%s: %s", id, out.text);
-	cr_assert_eq(out.disposition, disposition_of(oracle[from][to]), "%s: disposition %d, %s", id,
-		     out.disposition, out.text);
+	cr_assert_eq(out.disposition, disposition_of(oracle[from][to]), "%s: disposition %d, %s",
+		     id, out.disposition, out.text);
 	cr_assert_str_eq(out.state, expected, "%s", id);
 	cr_assert_eq(rig_effects(rig, FX_JOB_TERMINAL), applied && ends(to), "%s: waiters", id);
 	/* The holder that did not report the end itself learns that its lease is over. */
-	cr_assert_eq(rig_effects(rig, FX_LEASE_LOST), applied && ends(to) && !holder, "%s: holder", id);
+	cr_assert_eq(rig_effects(rig, FX_LEASE_LOST), applied && ends(to) && !holder, "%s: holder",
+		     id);
 	info = rig_show(rig, id);
 	cr_assert_str_eq(info->state, expected, "%s", id);
 	cr_assert_eq(info->terminal, applied ? ends(to) : ends(from), "%s", id);
 	cr_assert_str_eq(info->claim, info->terminal ? "none" : "leased", "%s", id);
-	cr_assert_eq(rig_history(rig, id), rows + applied, "%s: a row for each change and for nothing else",
-		     id);
-	cr_assert_eq(rig_events(rig), events + applied, "%s: an event for each change and for nothing else",
-		     id);
+	cr_assert_eq(rig_history(rig, id), rows + applied,
+		     "%s: a row for each change and for nothing else", id);
+	cr_assert_eq(rig_events(rig), events + applied,
+		     "%s: an event for each change and for nothing else", id);
 	cr_assert_eq(rig_quarantine(rig, id), quarantined, "%s", id);
 }
 
@@ -140,8 +143,8 @@ Test(job_transitions, every_new_state_in_every_state_of_another_attempt_is_quara
 				     retry ? SLUICE__DISPOSITION__DUPLICATE
 					   : SLUICE__DISPOSITION__PUT_IN_QUARANTINE,
 				     "%s: %s", id, names[to]);
-			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "%s: %s", id,
-				     names[to]);
+			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE,
+				     "%s: %s", id, names[to]);
 			cr_assert_eq(old.attempt, retry ? 1 : 2);
 		}
 		cr_assert_str_eq(rig_show(&rig, id)->state, names[from]);

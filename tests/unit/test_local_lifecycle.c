@@ -13,20 +13,22 @@
 	"{\"lifecycles\":[{\"config\":{\"name\":\"" name "\",\"states\":[" states \
 	"],\"cancelled\":\"" cancelled "\",\"failed\":\"" failed "\"}}]}"
 
+/* A state a line. */
+/* clang-format off */
 /* The one of client/README.md. */
-static const char gateway[] = LIFECYCLE(
-	"gateway",
-	STATE("SUBMITTED", "\"RUNNING\",\"DONE\",\"FAILED\",\"CANCELED\"") "," STATE(
-		"RUNNING",
-		"\"DONE\",\"FAILED\",\"CANCELED\"") "," END("DONE") "," END("FAILED") "," END("CANCELED"),
+static const char gateway[] = LIFECYCLE("gateway",
+	STATE("SUBMITTED", "\"RUNNING\",\"DONE\",\"FAILED\",\"CANCELED\"") ","
+	STATE("RUNNING", "\"DONE\",\"FAILED\",\"CANCELED\"") ","
+	END("DONE") "," END("FAILED") "," END("CANCELED"),
 	"CANCELED", "FAILED");
 /* Two states that may mean "it runs", two good ends; an end comes only after it ran. */
-static const char wide[] = LIFECYCLE(
-	"wide",
-	STATE("NEW", "\"STAGING\",\"BUSY\",\"DEAD\"") "," STATE("STAGING", "\"BUSY\",\"DEAD\"") "," STATE(
-		"BUSY",
-		"\"GOOD\",\"BETTER\",\"BAD\",\"DEAD\"") "," END("GOOD") "," END("BETTER") "," END("BAD") "," END("DEAD"),
+static const char wide[] = LIFECYCLE("wide",
+	STATE("NEW", "\"STAGING\",\"BUSY\",\"DEAD\"") ","
+	STATE("STAGING", "\"BUSY\",\"DEAD\"") ","
+	STATE("BUSY", "\"GOOD\",\"BETTER\",\"BAD\",\"DEAD\"") ","
+	END("GOOD") "," END("BETTER") "," END("BAD") "," END("DEAD"),
 	"DEAD", "BAD");
+/* clang-format on */
 
 static int map(const char *json, const char *active, const char *complete, const char *failed,
 	       const char *canceled, struct lifecycle *ret, char why[512])
@@ -94,8 +96,8 @@ Test(local_lifecycle, a_setting_that_is_not_legal_is_refused)
 		struct lifecycle lifecycle;
 		char why[512];
 
-		cr_expect_eq(map(gateway, rows[i].active, rows[i].complete, rows[i].failed, rows[i].canceled,
-				 &lifecycle, why),
+		cr_expect_eq(map(gateway, rows[i].active, rows[i].complete, rows[i].failed,
+				 rows[i].canceled, &lifecycle, why),
 			     SLUICE_E_INVAL);
 		cr_expect_not_null(strstr(why, rows[i].why), "'%s' lacks '%s'", why, rows[i].why);
 		lifecycle_free(&lifecycle);
@@ -112,7 +114,8 @@ Test(local_lifecycle, an_answer_that_is_no_lifecycle_is_refused)
 		"{\"lifecycles\":[{\"config\":{}}]}",
 		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[]}}]}",
 		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":1}]}}]}",
-		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\",\"next\":[\"c\"]}]}}]}",
+		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\",\"next\":"
+		"[\"c\"]}]}}]}",
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -19,7 +19,8 @@ Test(local_notes, each_is_new_once_until_its_cause_changes_or_a_day_is_over)
 
 	for (int pass = 0; pass < 3; pass++) {
 		for (int i = 0; i < 2; i++)
-			cr_expect_eq(meet(&notes, i, "EPERM", 1), pass == 0 ? NOTE_NEW : NOTE_KNOWN);
+			cr_expect_eq(meet(&notes, i, "EPERM", 1),
+				     pass == 0 ? NOTE_NEW : NOTE_KNOWN);
 		notes_pass_end(&notes);
 	}
 	cr_expect_eq(meet(&notes, 0, "EBUSY", 2), NOTE_NEW);
@@ -45,7 +46,8 @@ Test(local_notes, beyond_the_bound_one_says_that_there_are_more)
 
 	for (int pass = 0; pass < 3; pass++) {
 		for (int i = 0; i < NOTES_MAX; i++)
-			cr_expect_eq(meet(&notes, i, "EPERM", 1), pass == 0 ? NOTE_NEW : NOTE_KNOWN);
+			cr_expect_eq(meet(&notes, i, "EPERM", 1),
+				     pass == 0 ? NOTE_NEW : NOTE_KNOWN);
 		for (int i = 0; i < 3; i++)
 			cr_expect_eq(meet(&notes, NOTES_MAX + i, "EPERM", 1),
 				     pass == 0 && i == 0 ? NOTE_FULL : NOTE_KNOWN);

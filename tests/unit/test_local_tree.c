@@ -125,7 +125,8 @@ Test(local_tree, a_link_in_the_place_of_the_tree_is_not_followed)
 	file_make("outside/file");
 	cr_assert_eq(symlink("outside", "link"), 0);
 	cr_expect_eq(tree_open(AT_FDCWD, "link", &tree), SLUICE_E_IO);
-	cr_expect_not_null(strstr(attempt_error(), "open the directory link"), "%s", attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "open the directory link"), "%s",
+			   attempt_error());
 	cr_expect(exists("outside/file"));
 }
 
@@ -200,7 +201,8 @@ static void disk_mount(const char *to)
 static bool no_statx;
 
 /* What tree.c finds a mount point by, where the kernel has it. */
-int statx(int at_fd, const char *restrict path, int flags, unsigned mask, struct statx *restrict ret)
+int statx(int at_fd, const char *restrict path, int flags, unsigned mask,
+	  struct statx *restrict ret)
 {
 	if (no_statx) {
 		errno = ENOSYS;
@@ -306,8 +308,8 @@ static uint64_t du_bytes(void)
 	return bytes - (uint64_t)about.st_blocks * 512;
 }
 
-/* Beyond the descriptors that it has. In whatever order a directory is read, something comes behind the one that goes
- * deeper. */
+/* Beyond the descriptors that it has. In whatever order a directory is read, something comes behind
+ * the one that goes deeper. */
 Test(local_tree, any_depth_is_measured_with_a_few_descriptors)
 {
 	struct rlimit few = {FEW_FDS, FEW_FDS};
@@ -353,7 +355,8 @@ Test(local_tree, of_a_file_with_several_names_each_has_its_part)
 	cr_assert_eq(link("tree/file", "tree/again"), 0);
 	cr_assert_eq(unlink("outside/file"), 0);
 	all = tree_bytes(AT_FDCWD, "tree", MEASURE_MS);
-	cr_expect(all >= one && all < one + BYTES / 2, "%zu, with two names %zu", (size_t)one, (size_t)all);
+	cr_expect(all >= one && all < one + BYTES / 2, "%zu, with two names %zu", (size_t)one,
+		  (size_t)all);
 	(void)close(fd);
 }
 

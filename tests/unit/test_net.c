@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Connections without threads: the test turns the loop and the engine itself. How often a listener is given the same bytes. */
+ * Connections without threads: the test turns the loop and the engine itself. How often a listener
+ * is given the same bytes. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,8 @@ struct counter {
 };
 static struct counter counter;
 
-static int counter_accept(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state)
+static int counter_accept(const struct sluice_listener_host *host, sluice_conn *conn,
+			  void **ret_state)
 {
 	counter.host = host;
 	counter.conn = (struct conn *)conn;
@@ -154,16 +156,19 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 
 	counter = (struct counter){.most = 1};
 	rig_open_as(&rig, &foreign_protocol, &counter_ops);
-	/* Output that nobody reads: so the bound of all counts for this connection, while others pass it and keep it in turn. */
+	/* Output that nobody reads: so the bound of all counts for this connection, while others
+	 * pass it and keep it in turn. */
 	conn_write(counter.conn, zeros, sizeof(zeros));
 	cr_assert_eq(pthread_create(&others, NULL, others_run, rig.net), 0);
 	while (!atomic_load(&others_run_now))
 		(void)sched_yield();
 	for (int i = 0; i < TURNS; i++) {
 		feed(&rig, zeros, TURN_BYTES);
-		cr_assert(counter.conn->kept_start == counter.conn->kept_end || counter.conn->is_stopped,
-			  "turn %d: it is read from, and nobody takes the %zu bytes that came before", i,
-			  counter.conn->kept_end - counter.conn->kept_start);
+		cr_assert(counter.conn->kept_start == counter.conn->kept_end ||
+				  counter.conn->is_stopped,
+			  "turn %d: it is read from, and nobody takes the %zu bytes that came "
+			  "before",
+			  i, counter.conn->kept_end - counter.conn->kept_start);
 	}
 	atomic_store(&others_stop, true);
 	(void)pthread_join(others, NULL);
@@ -228,7 +233,8 @@ Test(net, the_end_of_a_job_costs_its_own_waiters_only)
 	cr_assert_eq(rig.net->ios[0].conns->waiter_count, WAITERS);
 	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_CANCEL, "other");
 	cr_assert_eq(reply_code(&rig, 4), 0);
-	cr_expect_eq(rig.net->ios[0].waiters_visited, 0, "%llu of another job's waiters were looked at",
+	cr_expect_eq(rig.net->ios[0].waiters_visited, 0,
+		     "%llu of another job's waiters were looked at",
 		     (unsigned long long)rig.net->ios[0].waiters_visited);
 	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "never");
 	cr_assert_eq(reply_code(&rig, 5), 0);
@@ -280,7 +286,8 @@ Test(net, a_wait_for_a_damaged_job_names_the_record)
 	submission_damage(&rig, 1);
 	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_WAIT, "a");
 	reply_names_submission(&rig, 4);
-	/* And who waited before is told so at the end of the job, by whose live record it can be cancelled. */
+	/* And who waited before is told so at the end of the job, by whose live record it can be
+	 * cancelled. */
 	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "a");
 	reply_names_submission(&rig, 3);
 	cr_assert_eq(reply_code(&rig, 5), 0);
@@ -355,8 +362,8 @@ Test(net, the_wheel_gives_each_deadline_once_and_in_time)
 		}
 		for (size_t i = 0; i < ENTRIES; i++)
 			cr_assert(gone[i] || entries[i].due_ms + WHEEL_TICK_MS > now,
-				  "%zu was due at %llu, it is %llu", i, (unsigned long long)entries[i].due_ms,
-				  (unsigned long long)now);
+				  "%zu was due at %llu, it is %llu", i,
+				  (unsigned long long)entries[i].due_ms, (unsigned long long)now);
 	}
 	cr_expect_eq(left, 0);
 	cr_expect_eq(wheel.count, 0);
@@ -548,7 +555,8 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	submit_many(&rig);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	cr_assert_eq(net_adopt(rig.net, &native_protocol, NULL, pair[0]), 0);
-	cr_assert_eq(write(pair[1], plain_hello, sizeof(plain_hello)), (ssize_t)sizeof(plain_hello));
+	cr_assert_eq(write(pair[1], plain_hello, sizeof(plain_hello)),
+		     (ssize_t)sizeof(plain_hello));
 	turns(&rig);
 	cr_assert_gt(read(pair[1], bytes, sizeof(bytes)), 0);
 	list.state = state;
@@ -578,7 +586,8 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	rig_close(&rig);
 }
 
-/* Begun reads are counted and bounded for all connections together: one that waits for its peer would keep them from all. */
+/* Begun reads are counted and bounded for all connections together: one that waits for its peer
+ * would keep them from all. */
 Test(net, a_read_that_is_begun_ends_although_its_output_is_full)
 {
 	static uint8_t block[LIMIT_SIZE(OUTBOX_BYTES_MAX) / 2 + 1];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From accept() to a session: attempts of one client in their order, errors of accept(), the bound of connections. */
+ * From accept() to a session: attempts of one client in their order, errors of accept(), the bound
+ * of connections. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,8 @@ static void hello_send(int fd, const struct hello *from)
 	hello.session_name = (char *)(uintptr_t)from->name;
 	hello.session_id = from->session;
 	if (from->session != 0)
-		hello.session_secret = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)from->secret};
+		hello.session_secret =
+			(ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)from->secret};
 	if (from->instance != NULL)
 		hello.instance = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)from->instance};
 	hello.attempt = from->attempt;
@@ -60,7 +62,8 @@ static void hello_send(int fd, const struct hello *from)
 	cr_assert_eq(write(fd, bytes, len), (ssize_t)len);
 }
 
-/* WELCOME: 0, with the session in *io; ERROR: its code; 1: closed without a frame; 2: nothing came. */
+/* WELCOME: 0, with the session in *io; ERROR: its code; 1: closed without a frame; 2: nothing
+ * came. */
 static int hello_answer(struct rig *rig, int fd, struct hello *io)
 {
 	struct frame_header header;
@@ -75,15 +78,15 @@ static int hello_answer(struct rig *rig, int fd, struct hello *io)
 		return got == 0 ? 1 : 2;
 	cr_assert_eq(frame_header_decode(bytes, 1024, &header, &why), 0, "%s", why);
 	if (header.type == FRAME_ERROR) {
-		Sluice__Failure *failure =
-			sluice__failure__unpack(NULL, header.body_bytes, bytes + FRAME_HEADER_BYTES);
+		Sluice__Failure *failure = sluice__failure__unpack(NULL, header.body_bytes,
+								   bytes + FRAME_HEADER_BYTES);
 
 		cr_assert_not_null(failure);
 		code = failure->code;
 		sluice__failure__free_unpacked(failure, NULL);
 	} else {
-		Sluice__Welcome *welcome =
-			sluice__welcome__unpack(NULL, header.body_bytes, bytes + FRAME_HEADER_BYTES);
+		Sluice__Welcome *welcome = sluice__welcome__unpack(NULL, header.body_bytes,
+								   bytes + FRAME_HEADER_BYTES);
 
 		cr_assert_eq(header.type, FRAME_WELCOME);
 		cr_assert_not_null(welcome);
@@ -121,7 +124,8 @@ Test(net, an_attempt_that_comes_late_takes_no_session)
 	cr_expect_eq(hello_on(&rig, fd[2], &ghost), SLUICE_E_STALE_ATTEMPT);
 	ghost.attempt = 2;
 	cr_expect_eq(hello_on(&rig, fd[3], &ghost), SLUICE_E_STALE_ATTEMPT);
-	cr_expect_eq(hello_answer(&rig, fd[0], &one), 2, "the one that is there heard nothing of it");
+	cr_expect_eq(hello_answer(&rig, fd[0], &one), 2,
+		     "the one that is there heard nothing of it");
 	/* Also when the connection that was taken is gone, for some time. */
 	(void)close(fd[0]);
 	turns(&rig);
@@ -221,7 +225,8 @@ static uint16_t listen_on(struct rig *rig)
 	const char *why = "";
 	uint16_t port = 0;
 
-	cr_assert_eq(net_listen(rig->net, &native_protocol, NULL, "127.0.0.1", 0, &port, &why), 0, "%s", why);
+	cr_assert_eq(net_listen(rig->net, &native_protocol, NULL, "127.0.0.1", 0, &port, &why), 0,
+		     "%s", why);
 	return port;
 }
 
@@ -244,7 +249,8 @@ static int option_of(int fd, int level, int name)
 	return value;
 }
 
-/* A peer that went without a word is noticed by the kernel in two minutes; small frames are sent at once. */
+/* A peer that went without a word is noticed by the kernel in two minutes; small frames are sent at
+ * once. */
 Test(net, an_accepted_connection_is_kept_alive_and_does_not_delay)
 {
 	struct conn *conn, *next;
@@ -402,7 +408,8 @@ Test(net, connections_that_come_together_do_not_pass_their_bound)
 	for (size_t i = 0; i < 20; i++)
 		fd[i] = connect_to(port);
 	turns(&rig);
-	cr_expect_eq(net_connections(rig.net), 5, "%llu", (unsigned long long)net_connections(rig.net));
+	cr_expect_eq(net_connections(rig.net), 5, "%llu",
+		     (unsigned long long)net_connections(rig.net));
 	cr_expect_eq(HASH_COUNT(rig.net->ios[0].conns), 5u);
 	for (size_t i = 0; i < 20; i++)
 		(void)close(fd[i]);

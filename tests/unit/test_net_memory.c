@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Connections when an allocation fails, in net, protocol, libevent, protobuf-c or zstd: the n-th of a connection's life on its thread fails, for each n.
- * The connection is closed or its request is refused with BUSY; others and the broker live on. */
+ * Connections when an allocation fails, in net, protocol, libevent, protobuf-c or zstd: the n-th of
+ * a connection's life on its thread fails, for each n. The connection is closed or its request is
+ * refused with BUSY; others and the broker live on. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ static bool failed;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OWN_ALLOCATOR 0 /* they have one themselves */
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+	__has_feature(memory_sanitizer)
 #define OWN_ALLOCATOR 0
 #endif
 #endif
@@ -68,7 +70,8 @@ static void engine_turn(struct rig *rig)
 	cr_assert_eq(engine_step(rig->engine, now, &wait), 0);
 }
 
-/* What a batch does without memory ends the process, as broker/engine/README.md says; so only the loop is short of it. */
+/* What a batch does without memory ends the process, as broker/engine/README.md says; so only the
+ * loop is short of it. */
 static void loop_turn(struct rig *rig)
 {
 	counts = true;
@@ -105,7 +108,8 @@ static void client_send(struct client *client, const uint8_t *bytes, size_t len)
 }
 
 /* Turns until the next frame is there; its type, 0: the broker has closed the connection. */
-static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret_body, size_t *ret_len)
+static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret_body,
+			    size_t *ret_len)
 {
 	for (int n = 0; n < 200; n++) {
 		struct frame_header header;
@@ -113,11 +117,14 @@ static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret
 		ssize_t got;
 
 		if (client->len >= FRAME_HEADER_BYTES) {
-			cr_assert_eq(frame_header_decode(client->in, sizeof(client->in), &header, &why), 0);
+			cr_assert_eq(frame_header_decode(client->in, sizeof(client->in), &header,
+							 &why),
+				     0);
 			if (client->len >= FRAME_HEADER_BYTES + header.body_bytes) {
 				size_t all = FRAME_HEADER_BYTES + header.body_bytes;
 
-				memcpy(ret_body, client->in + FRAME_HEADER_BYTES, header.body_bytes);
+				memcpy(ret_body, client->in + FRAME_HEADER_BYTES,
+				       header.body_bytes);
 				*ret_len = header.body_bytes;
 				memmove(client->in, client->in + all, client->len - all);
 				client->len -= all;
@@ -127,7 +134,8 @@ static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret
 		if (client->closed)
 			return 0;
 		loop_turn(rig);
-		got = recv(client->fd, client->in + client->len, sizeof(client->in) - client->len, 0);
+		got = recv(client->fd, client->in + client->len, sizeof(client->in) - client->len,
+			   0);
 		if (got > 0)
 			client->len += (size_t)got;
 		else if (got == 0 || errno != EAGAIN)
@@ -141,7 +149,8 @@ static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret
 
 static int32_t code_at(const uint8_t *at)
 {
-	return (int32_t)((uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]);
+	return (int32_t)((uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 |
+			 at[3]);
 }
 
 /* The code of an answer; 0 of what is none. */
@@ -184,7 +193,8 @@ static size_t publish_frame(uint8_t *at, bool zstd)
 	if (zstd) {
 		publish.codec = BATCH_ZSTD;
 		publish.payload =
-			(struct sluice_slice){packed, ZSTD_compress(packed, sizeof(packed), raw, len, 1)};
+			(struct sluice_slice){packed,
+					      ZSTD_compress(packed, sizeof(packed), raw, len, 1)};
 	}
 	len = frame_publish_encode(at + FRAME_HEADER_BYTES, &publish);
 	frame_header_encode(at, &(struct frame_header){.body_bytes = (uint32_t)len,
@@ -193,7 +203,19 @@ static size_t publish_frame(uint8_t *at, bool zstd)
 	return FRAME_HEADER_BYTES + len;
 }
 
-enum step { HELLO, PUBLISH, PUBLISH_ZSTD, CONSUME, DELIVERED, ACK, CREATE, FOLLOW, LIST, PING, STEPS };
+enum step {
+	HELLO,
+	PUBLISH,
+	PUBLISH_ZSTD,
+	CONSUME,
+	DELIVERED,
+	ACK,
+	CREATE,
+	FOLLOW,
+	LIST,
+	PING,
+	STEPS
+};
 
 static size_t step_frame(enum step step, uint8_t *at, const struct frame_deliver *delivered)
 {
@@ -203,7 +225,10 @@ static size_t step_frame(enum step step, uint8_t *at, const struct frame_deliver
 	Sluice__StreamConfig config = SLUICE__STREAM_CONFIG__INIT;
 	Sluice__StreamCreate create = SLUICE__STREAM_CREATE__INIT;
 	Sluice__QueueList list = SLUICE__QUEUE_LIST__INIT;
-	struct frame_ack ack = {.subscription = 1, .token = delivered->token, .op = ACK_DONE, .run_count = 1};
+	struct frame_ack ack = {.subscription = 1,
+				.token = delivered->token,
+				.op = ACK_DONE,
+				.run_count = 1};
 	char queue[] = "dead-letter", stream[] = "s", filter[] = "a.*";
 
 	switch (step) {
@@ -279,9 +304,11 @@ static bool life(struct rig *rig)
 		type = client_frame(rig, &client, body, &len);
 		if (type == 0 || type == FRAME_ERROR)
 			break;
-		cr_assert_eq(type, answers[step], "step %d is answered with a frame of type %u", step, type);
+		cr_assert_eq(type, answers[step], "step %d is answered with a frame of type %u",
+			     step, type);
 		code = answer_code(type, body, len);
-		cr_assert(code == 0 || code == SLUICE_E_BUSY, "step %d: %s", step, sluice_error_name(code));
+		cr_assert(code == 0 || code == SLUICE_E_BUSY, "step %d: %s", step,
+			  sluice_error_name(code));
 		well &= code == 0;
 		consumes |= step == CONSUME && code == 0;
 		if (step == DELIVERED) {
@@ -289,7 +316,8 @@ static bool life(struct rig *rig)
 			const char *why = "";
 
 			memcpy(kept, body, len);
-			cr_assert_eq(frame_deliver_decode((struct sluice_slice){kept, len}, &delivered, &why),
+			cr_assert_eq(frame_deliver_decode((struct sluice_slice){kept, len},
+							  &delivered, &why),
 				     0, "%s", why);
 		}
 		if (step == PING) {
@@ -322,7 +350,8 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 		left = 0;
 		hurt += failed && !well;
 		cr_assert(failed || well, "it went wrong without a failure, life %u", lives);
-		cr_assert(life(&rig), "after allocation %u failed, others find all as it was", lives);
+		cr_assert(life(&rig), "after allocation %u failed, others find all as it was",
+			  lives);
 		cr_assert_eq(net_connections(rig.net), 1u, "%llu connections after life %u",
 			     (unsigned long long)net_connections(rig.net), lives);
 	} while (failed);
@@ -337,7 +366,8 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 static const struct sluice_listener_host *foreign_host;
 static struct conn *foreign_conn;
 
-static int plain_accept(const struct sluice_listener_host *host, sluice_conn *conn, void **ret_state)
+static int plain_accept(const struct sluice_listener_host *host, sluice_conn *conn,
+			void **ret_state)
 {
 	foreign_host = host;
 	foreign_conn = (struct conn *)conn;
@@ -390,7 +420,8 @@ Test(net_memory, a_consumer_that_could_not_be_opened_leaves_its_tag_free)
 		counts = true;
 		rc = foreign_host->consume(handle, 7, queue, 100, 0);
 		counts = false;
-		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "allocation %ld: %s", n, sluice_error_name(rc));
+		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "allocation %ld: %s", n,
+			  sluice_error_name(rc));
 		cr_assert_eq(sub_find(foreign_conn, 7) != NULL, rc == 0);
 	}
 	left = 0;

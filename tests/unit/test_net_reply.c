@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The REPLY of each kind of outcome: the bytes are what protobuf-c would write, with each member in its place. */
+ * The REPLY of each kind of outcome: the bytes are what protobuf-c would write, with each member in
+ * its place. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,13 +72,14 @@ Test(net_reply, each_kind_at_its_largest)
 	cr_assert(reply->code == -5 && reply->index == UINT64_MAX && strlen(reply->text) == 255);
 	cr_assert(reply->job_reported->disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE &&
 		  reply->job_reported->attempt == 3 && reply->job_reported->terminal);
-	cr_assert(strlen(reply->job_reported->state) == 63 && strlen(reply->job_reported->reason) == 255);
+	cr_assert(strlen(reply->job_reported->state) == 63 &&
+		  strlen(reply->job_reported->reason) == 255);
 	sluice__reply__free_unpacked(reply, NULL);
 
 	outcome = outcome_of(OUT_PRODUCER, 0);
 	reply = said(&outcome);
-	cr_assert(reply->producer_opened->producer == 1ull << 40 && reply->producer_opened->epoch == 7 &&
-		  reply->producer_opened->last_seq == 300);
+	cr_assert(reply->producer_opened->producer == 1ull << 40 &&
+		  reply->producer_opened->epoch == 7 && reply->producer_opened->last_seq == 300);
 	sluice__reply__free_unpacked(reply, NULL);
 
 	outcome = outcome_of(OUT_SUBMITTED, 0);

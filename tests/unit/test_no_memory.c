@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine's tables when an allocation fails: the n-th is made to fail, by the linker's --wrap, for each n of a call. The call refuses, the tables are
- * as they were, and the process lives. */
+ * The engine's tables when an allocation fails: the n-th is made to fail, by the linker's --wrap,
+ * for each n of a call. The call refuses, the tables are as they were, and the process lives. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,8 @@ Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
 		int rc = SLUICE_E_NOMEM;
 
 		/* Every second one comes from an address of its own. */
-		seen.address.len = (size_t)snprintf(address, sizeof(address), "10.0.0.%u", (unsigned)session);
+		seen.address.len =
+			(size_t)snprintf(address, sizeof(address), "10.0.0.%u", (unsigned)session);
 		seen.address.data = address;
 		if (session % 2 == 0)
 			seen.address.len = 0;
@@ -96,7 +97,8 @@ Test(no_memory, a_consumer_is_refused_and_not_half_there)
 		int rc = SLUICE_E_NOMEM;
 
 		for (long n = 1; rc != 0 && n < FAILURES_MAX; n++) {
-			unsigned queues = HASH_COUNT(demand.queues), consumers = HASH_COUNT(demand.consumers);
+			unsigned queues = HASH_COUNT(demand.queues),
+				 consumers = HASH_COUNT(demand.consumers);
 			unsigned sessions = HASH_COUNT(demand.sessions);
 
 			left = n;
@@ -110,7 +112,8 @@ Test(no_memory, a_consumer_is_refused_and_not_half_there)
 		}
 		cr_assert_eq(rc, 0, "consumer %llu", (unsigned long long)tag);
 	}
-	cr_assert_gt(refused, ENTRIES, "consumers, queues, sessions, classes, the tables and their growth");
+	cr_assert_gt(refused, ENTRIES,
+		     "consumers, queues, sessions, classes, the tables and their growth");
 	for (uint64_t tag = 1; tag <= ENTRIES; tag++)
 		demand_close(&demand, &sink, tag);
 	cr_assert(demand.queues == NULL && demand.consumers == NULL && demand.sessions == NULL);
@@ -135,13 +138,15 @@ static void routes(struct world *world, struct core *core, char ret[4096])
 		const struct route_target *targets;
 		size_t count;
 
-		cr_assert_eq(router_route(&a, 0, (struct sluice_slice){subjects[i], strlen(subjects[i])},
+		cr_assert_eq(router_route(&a, 0,
+					  (struct sluice_slice){subjects[i], strlen(subjects[i])},
 					  &targets, &count),
 			     0);
 		cr_assert_leq(count, (size_t)ROUTE_TARGETS_MAX);
 		at += (size_t)snprintf(ret + at, 4096 - at, "%s:", subjects[i]);
 		for (size_t n = 0; n < count; n++)
-			at += (size_t)snprintf(ret + at, 4096 - at, " %u/%llu", (unsigned)targets[n].kind,
+			at += (size_t)snprintf(ret + at, 4096 - at, " %u/%llu",
+					       (unsigned)targets[n].kind,
 					       (unsigned long long)targets[n].id);
 		at += (size_t)snprintf(ret + at, 4096 - at, "\n");
 	}
@@ -213,11 +218,14 @@ Test(no_memory, what_waits_of_sessions_is_taken_in_order_all_the_same)
 	}
 }
 
-/* The command in a batch whose n-th allocation fails, for each n, undone each time: the image that is left says what the store says. Returns how often it
- * failed. */
+/* The command in a batch whose n-th allocation fails, for each n, undone each time: the image that
+ * is left says what the store says. Returns how often it failed. */
 static long fail_each(struct world *world, uint16_t type, const void *body)
 {
-	const struct command command = {.type = type, .gateway = world->gateway, .body = body, .random = 1};
+	const struct command command = {.type = type,
+					.gateway = world->gateway,
+					.body = body,
+					.random = 1};
 	char before[4096], after[4096];
 	int rc = SLUICE_E_NOMEM;
 	long n = 0;
@@ -233,8 +241,8 @@ static long fail_each(struct world *world, uint16_t type, const void *body)
 		left = ++n;
 		rc = core_apply(world->core, txn, &command, world->effects);
 		left = 0;
-		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "%s, allocation %ld: %s", command_spec(type)->name,
-			  n, sluice_error_name(rc));
+		cr_assert(rc == 0 || rc == SLUICE_E_NOMEM, "%s, allocation %ld: %s",
+			  command_spec(type)->name, n, sluice_error_name(rc));
 		if (rc == 0) {
 			const struct effect *reply = world_effect(world, FX_REPLY);
 
@@ -278,7 +286,8 @@ Test(no_memory, topology_changes_leave_the_image_as_the_store_is)
 				     .code,
 			     0);
 	}
-	cr_assert_eq(world_bind(&world, "", "g.>", SLUICE__TARGET_KIND__TARGET_ROUTER, "r").code, 0);
+	cr_assert_eq(world_bind(&world, "", "g.>", SLUICE__TARGET_KIND__TARGET_ROUTER, "r").code,
+		     0);
 	cr_assert_eq(world_bind(&world, "", "h", SLUICE__TARGET_KIND__TARGET_ROUTER, "r").code, 0);
 	edge.pattern = pattern;
 	edge.target_kind = SLUICE__TARGET_KIND__TARGET_QUEUE;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * broker/util/process: what a starter left behind does not reach the daemon, and what the daemon changes does not reach its children.
- * Each test runs in a process of its own.
+ * broker/util/process: what a starter left behind does not reach the daemon, and what the daemon
+ * changes does not reach its children. Each test runs in a process of its own.
  */
 #include <criterion/criterion.h>
 
@@ -70,8 +70,9 @@ Test(process, children_can_be_waited_for_whatever_the_starter_did_with_sigchld)
 
 Test(process, what_a_service_manager_gave_is_not_for_children)
 {
-	static const char *const names[] = {"NOTIFY_SOCKET", "LISTEN_FDS",    "LISTEN_PID",
-					    "WATCHDOG_USEC", "INVOCATION_ID", "CREDENTIALS_DIRECTORY",
+	static const char *const names[] = {"NOTIFY_SOCKET", "LISTEN_FDS",
+					    "LISTEN_PID",    "WATCHDOG_USEC",
+					    "INVOCATION_ID", "CREDENTIALS_DIRECTORY",
 					    "JOURNAL_STREAM"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -194,7 +195,8 @@ Test(process, closed_standard_descriptors_are_opened_on_null)
 		(void)close(2);
 		process_inherit();
 		fd = open("/", O_RDONLY | O_DIRECTORY);
-		_exit(fd > 2 && write(1, "x", 1) == 1 && write(2, "x", 1) == 1 && read(0, &status, 1) == 0
+		_exit(fd > 2 && write(1, "x", 1) == 1 && write(2, "x", 1) == 1 &&
+				      read(0, &status, 1) == 0
 			      ? 0
 			      : 1);
 	}

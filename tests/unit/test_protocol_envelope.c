@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit, zstd that
- * lies. */
+ * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit, zstd
+ * that lies. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,12 +48,14 @@ static struct sluice_slice vector_again(const char *name, struct envelope *ret)
 	cr_assert(envelope_next(&rest, ret, &why) == 0 && rest.len == 0, "%s: %s", name, why);
 	cr_assert(ret->encoded.len == bytes.len && ret->encoded.data == bytes.data);
 	len = envelope_encode(again, ret);
-	cr_assert(len == bytes.len && len <= envelope_size_max(ret) && memcmp(again, bytes.data, len) == 0,
+	cr_assert(len == bytes.len && len <= envelope_size_max(ret) &&
+			  memcmp(again, bytes.data, len) == 0,
 		  "%s", name);
 	for (size_t cut = 0; cut < bytes.len; cut++) {
 		struct envelope envelope;
 
-		cr_assert(next((struct sluice_slice){bytes.data, cut}, &envelope, NULL) == SLUICE_E_PROTOCOL,
+		cr_assert(next((struct sluice_slice){bytes.data, cut}, &envelope, NULL) ==
+				  SLUICE_E_PROTOCOL,
 			  "%s: %zu bytes", name, cut);
 	}
 	return bytes;
@@ -65,8 +67,8 @@ Test(envelope, vectors_decode_encode_and_cuts_are_refused)
 	struct sluice_slice name, value, vector = vector_again("envelope_min", &envelope);
 	size_t pos = 0;
 
-	cr_assert(envelope.time_delta_ms == 0 && slice_is(envelope.body, "hello") && envelope.key.len == 0 &&
-		  envelope.headers.len == 0);
+	cr_assert(envelope.time_delta_ms == 0 && slice_is(envelope.body, "hello") &&
+		  envelope.key.len == 0 && envelope.headers.len == 0);
 	drop(vector);
 	vector = vector_again("envelope_full", &envelope);
 	cr_assert(envelope.time_delta_ms == -5 && slice_is(envelope.key, "k1") &&
@@ -77,8 +79,8 @@ Test(envelope, vectors_decode_encode_and_cuts_are_refused)
 	cr_assert(envelope_header_next(envelope.headers, &pos, &name, &value) == 0);
 	drop(vector);
 	vector = vector_again("envelope_nil", &envelope);
-	cr_assert(envelope.time_delta_ms == 1000 && envelope.body.len == 0 && envelope.id.len == 0 &&
-		  envelope.headers.len > 0);
+	cr_assert(envelope.time_delta_ms == 1000 && envelope.body.len == 0 &&
+		  envelope.id.len == 0 && envelope.headers.len > 0);
 	drop(vector);
 }
 
@@ -116,7 +118,8 @@ Test(envelope, longer_forms_than_needed_are_refused)
 	cr_assert(CODE("\x92\xd1\xff\x80\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\x00\xc5\x00\x01x") == SLUICE_E_PROTOCOL); /* 1 byte as bin 16 */
 	cr_assert(CODE("\x92\x00\xc6\x00\x00\x00\x01x") == SLUICE_E_PROTOCOL);
-	cr_assert(CODE("\x96\x00\xc4\x00\xc0\xc0\xc0\xd9\x01x") == SLUICE_E_PROTOCOL); /* 1 byte as str 8 */
+	cr_assert(CODE("\x96\x00\xc4\x00\xc0\xc0\xc0\xd9\x01x") ==
+		  SLUICE_E_PROTOCOL); /* 1 byte as str 8 */
 	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xde\x00\x01\xa1x\xa0") ==
 		  SLUICE_E_PROTOCOL); /* 1 pair as map 16 */
 }
@@ -128,13 +131,15 @@ Test(envelope, what_says_nothing_is_left_out)
 	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xc0") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x96\x00\xc4\x00\xc0\xc0\xc0\xc0") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xc0") == SLUICE_E_PROTOCOL);
-	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\x00") == SLUICE_E_PROTOCOL); /* priority 0 */
+	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\x00") ==
+		  SLUICE_E_PROTOCOL); /* priority 0 */
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xcd\x01\x00") ==
 		  SLUICE_E_PROTOCOL); /* priority 256 */
 	cr_assert(CODE("\x97\x00\xc4\x00\xc0\xc0\xc0\xc0\xcc\xff") == 0);
-	cr_assert(CODE("\x93\x00\xc4\x00\xc4\x00") == SLUICE_E_PROTOCOL);	       /* empty key */
-	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x80") == SLUICE_E_PROTOCOL);	       /* empty map */
-	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x81\xa0\xa1x") == SLUICE_E_PROTOCOL); /* empty header name */
+	cr_assert(CODE("\x93\x00\xc4\x00\xc4\x00") == SLUICE_E_PROTOCOL);     /* empty key */
+	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x80") == SLUICE_E_PROTOCOL); /* empty map */
+	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\x81\xa0\xa1x") ==
+		  SLUICE_E_PROTOCOL); /* empty header name */
 }
 
 Test(envelope, other_shapes_are_refused)
@@ -145,8 +150,10 @@ Test(envelope, other_shapes_are_refused)
 	cr_assert(CODE("\x92\x00\xa1x") == SLUICE_E_PROTOCOL);	       /* body as str */
 	cr_assert(CODE("\x93\x00\xc4\x00\xa1k") == SLUICE_E_PROTOCOL); /* key as str */
 	cr_assert(CODE("\x92\xc0\xc4\x00") == SLUICE_E_PROTOCOL);
-	cr_assert(CODE("\x92\x00\xc6\xff\xff\xff\xff") == SLUICE_E_PROTOCOL); /* 4 GiB that are not there */
-	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xdf\xff\xff\xff\xff") == SLUICE_E_PROTOCOL); /* map 32 */
+	cr_assert(CODE("\x92\x00\xc6\xff\xff\xff\xff") ==
+		  SLUICE_E_PROTOCOL); /* 4 GiB that are not there */
+	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xdf\xff\xff\xff\xff") ==
+		  SLUICE_E_PROTOCOL); /* map 32 */
 }
 
 /* ---- limits ---- */
@@ -171,16 +178,20 @@ Test(envelope, limits_at_their_edges)
 	memset(big, 'b', LIMIT_EVENT_BODY_BYTES_MAX + 1);
 	/* limit: EVENT_BODY_BYTES_MAX */
 	cr_assert(sized((struct envelope){.body = {big, LIMIT_EVENT_BODY_BYTES_MAX}}) == 0);
-	cr_assert(sized((struct envelope){.body = {big, LIMIT_EVENT_BODY_BYTES_MAX + 1}}) == SLUICE_E_LIMIT);
+	cr_assert(sized((struct envelope){.body = {big, LIMIT_EVENT_BODY_BYTES_MAX + 1}}) ==
+		  SLUICE_E_LIMIT);
 	/* limit: EVENT_KEY_BYTES_MAX */
 	cr_assert(sized((struct envelope){.key = {big, LIMIT_EVENT_KEY_BYTES_MAX}}) == 0);
-	cr_assert(sized((struct envelope){.key = {big, LIMIT_EVENT_KEY_BYTES_MAX + 1}}) == SLUICE_E_LIMIT);
+	cr_assert(sized((struct envelope){.key = {big, LIMIT_EVENT_KEY_BYTES_MAX + 1}}) ==
+		  SLUICE_E_LIMIT);
 	/* limit: EVENT_ID_BYTES_MAX */
 	cr_assert(sized((struct envelope){.id = {big, LIMIT_EVENT_ID_BYTES_MAX}}) == 0);
-	cr_assert(sized((struct envelope){.id = {big, LIMIT_EVENT_ID_BYTES_MAX + 1}}) == SLUICE_E_LIMIT);
+	cr_assert(sized((struct envelope){.id = {big, LIMIT_EVENT_ID_BYTES_MAX + 1}}) ==
+		  SLUICE_E_LIMIT);
 	/* limit: SUBJECT_BYTES_MAX */
 	cr_assert(sized((struct envelope){.subject = {big, LIMIT_SUBJECT_BYTES_MAX}}) == 0);
-	cr_assert(sized((struct envelope){.subject = {big, LIMIT_SUBJECT_BYTES_MAX + 1}}) == SLUICE_E_LIMIT);
+	cr_assert(sized((struct envelope){.subject = {big, LIMIT_SUBJECT_BYTES_MAX + 1}}) ==
+		  SLUICE_E_LIMIT);
 	free(big);
 }
 
@@ -207,7 +218,8 @@ Test(envelope, headers_limit_at_its_edge)
 {
 	/* limit: EVENT_HEADERS_BYTES_MAX */
 	cr_assert(with_headers(LIMIT_EVENT_HEADERS_BYTES_MAX - 1) == 0);
-	/* One byte more would need str 32, two bytes longer: 65,536 + 2 is beyond by the pair alone. */
+	/* One byte more would need str 32, two bytes longer: 65,536 + 2 is beyond by the pair
+	 * alone. */
 	{
 		struct sluice_slice names[2] = {text("n"), text("m")}, values[2];
 		char *filling = malloc(LIMIT_EVENT_HEADERS_BYTES_MAX);
@@ -220,8 +232,8 @@ Test(envelope, headers_limit_at_its_edge)
 
 			/* 1 + (2 + 3 + a) + (2 + 3 + b) */
 			values[0] = (struct sluice_slice){filling, 1000};
-			values[1] =
-				(struct sluice_slice){filling, LIMIT_EVENT_HEADERS_BYTES_MAX - 1011 + over};
+			values[1] = (struct sluice_slice){filling, LIMIT_EVENT_HEADERS_BYTES_MAX -
+									   1011 + over};
 			len = envelope_headers_encode(encoded, names, values, 2);
 			cr_assert(len == LIMIT_EVENT_HEADERS_BYTES_MAX + over);
 			cr_assert(sized((struct envelope){.headers = {encoded, len}}) ==
@@ -250,12 +262,12 @@ Test(envelope, many_headers_keep_their_order)
 		cr_assert(len == envelope_headers_encode(NULL, names, values, n));
 		cr_assert(sized((struct envelope){.headers = {encoded, len}}) == 0);
 		for (size_t i = 0; i < n; i++) {
-			cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name,
-						       &value) == 1);
+			cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos,
+						       &name, &value) == 1);
 			cr_assert(slice_is(name, texts[i]) && value.len == values[i].len);
 		}
-		cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name, &value) ==
-			  0);
+		cr_assert(envelope_header_next((struct sluice_slice){encoded, len}, &pos, &name,
+					       &value) == 0);
 	}
 	cr_assert(envelope_headers_encode(NULL, NULL, NULL, 0) == 0);
 }
@@ -307,8 +319,10 @@ Test(envelope, plain_is_what_the_walk_finds)
 	static const int64_t deltas[] = {0, 1, 127, 128, -1, 70000};
 	static uint8_t body[65536], buf[65536 + 64], again[65536 + 64];
 
-	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]) * sizeof(deltas) / sizeof(deltas[0]); i++) {
-		struct envelope in = {.time_delta_ms = deltas[i % 6], .body = {body, lens[i / 6]}}, out;
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]) * sizeof(deltas) / sizeof(deltas[0]);
+	     i++) {
+		struct envelope in = {.time_delta_ms = deltas[i % 6], .body = {body, lens[i / 6]}},
+				out;
 		size_t len = envelope_encode(buf, &in), plain;
 		struct sluice_slice rest = {buf, len}, got = {NULL, 0};
 		const char *why = NULL;
@@ -332,10 +346,14 @@ Test(envelope, plain_is_what_the_walk_finds)
 	}
 	/* A length that has a shorter form, and other types. */
 	memcpy(buf, (const uint8_t[]){0x92, 0, 0xc5, 0, 1, 'x'}, 6);
-	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}), 0);
+	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}),
+		     0);
 	memcpy(buf, (const uint8_t[]){0x93, 0, 0xc4, 1, 'x', 0xc0}, 6);
-	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}), 0);
-	cr_assert_eq(envelope_plain((struct sluice_slice){NULL, 0}, &(struct sluice_slice){NULL, 0}), 0);
+	cr_assert_eq(envelope_plain((struct sluice_slice){buf, 6}, &(struct sluice_slice){NULL, 0}),
+		     0);
+	cr_assert_eq(envelope_plain((struct sluice_slice){NULL, 0},
+				    &(struct sluice_slice){NULL, 0}),
+		     0);
 }
 
 Test(batch, has_a_subject_or_its_events_have)
@@ -351,7 +369,8 @@ Test(batch, has_a_subject_or_its_events_have)
 
 Test(batch, header_text_is_utf8)
 {
-	static const char *const bad[] = {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"};
+	static const char *const bad[] = {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+					  "\xe2\x82"};
 	uint8_t encoded[64], buf[128];
 
 	for (size_t i = 0; i < 10; i++) {
@@ -360,8 +379,8 @@ Test(batch, header_text_is_utf8)
 		struct envelope envelope = {
 			.headers = {encoded, envelope_headers_encode(encoded, &name, &value, 1)}};
 
-		cr_assert(check((struct sluice_slice){buf, envelope_encode(buf, &envelope)}, 1, true) ==
-				  SLUICE_E_PROTOCOL,
+		cr_assert(check((struct sluice_slice){buf, envelope_encode(buf, &envelope)}, 1,
+				true) == SLUICE_E_PROTOCOL,
 			  "%zu", i);
 	}
 }
@@ -462,7 +481,8 @@ Test(zstd, raw_size_limit_at_its_edge)
 	/* limit: BATCH_RAW_BYTES_MAX */
 	for (size_t over = 0; over < 2; over++) {
 		size_t raw_bytes = LIMIT_BATCH_RAW_BYTES_MAX + over;
-		size_t len = batch_compress(packed, 1 << 16, (struct sluice_slice){zeros, raw_bytes});
+		size_t len =
+			batch_compress(packed, 1 << 16, (struct sluice_slice){zeros, raw_bytes});
 
 		cr_assert(len > 0);
 		cr_assert(unpack((struct sluice_slice){packed, len}, (uint32_t)raw_bytes, &back) ==
@@ -478,6 +498,7 @@ Test(zstd, what_does_not_shrink_stays)
 	static const uint8_t few[] = {1, 2, 3};
 	uint8_t packed[64];
 
-	cr_assert(batch_compress(packed, sizeof(packed), (struct sluice_slice){few, sizeof(few)}) == 0);
+	cr_assert(batch_compress(packed, sizeof(packed), (struct sluice_slice){few, sizeof(few)}) ==
+		  0);
 	cr_assert(batch_compress(packed, 1, (struct sluice_slice){few, sizeof(few)}) == 0);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Frames: the vectors that SPEC.md shows are what the codecs read and write; every cut and every impossible
- * field is refused. */
+ * Frames: the vectors that SPEC.md shows are what the codecs read and write; every cut and every
+ * impossible field is refused. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,15 +46,17 @@ Test(frame_header, length_has_a_floor_and_the_ceiling_of_its_phase)
 	cr_assert(header_of(6, 0, LIMIT_FRAME_BYTES_MAX, &header) == 0);
 	cr_assert(header.body_bytes == 0 && header.type == 9 && header.corr == 0x102);
 	/* limit: FRAME_BYTES_MAX */
-	cr_assert(header_of((uint32_t)LIMIT_FRAME_BYTES_MAX, 0, LIMIT_FRAME_BYTES_MAX, &header) == 0);
+	cr_assert(header_of((uint32_t)LIMIT_FRAME_BYTES_MAX, 0, LIMIT_FRAME_BYTES_MAX, &header) ==
+		  0);
 	cr_assert(header.body_bytes == LIMIT_FRAME_BYTES_MAX - 6);
-	cr_assert(header_of((uint32_t)LIMIT_FRAME_BYTES_MAX + 1, 0, LIMIT_FRAME_BYTES_MAX, &header) ==
-		  SLUICE_E_LIMIT);
+	cr_assert(header_of((uint32_t)LIMIT_FRAME_BYTES_MAX + 1, 0, LIMIT_FRAME_BYTES_MAX,
+			    &header) == SLUICE_E_LIMIT);
 	cr_assert(header_of(UINT32_MAX, 0, LIMIT_FRAME_BYTES_MAX, &header) == SLUICE_E_LIMIT);
 	/* limit: PREAUTH_BYTES_MAX */
-	cr_assert(header_of((uint32_t)LIMIT_PREAUTH_BYTES_MAX, 0, LIMIT_PREAUTH_BYTES_MAX, &header) == 0);
-	cr_assert(header_of((uint32_t)LIMIT_PREAUTH_BYTES_MAX + 1, 0, LIMIT_PREAUTH_BYTES_MAX, &header) ==
-		  SLUICE_E_LIMIT);
+	cr_assert(header_of((uint32_t)LIMIT_PREAUTH_BYTES_MAX, 0, LIMIT_PREAUTH_BYTES_MAX,
+			    &header) == 0);
+	cr_assert(header_of((uint32_t)LIMIT_PREAUTH_BYTES_MAX + 1, 0, LIMIT_PREAUTH_BYTES_MAX,
+			    &header) == SLUICE_E_LIMIT);
 }
 
 Test(frame_header, flags_are_refused)
@@ -107,30 +109,33 @@ Test(publish, vectors_decode_and_encode)
 	const char *why = NULL;
 
 	cr_assert(publish_decode(one, &publish) == 0);
-	cr_assert(publish.target_kind == PUBLISH_TO_SUBJECT && publish.durability == DURABILITY_SYNC &&
-		  publish.codec == BATCH_RAW);
+	cr_assert(publish.target_kind == PUBLISH_TO_SUBJECT &&
+		  publish.durability == DURABILITY_SYNC && publish.codec == BATCH_RAW);
 	cr_assert(publish.producer == 0 && publish.first_seq == 0 && publish.count == 1 &&
 		  publish.time_ms == 0 && publish.flags == 0);
 	cr_assert(slice_is(publish.subject, "job.1.queued") && publish.target.len == 0);
-	cr_assert(batch_check(publish.payload, publish.count, true, NULL, NULL, &why) == 0, "%s", why);
+	cr_assert(batch_check(publish.payload, publish.count, true, NULL, NULL, &why) == 0, "%s",
+		  why);
 	publish_equals("publish", &publish);
 
 	cr_assert(publish_decode(batch, &publish) == 0);
-	cr_assert(publish.flags == PUBLISH_MANDATORY && publish.producer == 9 && publish.epoch == 1 &&
-		  publish.first_seq == 41);
+	cr_assert(publish.flags == PUBLISH_MANDATORY && publish.producer == 9 &&
+		  publish.epoch == 1 && publish.first_seq == 41);
 	cr_assert(publish.settled_seq == 40 && publish.count == 2 && publish.time_ms == TIME_MS &&
 		  publish.raw_bytes == 31);
-	cr_assert(batch_check(publish.payload, publish.count, false, NULL, NULL, &why) == 0, "%s", why);
+	cr_assert(batch_check(publish.payload, publish.count, false, NULL, NULL, &why) == 0, "%s",
+		  why);
 	publish_equals("publish_batch", &publish);
 
 	cr_assert(publish_decode(zstd, &publish) == 0);
-	cr_assert(publish.target_kind == PUBLISH_TO_QUEUE && publish.durability == DURABILITY_RELAXED &&
-		  publish.codec == BATCH_ZSTD);
+	cr_assert(publish.target_kind == PUBLISH_TO_QUEUE &&
+		  publish.durability == DURABILITY_RELAXED && publish.codec == BATCH_ZSTD);
 	cr_assert(slice_is(publish.target, "work") && slice_is(publish.subject, "put") &&
 		  publish.raw_bytes == 180);
 	publish_equals("publish_zstd", &publish);
 	cr_assert(batch_decompress(publish.payload, publish.raw_bytes, &raw, &why) == 0, "%s", why);
-	cr_assert(batch_check((struct sluice_slice){raw, 180}, 20, true, NULL, NULL, &why) == 0, "%s", why);
+	cr_assert(batch_check((struct sluice_slice){raw, 180}, 20, true, NULL, NULL, &why) == 0,
+		  "%s", why);
 	free(raw);
 	drop(one);
 	drop(batch);
@@ -172,7 +177,8 @@ static int publish_through(const struct frame_publish *publish)
 	int rc;
 
 	cr_assert(bytes != NULL);
-	rc = publish_decode((struct sluice_slice){bytes, frame_publish_encode(bytes, publish)}, &back);
+	rc = publish_decode((struct sluice_slice){bytes, frame_publish_encode(bytes, publish)},
+			    &back);
 	free(bytes);
 	return rc;
 }
@@ -218,11 +224,14 @@ Test(publish, limits_at_their_edges)
 		(p.codec = BATCH_ZSTD, p.raw_bytes = (uint32_t)LIMIT_BATCH_RAW_BYTES_MAX + 1));
 	/* limit: SUBJECT_BYTES_MAX */
 	REFUSED(0, p.subject = ((struct sluice_slice){long_text, LIMIT_SUBJECT_BYTES_MAX}));
-	REFUSED(SLUICE_E_LIMIT, p.subject = ((struct sluice_slice){long_text, LIMIT_SUBJECT_BYTES_MAX + 1}));
-	/* limit: NAME_BYTES_MAX */
-	REFUSED(0, (p.target_kind = 1, p.target = (struct sluice_slice){long_text, LIMIT_NAME_BYTES_MAX}));
 	REFUSED(SLUICE_E_LIMIT,
-		(p.target_kind = 1, p.target = (struct sluice_slice){long_text, LIMIT_NAME_BYTES_MAX + 1}));
+		p.subject = ((struct sluice_slice){long_text, LIMIT_SUBJECT_BYTES_MAX + 1}));
+	/* limit: NAME_BYTES_MAX */
+	REFUSED(0, (p.target_kind = 1,
+		    p.target = (struct sluice_slice){long_text, LIMIT_NAME_BYTES_MAX}));
+	REFUSED(SLUICE_E_LIMIT,
+		(p.target_kind = 1,
+		 p.target = (struct sluice_slice){long_text, LIMIT_NAME_BYTES_MAX + 1}));
 }
 
 /* ---- PUBLISHED ---- */
@@ -240,8 +249,8 @@ Test(published, vector_of_two_answers_decodes_and_encodes)
 		  frame_published_decode(&rest, &second, &why) == 0 && rest.len == 0);
 	cr_assert(first.code == 0 && first.first_seq == 41 && first.count == 2 &&
 		  first.index == 0x1000000000006 && first.offset == 100);
-	cr_assert(second.code == SLUICE_E_NO_ROUTE && second.first_seq == 43 && second.offset == UINT64_MAX &&
-		  slice_is(second.text, "nothing is bound"));
+	cr_assert(second.code == SLUICE_E_NO_ROUTE && second.first_seq == 43 &&
+		  second.offset == UINT64_MAX && slice_is(second.text, "nothing is bound"));
 	len += frame_published_encode(bytes + len, &first);
 	len += frame_published_encode(bytes + len, &second);
 	cr_assert(len == 2 + frame_published_size(&first) + frame_published_size(&second));
@@ -249,7 +258,8 @@ Test(published, vector_of_two_answers_decodes_and_encodes)
 	drop(body);
 	body = vector_body("published_duplicate", FRAME_PUBLISHED, 9);
 	rest = (struct sluice_slice){(const uint8_t *)body.data + 2, body.len - 2};
-	cr_assert(frame_published_decode(&rest, &first, &why) == 0 && first.flags == PUBLISHED_DUPLICATE);
+	cr_assert(frame_published_decode(&rest, &first, &why) == 0 &&
+		  first.flags == PUBLISHED_DUPLICATE);
 	drop(body);
 }
 
@@ -259,14 +269,16 @@ Test(published, every_cut_is_refused)
 	size_t first = FRAME_PUBLISHED_FIXED_BYTES, all = body.len - 2;
 
 	for (size_t len = 0; len < all; len++) {
-		struct sluice_slice cut = slice_copy((const uint8_t *)body.data + 2, len), rest = cut;
+		struct sluice_slice cut = slice_copy((const uint8_t *)body.data + 2, len),
+				    rest = cut;
 		struct frame_published answer;
 		const char *why = NULL;
 		int rc = frame_published_decode(&rest, &answer, &why);
 
 		if (len >= first && rc == 0)
-			rc = rest.len == 0 && len == first ? SLUICE_E_PROTOCOL
-							   : frame_published_decode(&rest, &answer, &why);
+			rc = rest.len == 0 && len == first
+				     ? SLUICE_E_PROTOCOL
+				     : frame_published_decode(&rest, &answer, &why);
 		cr_assert(rc == SLUICE_E_PROTOCOL, "%zu bytes", len);
 		drop(cut);
 	}
@@ -308,26 +320,28 @@ Test(deliver, vectors_decode_and_encode)
 	const char *why = NULL;
 
 	cr_assert(deliver_decode(events, &deliver) == 0);
-	cr_assert(deliver.subscription == 1 && deliver.kind == DELIVER_EVENTS && deliver.base == 100 &&
-		  deliver.count == 2);
+	cr_assert(deliver.subscription == 1 && deliver.kind == DELIVER_EVENTS &&
+		  deliver.base == 100 && deliver.count == 2);
 	cr_assert(deliver.time_ms == TIME_MS && deliver.run_count == 2 &&
 		  slice_is(deliver.subject, "job.1.active"));
-	cr_assert(frame_run_at(deliver.runs, 0).first == 100 && frame_run_at(deliver.runs, 1).first == 102 &&
+	cr_assert(frame_run_at(deliver.runs, 0).first == 100 &&
+		  frame_run_at(deliver.runs, 1).first == 102 &&
 		  frame_run_at(deliver.runs, 1).count == 1);
 	cr_assert(batch_check(deliver.payload, 2, true, NULL, NULL, &why) == 0);
 	deliver_equals("deliver_events", &deliver);
 
 	cr_assert(deliver_decode(items, &deliver) == 0);
-	cr_assert(deliver.kind == DELIVER_ITEMS && deliver.token == TOKEN && deliver.lease_ms == 30000 &&
-		  deliver.subject.len == 0);
+	cr_assert(deliver.kind == DELIVER_ITEMS && deliver.token == TOKEN &&
+		  deliver.lease_ms == 30000 && deliver.subject.len == 0);
 	cr_assert(deliver.raw_bytes == deliver.payload.len);
-	rest = (struct sluice_slice){(const uint8_t *)deliver.payload.data + 10, deliver.payload.len - 10};
+	rest = (struct sluice_slice){(const uint8_t *)deliver.payload.data + 10,
+				     deliver.payload.len - 10};
 	cr_assert(envelope_next(&rest, &envelope, &why) == 0 && slice_is(envelope.body, "one") &&
 		  slice_is(envelope.subject, "put"));
 	deliver_equals("deliver_items", &deliver);
 
-	cr_assert(deliver_decode(jobs, &deliver) == 0 && deliver.kind == DELIVER_JOBS && deliver.count == 1 &&
-		  deliver.run_count == 0);
+	cr_assert(deliver_decode(jobs, &deliver) == 0 && deliver.kind == DELIVER_JOBS &&
+		  deliver.count == 1 && deliver.run_count == 0);
 	deliver_equals("deliver_jobs", &deliver);
 	drop(events);
 	drop(items);
@@ -406,8 +420,8 @@ Test(ack, vectors_decode_encode_and_cuts_are_refused)
 	struct frame_ack ack;
 	struct sluice_slice body = ack_vector("ack", 0, &ack);
 
-	cr_assert(ack.subscription == 2 && ack.op == ACK_DONE && ack.token == TOKEN && ack.run_count == 2 &&
-		  frame_run_at(ack.runs, 1).first == 9);
+	cr_assert(ack.subscription == 2 && ack.op == ACK_DONE && ack.token == TOKEN &&
+		  ack.run_count == 2 && frame_run_at(ack.runs, 1).first == 9);
 	drop(body);
 	body = ack_vector("ack_nack", 10, &ack);
 	cr_assert(ack.op == ACK_NACK && ack.value_ms == 1000 && slice_is(ack.reason, "no disk"));

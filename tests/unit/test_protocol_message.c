@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Control messages: what comes from outside is bounded, clean text, canonical when packed again; JSON is the
- * same each time. */
+ * Control messages: what comes from outside is bounded, clean text, canonical when packed again;
+ * JSON is the same each time. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 #include "sluice.pb-c.h"
 
 /* In a block it comes to the same: code, and what it is when packed again. */
-static void in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int code,
-		       const ProtobufCMessage *message)
+static void in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		       int code, const ProtobufCMessage *message)
 {
 	struct message_block *block = NULL;
 	ProtobufCMessage *same = NULL;
@@ -20,8 +20,8 @@ static void in_a_block(const ProtobufCMessageDescriptor *descriptor, struct slui
 	uint8_t *left, *right, *more;
 	size_t len;
 
-	cr_assert(message_unpack_block(descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block, &same, &why) ==
-		  code);
+	cr_assert(message_unpack_block(descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block, &same,
+				       &why) == code);
 	cr_assert((code == 0) == (block != NULL) && (code == 0) == (why == NULL));
 	if (code != 0)
 		return;
@@ -89,7 +89,8 @@ static void vector_again(const char *name, uint8_t type, uint32_t corr,
 Test(message, vectors_unpack_show_and_pack)
 {
 	vector_again("hello", 1, 0, &sluice__hello__descriptor,
-		     "{\"version_min\":1,\"version_max\":1,\"client\":\"demo\",\"features\":[\"zstd\"]}");
+		     "{\"version_min\":1,\"version_max\":1,\"client\":\"demo\",\"features\":["
+		     "\"zstd\"]}");
 	vector_again("request", 2, 2, &sluice__request__descriptor,
 		     "{\"queue_create\":{\"config\":{\"name\":\"work\"},\"if_not_exists\":true}}");
 	vector_again("reply_error", 66, 3, &sluice__reply__descriptor,
@@ -110,12 +111,13 @@ Test(message, strings_are_utf8_without_nul)
 	cr_assert(HELLO("\x2a\x03\xed\xa0\x80") == SLUICE_E_PROTOCOL);
 	cr_assert(HELLO("\x2a\x03"
 			"a\0b") == SLUICE_E_PROTOCOL);
-	cr_assert(HELLO("\x4a\x01\xff") == SLUICE_E_PROTOCOL);			     /* in a repeated one */
+	cr_assert(HELLO("\x4a\x01\xff") == SLUICE_E_PROTOCOL); /* in a repeated one */
 	cr_assert(REQUEST("\xa2\x01\x05\x0a\x03\x0a\x01\xff") == SLUICE_E_PROTOCOL); /* nested */
 	cr_assert(HELLO("\x3a\x01\xff") == 0); /* bytes may be anything */
 	/* The entry of a map: Txn publish with a header. */
 	cr_assert(REQUEST("\x82\x05\x0b\x2a\x09\x0a\x07\x3a\x05\x0a\x01\x61\x12\x00") == 0);
-	cr_assert(REQUEST("\x82\x05\x0b\x2a\x09\x0a\x07\x3a\x05\x0a\x01\xff\x12\x00") == SLUICE_E_PROTOCOL);
+	cr_assert(REQUEST("\x82\x05\x0b\x2a\x09\x0a\x07\x3a\x05\x0a\x01\xff\x12\x00") ==
+		  SLUICE_E_PROTOCOL);
 }
 
 Test(message, a_refused_string_is_named)
@@ -130,7 +132,8 @@ Test(message, a_refused_string_is_named)
 	free((void *)(uintptr_t)bytes.data);
 }
 
-/* What a scheduler printed in another code page, or was cut inside of a character, costs its text and not the report. */
+/* What a scheduler printed in another code page, or was cut inside of a character, costs its text
+ * and not the report. */
 Test(message, a_text_for_people_is_mended)
 {
 	Sluice__JobReport report = SLUICE__JOB_REPORT__INIT;
@@ -177,7 +180,8 @@ Test(message, malformed_wire_is_refused)
 	cr_assert(HELLO("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") ==
 		  SLUICE_E_PROTOCOL); /* 11 bytes */
 	cr_assert(HELLO("\x31\x01\x02") == SLUICE_E_PROTOCOL);
-	/* session_list; with a bit more in its number, which 32 bits do not have; with a length of six bytes */
+	/* session_list; with a bit more in its number, which 32 bits do not have; with a length of
+	 * six bytes */
 	cr_assert(REQUEST("\xe2\x05\x00") == 0);
 	cr_assert(REQUEST("\xe2\x85\x80\x80\x80\x01\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(REQUEST("\xe2\x05\x80\x80\x80\x80\x00") == 0);
@@ -198,7 +202,8 @@ Test(message, every_cut_of_a_vector_is_refused_or_whole)
 
 Test(message, unknown_fields_are_dropped_at_every_level)
 {
-	/* queue_create { config { name: "w", unknown 99: 1 } unknown 98: "x" } unknown 97: fixed 32 */
+	/* queue_create { config { name: "w", unknown 99: 1 } unknown 98: "x" } unknown 97: fixed
+	 * 32 */
 	static const char bytes[] = "\xa2\x01\x0c"
 				    "\x0a\x06\x0a\x01w\x98\x06\x01"
 				    "\x92\x06\x01x"
@@ -219,11 +224,11 @@ Test(message, size_limit_at_its_edge)
 	ProtobufCMessage *message = NULL;
 	const char *why = NULL;
 
-	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 4, &message, &why) ==
-		  0);
+	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 4, &message,
+				 &why) == 0);
 	protobuf_c_message_free_unpacked(message, NULL);
-	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 3, &message, &why) ==
-			  SLUICE_E_LIMIT &&
+	cr_assert(message_unpack(&sluice__hello__descriptor, text("\x08\x01\x10\x01"), 3, &message,
+				 &why) == SLUICE_E_LIMIT &&
 		  why != NULL);
 }
 
@@ -241,13 +246,14 @@ Test(message, field_limit_at_its_edge)
 	free(bytes);
 }
 
-/* The trap: protobuf-c goes as deep as its input says. None of our messages contains itself, so there is a
- * deepest one. */
+/* The trap: protobuf-c goes as deep as its input says. None of our messages contains itself, so
+ * there is a deepest one. */
 static int depth_of(const ProtobufCMessageDescriptor *descriptor, int above)
 {
 	int deepest = 0;
 
-	cr_assert(above <= MESSAGE_DEPTH_MAX, "%s is nested too deep or recursive", descriptor->name);
+	cr_assert(above <= MESSAGE_DEPTH_MAX, "%s is nested too deep or recursive",
+		  descriptor->name);
 	for (unsigned i = 0; i < descriptor->n_fields; i++) {
 		int depth = descriptor->fields[i].type == PROTOBUF_C_TYPE_MESSAGE
 				    ? 1 + depth_of(descriptor->fields[i].descriptor, above + 1)
@@ -272,8 +278,8 @@ Test(message, deep_unknown_nesting_costs_nothing)
 	size_t at = len;
 
 	cr_assert(bytes != NULL);
-	/* Field 99 within field 99 within ...: built from the inside; lengths as 5-byte varints would be
-	 * refused by nobody, 3 are enough. */
+	/* Field 99 within field 99 within ...: built from the inside; lengths as 5-byte varints
+	 * would be refused by nobody, 3 are enough. */
 	while (at > 8) {
 		size_t inner = len - at;
 
@@ -316,7 +322,8 @@ Test(json, escapes_text_and_says_base64_for_bytes_that_are_none)
 	json_is(&notice.base, false,
 		"{\"kind\":\"gap\",\"to_offset\":18446744073709551615,\"code\":-2147483648}");
 	json_is(&notice.base, true,
-		"{\"kind\":\"gap\",\"subscription\":0,\"offset\":0,\"to_offset\":18446744073709551615,"
+		"{\"kind\":\"gap\",\"subscription\":0,\"offset\":0,\"to_offset\":"
+		"18446744073709551615,"
 		"\"code\":-2147483648,\"text\":\"\",\"job\":\"\",\"token\":0}");
 	notice.kind = (Sluice__NoticeKind)77;
 	notice.to_offset = 0;

@@ -36,10 +36,15 @@ static int name(const char *s, size_t len)
 
 Test(subject, tokens_are_there_and_plain)
 {
-	static const char *const good[] =
-		{"a", "a.b", "job.4711.active", "J\xc3\xb6.b.\xe2\x82\xac", "#%40.$", "\xf0\x9f\x9a\xb0"};
-	static const char *const bad[] = {"",  ".",   ".a", "a.",  "a..b", "a b",  "a.\t",     "a.\x7f",
-					  "*", "a.*", ">",  "a.>", "x*",   "\xff", "\xc2\x85", "\xc0\xae"};
+	static const char *const good[] = {"a",
+					   "a.b",
+					   "job.4711.active",
+					   "J\xc3\xb6.b.\xe2\x82\xac",
+					   "#%40.$",
+					   "\xf0\x9f\x9a\xb0"};
+	static const char *const bad[] = {"",	  ".",	    ".a",	"a.",	   "a..b", "a b",
+					  "a.\t", "a.\x7f", "*",	"a.*",	   ">",	   "a.>",
+					  "x*",	  "\xff",   "\xc2\x85", "\xc0\xae"};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		cr_assert(subject(good[i]) == 0, "%s", good[i]);
@@ -55,7 +60,8 @@ Test(subject, tokens_are_there_and_plain)
 Test(subject, patterns_have_whole_tokens_and_an_end)
 {
 	static const char *const good[] = {"a", "*", ">", "a.*", "*.b", "*.*.>", "a.*.c.>"};
-	static const char *const bad[] = {"", "a*", "*a", "**", ">.a", "a.>.b", ">>", "a.b>", "a..>", "a.> "};
+	static const char *const bad[] = {"",	   "a*", "*a",	 "**",	 ">.a",
+					  "a.>.b", ">>", "a.b>", "a..>", "a.> "};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		cr_assert(pattern(good[i]) == 0, "%s", good[i]);
@@ -152,7 +158,8 @@ Test(name, is_text_without_edges)
 		  name("\xe4", 1) == SLUICE_E_INVAL);
 	/* limit: NAME_BYTES_MAX */
 	memset(s, 'n', sizeof(s));
-	cr_assert(name(s, LIMIT_NAME_BYTES_MAX) == 0 && name(s, LIMIT_NAME_BYTES_MAX + 1) == SLUICE_E_LIMIT);
+	cr_assert(name(s, LIMIT_NAME_BYTES_MAX) == 0 &&
+		  name(s, LIMIT_NAME_BYTES_MAX + 1) == SLUICE_E_LIMIT);
 }
 
 Test(error, table_has_a_name_a_text_and_an_exit_code_for_each)
@@ -168,11 +175,12 @@ Test(error, table_has_a_name_a_text_and_an_exit_code_for_each)
 		cr_assert(codes[i] < 0 && sluice_error_exit_code(codes[i]) > 0 &&
 			  sluice_error_text(codes[i])[0] != 0);
 		for (size_t k = 0; k < i; k++)
-			cr_assert(codes[i] != codes[k] &&
-				  strcmp(sluice_error_name(codes[i]), sluice_error_name(codes[k])) != 0);
+			cr_assert(codes[i] != codes[k] && strcmp(sluice_error_name(codes[i]),
+								 sluice_error_name(codes[k])) != 0);
 	}
 	cr_assert_str_eq(sluice_error_name(SLUICE_E_STALE_TOKEN), "STALE_TOKEN");
-	cr_assert(sluice_error_retriable(SLUICE_E_BUSY) && !sluice_error_retriable(SLUICE_E_CONFLICT));
+	cr_assert(sluice_error_retriable(SLUICE_E_BUSY) &&
+		  !sluice_error_retriable(SLUICE_E_CONFLICT));
 	cr_assert(sluice_error_exit_code(0) == 0);
 	cr_assert_str_eq(sluice_error_name(-9999), "INTERNAL");
 	cr_assert_str_eq(sluice_error_text(-9999), "unknown error");

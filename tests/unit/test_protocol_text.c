@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Text out of any bytes: what comes out is UTF-8 without NUL, whatever went in and wherever it was cut. */
+ * Text out of any bytes: what comes out is UTF-8 without NUL, whatever went in and wherever it was
+ * cut. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,8 +105,8 @@ Test(text, whatever_goes_in_utf8_comes_out)
 	enum { COUNT = sizeof(some), TRIES = COUNT * COUNT * COUNT * COUNT };
 
 	for (size_t n = 0; n < TRIES; n++) {
-		uint8_t in[4] = {some[n % COUNT], some[n / COUNT % COUNT], some[n / COUNT / COUNT % COUNT],
-				 some[n / COUNT / COUNT / COUNT]};
+		uint8_t in[4] = {some[n % COUNT], some[n / COUNT % COUNT],
+				 some[n / COUNT / COUNT % COUNT], some[n / COUNT / COUNT / COUNT]};
 		struct sluice_slice from = {in, 4};
 		char out[16], terminated[5];
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Queues: grants, tokens, acks, expiry, attempts, dead letters, purge, sweep. Each world's end proves determinism as well. */
+ * Queues: grants, tokens, acks, expiry, attempts, dead letters, purge, sweep. Each world's end
+ * proves determinism as well. */
 #include "broker/core/base/keys.h"
 #include "broker/core/base/timer.h"
 #include "broker/core/session/session.h"
@@ -49,16 +50,24 @@ Test(queue, leases_have_bounds)
 	struct outcome out;
 
 	put("work", 4);
-	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0).code,
+		     SLUICE_E_LIMIT);
 	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MIN, 0).count, 1);
-	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0).code, SLUICE_E_LIMIT);
+	cr_expect_eq(claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0).code,
+		     SLUICE_E_LIMIT);
 	out = claim(session, "work", 1, (uint32_t)LIMIT_LEASE_MS_MAX, 0);
 	cr_expect_eq(out.count, 1);
-	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MAX + 1, 0, 0).code,
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MAX + 1,
+			 0, 0)
+			     .code,
 		     SLUICE_E_LIMIT);
-	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN - 1, 0, 0).code,
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN - 1,
+			 0, 0)
+			     .code,
 		     SLUICE_E_LIMIT);
-	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN, 0, 0).code, 0);
+	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, (uint32_t)LIMIT_LEASE_MS_MIN, 0, 0)
+			     .code,
+		     0);
 }
 
 Test(queue, a_stale_token_changes_nothing)
@@ -76,8 +85,10 @@ Test(queue, a_stale_token_changes_nothing)
 	second = claim(other, "work", 1, 1000, 0);
 	cr_expect_eq(second.count, 1);
 	cr_expect_gt(second.index, first.index, "tokens only grow");
-	cr_expect_eq(ack(session, "work", first.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN);
-	cr_expect_eq(ack(session, "work", first.index, ACK_EXTEND, 5000, 1, 1).code, SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(ack(session, "work", first.index, ACK_DONE, 0, 1, 1).code,
+		     SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(ack(session, "work", first.index, ACK_EXTEND, 5000, 1, 1).code,
+		     SLUICE_E_STALE_TOKEN);
 	cr_expect_eq(cell("work").leased, 1);
 	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, 0);
 	cr_expect_eq(ack(other, "work", second.index, ACK_DONE, 0, 1, 1).code, SLUICE_E_STALE_TOKEN,
@@ -95,7 +106,8 @@ Test(queue, extension_rewrites_the_grant_and_expiry_looks_at_it)
 	cr_expect_eq(ack(session, "work", out.index, ACK_EXTEND, 1000, 0, 0).code, 0);
 	world_wait(&world, 200);
 	world_ticks(&world, 100);
-	cr_expect_eq(cell("work").leased, 2, "the timer fired at 1,000 ms and found the grant extended");
+	cr_expect_eq(cell("work").leased, 2,
+		     "the timer fired at 1,000 ms and found the grant extended");
 	world_wait(&world, 1000);
 	world_ticks(&world, 100);
 	cr_expect_eq(cell("work").leased, 0);
@@ -198,7 +210,8 @@ Test(queue, resume_delivers_again_what_is_held_and_grants_nothing)
 	cr_expect_eq(cell("work").ready, 1);
 }
 
-/* Redelivers in steps until there is no more; returns how many items came, and how many steps it took. */
+/* Redelivers in steps until there is no more; returns how many items came, and how many steps it
+ * took. */
 static unsigned resume_all(uint64_t session, unsigned *ret_steps)
 {
 	struct cmd_claim m = {.queue = queue_id("work"), .max = 1024, .flags = CLAIM_RESUME};
@@ -273,7 +286,8 @@ Test(queue, resume_delivers_nothing_that_another_session_holds)
 	cr_expect_eq(cell("work").leased, 3, "and the leases are as they were");
 }
 
-/* The delivery says that the lease is so long from now on: a holder that extends at half of it must not come too late. */
+/* The delivery says that the lease is so long from now on: a holder that extends at half of it must
+ * not come too late. */
 Test(queue, resume_begins_the_lease_anew)
 {
 	uint64_t session = world_session(&world, NULL), token;
@@ -342,7 +356,8 @@ Test(queue, purge_drops_what_is_ready_and_nothing_else)
 	put("work", 1);
 	cr_expect_geq(world_ticks(&world, 100), 7, "swept in bounded steps");
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1, "what came after the purge stays");
-	cr_expect_eq(ack(session, "work", out.index, ACK_DONE, 0, 2, 1).count, 1, "what was leased stays");
+	cr_expect_eq(ack(session, "work", out.index, ACK_DONE, 0, 2, 1).count, 1,
+		     "what was leased stays");
 	cr_expect_eq(world_records(&world, STORE_ITEM), 1);
 	cr_expect_eq(world_records(&world, STORE_READY), 0);
 }
@@ -380,11 +395,13 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	(void)world_apply(&world, COMMAND_TICK, 0, &small);
 	world_wait(&world, 1001);
 	world_ticks(&world, 1);
-	cr_expect_eq(world_records(&world, STORE_ITEM), 1, "the purged are gone, the delayed one is there");
+	cr_expect_eq(world_records(&world, STORE_ITEM), 1,
+		     "the purged are gone, the delayed one is there");
 	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).count, 1);
 }
 
-/* What was purged and not swept yet is dropped on the way, so many a claim; then it says that there is more. */
+/* What was purged and not swept yet is dropped on the way, so many a claim; then it says that there
+ * is more. */
 Test(queue, a_claim_that_meets_nothing_but_what_was_purged_asks_for_another)
 {
 	uint64_t session = world_session(&world, NULL), token;
@@ -676,7 +693,8 @@ Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_
 		claim(session, "work", 1, 1000, 0);
 	world_wait(&world, 1001);
 	world_apply(&world, COMMAND_TICK, 0, &tick);
-	cr_assert_neq(cell("work").scan_token, 0, "the walk is under way, and past the first grant");
+	cr_assert_neq(cell("work").scan_token, 0,
+		      "the walk is under way, and past the first grant");
 	cr_assert_gt(cell("work").leased, 1);
 	cr_expect_eq(ack(session, "work", token, ACK_EXTEND, 1000, 0, 0).code, 0);
 	world_ticks(&world, 100);
@@ -686,7 +704,8 @@ Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_
 	cr_expect_eq(cell("work").leased, 0, "not after the 100 s that it had before");
 }
 
-/* The engine names the timer whose work met damage, and by then that timer may not be there any more. */
+/* The engine names the timer whose work met damage, and by then that timer may not be there any
+ * more. */
 Test(queue, a_timer_is_put_off_by_a_minute_and_one_that_is_gone_is_nothing_to_put_off)
 {
 	uint64_t session = world_session(&world, NULL), due;
@@ -721,7 +740,8 @@ Test(queue, expiry_is_bounded_work)
 	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
 }
 
-/* A store of before has delayed items in place. One that is damaged may have been ready or not: the count is right again behind it. */
+/* A store of before has delayed items in place. One that is damaged may have been ready or not: the
+ * count is right again behind it. */
 Test(queue, a_damaged_item_among_delayed_ones_in_place_costs_no_other_item)
 {
 	for (int which = 0; which < 4; which++) {
@@ -787,7 +807,8 @@ Test(queue, peek_names_damaged_items_and_shows_the_others)
 			}
 		}
 		cr_expect_eq(named, looks[i].named, "%s: %zu are named", looks[i].state, named);
-		cr_expect_eq(reply->n_items, looks[i].rows, "%s: %zu rows", looks[i].state, reply->n_items);
+		cr_expect_eq(reply->n_items, looks[i].rows, "%s: %zu rows", looks[i].state,
+			     reply->n_items);
 	}
 	peek.state = (char *)"";
 	peek.max = 1;

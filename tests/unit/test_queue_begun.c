@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What counts as a failed attempt: nacks, and what was begun when a lease ended; releases and what was never begun do not. Also the bounds of
- * what gives items back, and delayed items. */
+ * What counts as a failed attempt: nacks, and what was begun when a lease ended; releases and what
+ * was never begun do not. Also the bounds of what gives items back, and delayed items. */
 #include "tests/unit/queue_rig.h"
 
 TestSuite(queue_begun, .init = open_mem, .fini = close_world);
@@ -62,7 +62,8 @@ Test(queue_begun, a_release_counts_nothing_and_keeps_the_place)
 		cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 1);
 		cr_expect_eq(ack(session, "few", out.index, ACK_RELEASE, 0, 1, 1).count, 1);
 		cr_expect_eq(ack(session, "few", out.index, ACK_RELEASE, 0, 2, 2).count, 2);
-		cr_expect_eq(ack(session, "few", out.index, ACK_RELEASE, 0, 2, 2).code, SLUICE_E_STALE_TOKEN);
+		cr_expect_eq(ack(session, "few", out.index, ACK_RELEASE, 0, 2, 2).code,
+			     SLUICE_E_STALE_TOKEN);
 	}
 	cr_expect_eq(cell("few").ready, 3);
 	cr_expect_eq(cell("few").dead, 0);
@@ -148,8 +149,10 @@ Test(queue_begun, of_a_consumer_that_reports_only_what_it_reported_was_begun)
 	two = claim(session, "work", 3, 0, CLAIM_SESSION_LEASE | CLAIM_REPORTS);
 	cr_expect_eq(ack(session, "work", one.index, ACK_BEGUN, 0, 2, 2).count, 2);
 	cr_expect_eq(ack(session, "work", one.index, ACK_DONE, 0, 2, 1).count, 1);
-	cr_expect_eq(ack(session, "work", one.index, ACK_BEGUN, 0, 2, 1).code, SLUICE_E_STALE_TOKEN);
-	cr_expect_eq(ack(session, "work", two.index, ACK_BEGUN, 0, 1, 1).code, SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(ack(session, "work", one.index, ACK_BEGUN, 0, 2, 1).code,
+		     SLUICE_E_STALE_TOKEN);
+	cr_expect_eq(ack(session, "work", two.index, ACK_BEGUN, 0, 1, 1).code,
+		     SLUICE_E_STALE_TOKEN);
 	world_restart(&world);
 	world_must(&world, COMMAND_SESSION_EXPIRE, 0, &expire);
 	cr_expect_eq(attempts_of("work", 1), 0);
@@ -190,19 +193,22 @@ Test(queue_begun, the_end_of_a_session_gives_back_a_bounded_number_at_once_and_s
 	world_must(&world, COMMAND_SESSION_EXPIRE, 0, &expire);
 	cr_expect_eq(cell("work").ready, AT_ONCE);
 	cr_expect_eq(cell("work").leased, ITEMS - AT_ONCE);
-	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, ITEMS, 1).code, SLUICE_E_SESSION_GONE);
+	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, ITEMS, 1).code,
+		     SLUICE_E_SESSION_GONE);
 	cr_expect_eq(claim(other, "work", 1, 0, 0).count, 1, "what is back is there for others");
 	cr_expect_gt(world_ticks(&world, 100), 10);
 	cr_expect_eq(cell("work").leased, 1);
 	cr_expect_eq(cell("work").ready, ITEMS - 1);
 	cr_expect_eq(attempts_of("work", 1), 1);
-	cr_expect_eq(attempts_of("work", 129), 0, "cut by the budget: no second one is taken for begun");
+	cr_expect_eq(attempts_of("work", 129), 0,
+		     "cut by the budget: no second one is taken for begun");
 	cr_expect_eq(attempts_of("work", 1025), 1, "the first of its grant");
 	cr_expect_eq(attempts_of("work", 1026), 0);
 	cr_expect_eq(world_records(&world, STORE_GRANT), 1);
 }
 
-/* Closing the world proves it: the same commands in batches of one, of some and of all leave the same database. */
+/* Closing the world proves it: the same commands in batches of one, of some and of all leave the
+ * same database. */
 Test(queue_begun, what_ends_at_once_does_not_depend_on_the_batch)
 {
 	enum { SESSIONS = 5, ITEMS = 1000 };
@@ -211,7 +217,8 @@ Test(queue_begun, what_ends_at_once_does_not_depend_on_the_batch)
 	put("work", SESSIONS * ITEMS);
 	for (int i = 0; i < SESSIONS; i++) {
 		expire[i].session = world_session(&world, NULL);
-		cr_assert_eq(claim(expire[i].session, "work", ITEMS, 0, CLAIM_SESSION_LEASE).count, ITEMS);
+		cr_assert_eq(claim(expire[i].session, "work", ITEMS, 0, CLAIM_SESSION_LEASE).count,
+			     ITEMS);
 	}
 	for (int i = 0; i < SESSIONS; i++)
 		world_must(&world, COMMAND_SESSION_EXPIRE, 0, &expire[i]);
@@ -224,7 +231,10 @@ Test(queue_begun, runs_may_overlap_and_name_what_is_not_held)
 {
 	uint64_t session = world_session(&world, NULL);
 	uint8_t runs[3 * FRAME_RUN_BYTES];
-	struct cmd_ack m = {.queue = queue_id("work"), .op = ACK_DONE, .run_count = 3, .runs = runs};
+	struct cmd_ack m = {.queue = queue_id("work"),
+			    .op = ACK_DONE,
+			    .run_count = 3,
+			    .runs = runs};
 
 	put("work", 40);
 	m.token = claim(session, "work", 40, 0, 0).index;
@@ -235,7 +245,8 @@ Test(queue_begun, runs_may_overlap_and_name_what_is_not_held)
 	cr_expect_eq(cell("work").leased, 6);
 }
 
-Test(queue_begun, delayed_items_of_a_store_of_before_are_stepped_over_in_bounded_claims_and_come_when_due)
+Test(queue_begun,
+     delayed_items_of_a_store_of_before_are_stepped_over_in_bounded_claims_and_come_when_due)
 {
 	enum { DELAYED = 600 };
 	uint64_t session = world_session(&world, NULL);
@@ -250,7 +261,8 @@ Test(queue_begun, delayed_items_of_a_store_of_before_are_stepped_over_in_bounded
 	while (got == 0) {
 		got = claim(session, "work", 10, 0, 0).count;
 		cr_assert_lt(claims++, 10);
-		cr_assert(got > 0 || world_effects(&world, FX_QUEUE_READY) == 1, "it says that it got on");
+		cr_assert(got > 0 || world_effects(&world, FX_QUEUE_READY) == 1,
+			  "it says that it got on");
 	}
 	cr_expect_eq(claims, 3);
 	world_wait(&world, 5001);
@@ -258,7 +270,8 @@ Test(queue_begun, delayed_items_of_a_store_of_before_are_stepped_over_in_bounded
 	cr_expect_eq(cell("work").delayed, 0);
 	cr_expect_eq(cell("work").ready, DELAYED);
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 10);
-	/* What was moved behind its back took more claims: the same commands alone give another database. */
+	/* What was moved behind its back took more claims: the same commands alone give another
+	 * database. */
 	world_discard(&world);
 	world_open(&world, WORLD_MEM);
 }

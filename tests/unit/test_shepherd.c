@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Attempts of the local scheduler: the files, the shepherd, and what becomes of both when somebody is killed.
+ * Attempts of the local scheduler: the files, the shepherd, and what becomes of both when somebody
+ * is killed.
  * */
 #include <dirent.h>
 #include <errno.h>
@@ -54,17 +55,17 @@ Test(attempt, a_pid_that_is_another_process_now_is_lost)
 	uint64_t start = process_start_time(getpid());
 
 	boot_id(boot);
-	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(), (unsigned long long)start,
-		       boot);
+	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(),
+		       (unsigned long long)start, boot);
 	put("start", line);
 	cr_expect_eq(look().state, ATTEMPT_RUNNING, "the very same process");
-	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(), (unsigned long long)start + 1,
-		       boot);
+	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(),
+		       (unsigned long long)start + 1, boot);
 	put("start", line);
 	cr_expect_eq(look().state, ATTEMPT_LOST, "the same pid, another start time");
 	boot[0] = boot[0] == '0' ? '1' : '0';
-	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(), (unsigned long long)start,
-		       boot);
+	(void)snprintf(line, sizeof(line), "%d %llu 0 0 %s\n", (int)getpid(),
+		       (unsigned long long)start, boot);
 	put("start", line);
 	cr_expect_eq(look().state, ATTEMPT_LOST, "the same pid and time, another boot");
 	cr_expect_null(look().fault);
@@ -95,7 +96,8 @@ Test(attempt, a_damaged_file_is_named_and_never_counts_as_not_started)
 
 		put("start", starts[i]);
 		view = look();
-		cr_expect_eq(view.state, ATTEMPT_LOST, "start '%s': state %d", starts[i], (int)view.state);
+		cr_expect_eq(view.state, ATTEMPT_LOST, "start '%s': state %d", starts[i],
+			     (int)view.state);
 		cr_expect(view.fault != NULL && strstr(view.fault, "`start`") != NULL, "start '%s'",
 			  starts[i]);
 		cr_expect_eq(attempt_take(dir, getpid(), getpid()), SLUICE_E_EXISTS);
@@ -107,9 +109,10 @@ Test(attempt, a_damaged_file_is_named_and_never_counts_as_not_started)
 		(void)unlink(path);
 		put("status", statuses[i]);
 		view = look();
-		cr_expect_eq(view.state, ATTEMPT_LOST, "status '%s': state %d", statuses[i], (int)view.state);
-		cr_expect(view.fault != NULL && strstr(view.fault, "`status`") != NULL, "status '%s'",
-			  statuses[i]);
+		cr_expect_eq(view.state, ATTEMPT_LOST, "status '%s': state %d", statuses[i],
+			     (int)view.state);
+		cr_expect(view.fault != NULL && strstr(view.fault, "`status`") != NULL,
+			  "status '%s'", statuses[i]);
 		cr_assert_eq(attempt_take(dir, getpid(), getpid()), 0);
 		cr_expect_eq(look().state, ATTEMPT_RUNNING,
 			     "a process that lives counts more than a damaged status");
@@ -131,7 +134,8 @@ Test(attempt, litter_of_a_killed_writer_does_not_spoil_the_mark)
 {
 	char name[64], path[ATTEMPT_PATH_MAX + 64], mark[ATTEMPT_PATH_MAX + 64];
 
-	/* Killed between link() and unlink(): its temporary file is the mark. The same pid comes again. */
+	/* Killed between link() and unlink(): its temporary file is the mark. The same pid comes
+	 * again. */
 	cr_assert_eq(attempt_take(dir, getpid(), getppid()), 0);
 	(void)snprintf(name, sizeof(name), "start.%d", (int)gettid());
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -146,9 +150,9 @@ Test(attempt, litter_of_a_killed_writer_does_not_spoil_the_mark)
 
 Test(attempt, a_payload_is_taken_whole)
 {
-	static const char text[] =
-		"{\"argv\": [\"a\", \"\"], \"env\": {\"K\": \"v=w\"}, \"cwd\": \"/x\", \"stdin\": null,"
-		" \"timeout_ms\": 5}";
+	static const char text[] = "{\"argv\": [\"a\", \"\"], \"env\": {\"K\": \"v=w\"}, \"cwd\": "
+				   "\"/x\", \"stdin\": null,"
+				   " \"timeout_ms\": 5}";
 	struct payload payload;
 	char why[256];
 
@@ -173,9 +177,9 @@ Test(attempt, an_argument_may_be_any_bytes)
 		{"caf\\uDCE9\xff\\udc80", "caf\xe9\xff\x80"},
 		{"\xe2\x82", "\xe2\x82"},		   /* a cut character */
 		{"\xc3\xa9 \\u00e9", "\xc3\xa9 \xc3\xa9"}, /* characters stay characters */
-		{"\\ud83d\\udc80", "\xf0\x9f\x92\x80"},	   /* the second half of a pair is no byte */
-		{"\\\\udce9", "\\udce9"},		   /* an escaped backslash */
-		{"\xf4\x8f\xba\x80", "\xf4\x8f\xba\x80"},  /* what bytes are hidden as */
+		{"\\ud83d\\udc80", "\xf0\x9f\x92\x80"},	  /* the second half of a pair is no byte */
+		{"\\\\udce9", "\\udce9"},		  /* an escaped backslash */
+		{"\xf4\x8f\xba\x80", "\xf4\x8f\xba\x80"}, /* what bytes are hidden as */
 		{"\\udbff\\udec1", "\xf4\x8f\xbb\x81"},
 	};
 
@@ -186,11 +190,12 @@ Test(attempt, an_argument_may_be_any_bytes)
 		(void)snprintf(text, sizeof(text),
 			       "{\"argv\":[\"p\",\"%s\"],\"env\":{\"%s\":\"%s\"},\"cwd\":\"/%s\"}",
 			       rows[i].json, rows[i].json, rows[i].json, rows[i].json);
-		cr_assert_eq(payload_parse(text, strlen(text), &payload, why, sizeof(why)), 0, "%zu: %s", i,
-			     why);
+		cr_assert_eq(payload_parse(text, strlen(text), &payload, why, sizeof(why)), 0,
+			     "%zu: %s", i, why);
 		cr_expect_str_eq(payload.argv[1], rows[i].expected);
 		cr_expect_str_eq(payload.cwd + 1, rows[i].expected);
-		(void)snprintf(expected, sizeof(expected), "%s=%s", rows[i].expected, rows[i].expected);
+		(void)snprintf(expected, sizeof(expected), "%s=%s", rows[i].expected,
+			       rows[i].expected);
 		cr_expect_str_eq(payload.env[0], expected);
 		payload_free(&payload);
 	}
@@ -226,10 +231,11 @@ Test(attempt, a_wrong_payload_says_what_was_expected)
 		struct payload payload;
 		char why[256] = "";
 
-		cr_expect_lt(payload_parse(rows[i].text, strlen(rows[i].text), &payload, why, sizeof(why)), 0,
-			     "%s", rows[i].text);
-		cr_expect_not_null(strstr(why, rows[i].why), "%s: '%s' lacks '%s'", rows[i].text, why,
-				   rows[i].why);
+		cr_expect_lt(payload_parse(rows[i].text, strlen(rows[i].text), &payload, why,
+					   sizeof(why)),
+			     0, "%s", rows[i].text);
+		cr_expect_not_null(strstr(why, rows[i].why), "%s: '%s' lacks '%s'", rows[i].text,
+				   why, rows[i].why);
 	}
 }
 
@@ -287,10 +293,10 @@ Test(shepherd, env_and_stdin_reach_the_job)
 	char text[ATTEMPT_PATH_MAX + 256];
 
 	put("in", "a line\n");
-	(void)snprintf(
-		text, sizeof(text),
-		"{\"argv\": [\"sh\", \"-c\", \"cat; echo $K\"], \"env\": {\"K\": \"v w\"}, \"stdin\": \"%s/in\"}",
-		dir);
+	(void)snprintf(text, sizeof(text),
+		       "{\"argv\": [\"sh\", \"-c\", \"cat; echo $K\"], \"env\": {\"K\": \"v w\"}, "
+		       "\"stdin\": \"%s/in\"}",
+		       dir);
 	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	(void)wait_for(ATTEMPT_ENDED);
@@ -375,7 +381,8 @@ Test(shepherd, a_job_whose_shepherd_is_killed_runs_on_and_is_then_lost)
 	wait_gone(view.pid);
 	cr_expect_eq(look().state, ATTEMPT_LOST);
 	cr_expect_null(look().fault);
-	cr_expect_str_eq(said(shepherd_start()), "taken\n", "and a lost attempt is never run again");
+	cr_expect_str_eq(said(shepherd_start()), "taken\n",
+			 "and a lost attempt is never run again");
 	cr_expect_str_eq(get("starts"), "x\n");
 	cr_expect_eq(look().state, ATTEMPT_LOST);
 }
@@ -391,8 +398,8 @@ Test(shepherd, its_status_is_there_before_it_is_gone)
 		do
 			view = look();
 		while (view.state == ATTEMPT_RUNNING);
-		cr_assert_eq(view.state, ATTEMPT_ENDED, "state %d between the job's end and its status",
-			     (int)view.state);
+		cr_assert_eq(view.state, ATTEMPT_ENDED,
+			     "state %d between the job's end and its status", (int)view.state);
 	}
 }
 
@@ -418,11 +425,14 @@ Test(shepherd, what_cannot_be_executed_has_a_status_of_its_own)
 		int error;
 		const char *text;
 	} rows[] = {
-		{"{\"argv\": [\"/no/such/program\"]}", ENOENT, "program /no/such/program: No such file"},
+		{"{\"argv\": [\"/no/such/program\"]}", ENOENT,
+		 "program /no/such/program: No such file"},
 		{"{\"argv\": [\"no-such-program\"]}", ENOENT, "program no-such-program"},
 		{"{\"argv\": [\"/etc/passwd\"]}", EACCES, "Permission denied"},
-		{"{\"argv\": [\"true\"], \"cwd\": \"/no/such/place\"}", ENOENT, "directory /no/such/place"},
-		{"{\"argv\": [\"true\"], \"stdin\": \"/no/such/input\"}", ENOENT, "input /no/such/input"},
+		{"{\"argv\": [\"true\"], \"cwd\": \"/no/such/place\"}", ENOENT,
+		 "directory /no/such/place"},
+		{"{\"argv\": [\"true\"], \"stdin\": \"/no/such/input\"}", ENOENT,
+		 "input /no/such/input"},
 		{"{\"argv\": [1]}", EINVAL, "word 0 of argv"},
 		{"not JSON", EINVAL, "expected a JSON object"},
 	};
@@ -435,8 +445,10 @@ Test(shepherd, what_cannot_be_executed_has_a_status_of_its_own)
 		(void)said(shepherd_start());
 		view = wait_for(ATTEMPT_ENDED);
 		cr_expect_eq(view.end, END_NOEXEC, "%s", rows[i].payload);
-		cr_expect_eq(view.value, rows[i].error, "%s: %s", rows[i].payload, strerror(view.value));
-		cr_expect_not_null(strstr(get("err"), rows[i].text), "%s: '%s'", rows[i].payload, get("err"));
+		cr_expect_eq(view.value, rows[i].error, "%s: %s", rows[i].payload,
+			     strerror(view.value));
+		cr_expect_not_null(strstr(get("err"), rows[i].text), "%s: '%s'", rows[i].payload,
+				   get("err"));
 		cr_expect_str_eq(said(shepherd_start()), "taken\n", "%s", rows[i].payload);
 	}
 }
@@ -446,7 +458,8 @@ Test(shepherd, cancel_ends_a_group_that_ignores_sigterm)
 	struct attempt_view view;
 	pid_t grandchild;
 
-	job("trap '' TERM; sh -c 'echo $$ >>other; while :; do sleep 0.05; done' & echo x >>starts; while :; do sleep 0.05; done");
+	job("trap '' TERM; sh -c 'echo $$ >>other; while :; do sleep 0.05; done' & echo x "
+	    ">>starts; while :; do sleep 0.05; done");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	wait_for_text("starts", "x");
 	wait_for_text("other", "\n");
@@ -472,8 +485,8 @@ Test(shepherd, cancel_ends_a_job_also_when_its_mark_cannot_be_written)
 	job("echo x >>starts; while :; do sleep 0.05; done");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	wait_for_text("starts", "x");
-	for (const char *const *name = (const char *const[]){"cancel", "cancel/full", NULL}; *name != NULL;
-	     name++) {
+	for (const char *const *name = (const char *const[]){"cancel", "cancel/full", NULL};
+	     *name != NULL; name++) {
 		(void)snprintf(path, sizeof(path), "%s/%s", dir, *name);
 		cr_assert_eq(mkdir(path, 0700), 0);
 	}
@@ -496,7 +509,8 @@ Test(shepherd, sigterm_ends_a_job_that_does_not_mind_it)
 
 Test(shepherd, cancel_reaches_the_whole_group)
 {
-	put("inner", "trap 'echo got >>other; exit' TERM; echo x >>starts; while :; do sleep 0.02; done\n");
+	put("inner",
+	    "trap 'echo got >>other; exit' TERM; echo x >>starts; while :; do sleep 0.02; done\n");
 	job("trap : TERM; sh inner & wait; wait; exit 5");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	wait_for_text("starts", "x");
@@ -511,7 +525,8 @@ Test(shepherd, what_a_job_leaves_in_its_group_ends_with_it)
 {
 	pid_t left;
 
-	job("sh -c 'trap : HUP; echo $$ >>other; while :; do sleep 0.05; done' & while [ ! -s other ]; do sleep 0.01; done");
+	job("sh -c 'trap : HUP; echo $$ >>other; while :; do sleep 0.05; done' & while [ ! -s "
+	    "other ]; do sleep 0.01; done");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 0);
 	left = atoi(get("other"));
@@ -522,8 +537,8 @@ Test(shepherd, what_a_job_leaves_in_its_group_ends_with_it)
 
 Test(shepherd, a_timeout_ends_a_job_that_ignores_sigterm)
 {
-	static const char text[] =
-		"{\"argv\": [\"/bin/sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.05; done\"], \"timeout_ms\": 100}";
+	static const char text[] = "{\"argv\": [\"/bin/sh\", \"-c\", \"trap '' TERM; while :; do "
+				   "sleep 0.05; done\"], \"timeout_ms\": 100}";
 	struct attempt_view view;
 
 	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
@@ -540,7 +555,9 @@ Test(shepherd, a_timeout_asks_before_it_kills)
 
 	put("polite", "trap 'echo got >>other; exit 0' TERM; while :; do sleep 0.02; done\n");
 	(void)snprintf(text, sizeof(text),
-		       "{\"argv\": [\"/bin/sh\", \"polite\"], \"cwd\": \"%s\", \"timeout_ms\": 500}", dir);
+		       "{\"argv\": [\"/bin/sh\", \"polite\"], \"cwd\": \"%s\", \"timeout_ms\": "
+		       "500}",
+		       dir);
 	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	cr_expect_eq(wait_for(ATTEMPT_ENDED).end, END_TIMEOUT);
@@ -585,15 +602,16 @@ Test(shepherd, a_job_inherits_no_descriptor_signal_or_session)
 	cr_assert(fd >= 0 && high == 200);
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGUSR1, SIG_IGN);
-	run_to_end(
-		"ls -l /proc/self/fd >fds; grep -E 'Sig(Blk|Ign)' /proc/self/status >signals; cut -d' ' -f1,5,6 /proc/$$/stat >session");
+	run_to_end("ls -l /proc/self/fd >fds; grep -E 'Sig(Blk|Ign)' /proc/self/status >signals; "
+		   "cut -d' ' -f1,5,6 /proc/$$/stat >session");
 	cr_expect_not_null(strstr(get("fds"), "/err"), "%s", get("fds"));
 	cr_expect_null(strstr(get("fds"), "secret"), "%s", get("fds"));
 	cr_expect_null(strstr(get("fds"), "pipe:"), "%s", get("fds"));
-	cr_assert_eq(sscanf(get("signals"), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2, "%s",
-		     get("signals"));
+	cr_assert_eq(sscanf(get("signals"), "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2,
+		     "%s", get("signals"));
 	cr_expect_eq(blocked, 0);
-	/* 32 and 33 are the C library's own: posix_spawn() ignores them and nobody can change that. */
+	/* 32 and 33 are the C library's own: posix_spawn() ignores them and nobody can change
+	 * that. */
 	cr_expect_eq(ignored & ~0x180000000ull, 0, "%llx", ignored);
 	cr_assert_eq(sscanf(get("session"), "%d %d %d", &pid, &group, &session), 3);
 	cr_expect_eq(pid, look().pid);

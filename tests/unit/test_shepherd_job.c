@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Around a job of the local scheduler: what it inherits, what it may use, what it leaves, and what is said when it cannot
- * be started. */
+ * Around a job of the local scheduler: what it inherits, what it may use, what it leaves, and what
+ * is said when it cannot be started. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -73,7 +73,8 @@ Test(shepherd_job, a_failure_names_its_step_its_file_and_its_cause)
 	char nowhere[] = "/proc/none/spool", path[ATTEMPT_PATH_MAX], id[ATTEMPT_SPOOL_BYTES], *deep;
 
 	cr_expect_eq(attempt_dir(nowhere, "job", 1, "0", true, path), SLUICE_E_IO);
-	cr_expect_not_null(strstr(attempt_error(), "open directory /proc/none/spool"), "%s", attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "open directory /proc/none/spool"), "%s",
+			   attempt_error());
 	cr_expect_not_null(strstr(attempt_error(), "(ENOENT)"), "%s", attempt_error());
 	cr_expect_eq(attempt_errno(), ENOENT);
 	cr_expect_eq(attempt_write("/dev/null", "job.json", "x", 1), SLUICE_E_IO);
@@ -82,7 +83,8 @@ Test(shepherd_job, a_failure_names_its_step_its_file_and_its_cause)
 			   "%s", attempt_error());
 	cr_expect_not_null(strstr(attempt_error(), "(ENOTDIR)"), "%s", attempt_error());
 	cr_expect_eq(attempt_spool_check(spool, "01234567"), SLUICE_E_IO, "it has no name");
-	cr_expect_not_null(strstr(attempt_error(), "read the file `id` of the spool"), "%s", attempt_error());
+	cr_expect_not_null(strstr(attempt_error(), "read the file `id` of the spool"), "%s",
+			   attempt_error());
 	cr_expect_eq(attempt_spool(spool, id), 0);
 	cr_expect_eq(attempt_spool_check(spool, id), 0);
 	cr_expect_eq(attempt_spool_check(spool, "01234567"), SLUICE_E_IO);
@@ -124,7 +126,8 @@ Test(shepherd_job, what_left_the_group_is_named_and_ended)
 	struct attempt_view view;
 	pid_t left;
 
-	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done; exit 6");
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep "
+	    "0.01; done; exit 6");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	view = wait_for(ATTEMPT_ENDED);
 	left = atoi(get("other"));
@@ -152,7 +155,8 @@ Test(shepherd_job, what_left_the_group_lives_on_if_that_is_set)
 	struct attempt_view view;
 	pid_t left;
 
-	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done");
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep "
+	    "0.01; done");
 	cr_assert_str_eq(said(shepherd_start_with("leftovers=leave", NULL)), "started\n");
 	view = wait_for(ATTEMPT_ENDED);
 	left = atoi(get("other"));
@@ -171,7 +175,8 @@ Test(shepherd_job, processes_of_an_attempt_are_found_by_their_environment)
 
 	(void)snprintf(mark, sizeof(mark), "SLUICE_TAG=test-%d", (int)getpid());
 	cr_assert_eq(putenv(mark), 0);
-	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep 0.01; done; echo x >>starts; sleep 1000");
+	job("setsid sh -c 'echo $$ >>other; exec sleep 1000' & while [ ! -s other ]; do sleep "
+	    "0.01; done; echo x >>starts; sleep 1000");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	wait_for_text("starts", "x");
 	view = look();
@@ -181,7 +186,8 @@ Test(shepherd_job, processes_of_an_attempt_are_found_by_their_environment)
 	wait_gone(view.pid);
 	cr_assert_eq(unsetenv("SLUICE_TAG"), 0);
 	cr_expect_eq(look().state, ATTEMPT_LOST);
-	/* In the middle of its exec it has no environment; others of the group may still be dying. */
+	/* In the middle of its exec it has no environment; others of the group may still be
+	 * dying. */
 	for (int ms = 0; (count = leftovers_marked(mark, left)) != 1 && ms < 20000; ms += 2)
 		pause_ms(2);
 	cr_assert_eq(count, 1);
@@ -214,7 +220,8 @@ Test(shepherd_job, without_cwd_it_runs_in_a_directory_of_its_own)
 	cr_assert_eq(setenv("PWD", stays, 1), 0);
 	cr_assert_eq(setenv("OLDPWD", spool, 1), 0);
 	cr_assert_eq(setenv("HOME", "/some/home", 1), 0);
-	job_without_cwd("pwd; printenv PWD HOME; printenv OLDPWD; stat -c %a .; echo x >file; exit 3");
+	job_without_cwd(
+		"pwd; printenv PWD HOME; printenv OLDPWD; stat -c %a .; echo x >file; exit 3");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	view = wait_for(ATTEMPT_ENDED);
 	cr_expect_eq(view.end, END_EXIT);
@@ -269,7 +276,8 @@ Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 
 	/* Root needs no rights. */
 	if (geteuid() == 0) {
-		for (char *slash = dir + strlen(spool); slash != NULL; slash = strchr(slash + 1, '/')) {
+		for (char *slash = dir + strlen(spool); slash != NULL;
+		     slash = strchr(slash + 1, '/')) {
 			*slash = 0;
 			cr_assert_eq(chown(dir, NOBODY, NOBODY), 0);
 			*slash = '/';
@@ -282,7 +290,8 @@ Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 	job_without_cwd("chmod 0 ..; exit 6");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	/* Until then it cannot be looked at. */
-	for (int ms = 0; (attempt_inspect(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
+	for (int ms = 0;
+	     (attempt_inspect(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
 	     ms += 2)
 		pause_ms(2);
 	cr_expect_eq(wait_for(ATTEMPT_ENDED).value, 6);
@@ -292,9 +301,9 @@ Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 
 Test(shepherd_job, output_beyond_its_bound_ends_the_job_and_is_cut)
 {
-	static const char *const scripts[] = {"trap '' TERM; while :; do echo a line of output; done",
-					      "while :; do echo a line of output >&2; done",
-					      "head -c 300000 /dev/zero; exit 0"};
+	static const char *const scripts[] =
+		{"trap '' TERM; while :; do echo a line of output; done",
+		 "while :; do echo a line of output >&2; done", "head -c 300000 /dev/zero; exit 0"};
 
 	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
 		struct attempt_view view;
@@ -306,8 +315,8 @@ Test(shepherd_job, output_beyond_its_bound_ends_the_job_and_is_cut)
 		view = wait_for(ATTEMPT_ENDED);
 		cr_expect_eq(view.end, END_OUTPUT, "%s", scripts[i]);
 		cr_expect_eq(view.value, 256);
-		for (const char *const *name = (const char *const[]){"out", "err", NULL}; *name != NULL;
-		     name++) {
+		for (const char *const *name = (const char *const[]){"out", "err", NULL};
+		     *name != NULL; name++) {
 			char path[ATTEMPT_PATH_MAX + 16];
 			struct stat info;
 
@@ -342,9 +351,11 @@ Test(shepherd_job, output_is_measured_and_cut_where_it_was_opened)
 	cr_assert_eq(ftruncate(fd, 600000), 0);
 	(void)close(fd);
 	(void)snprintf(moved, sizeof(moved), "%s/moved", spool);
-	cr_assert_eq(setenv("DIR", dir, 1) + setenv("MOVED", moved, 1) + setenv("OTHER", other, 1), 0);
+	cr_assert_eq(setenv("DIR", dir, 1) + setenv("MOVED", moved, 1) + setenv("OTHER", other, 1),
+		     0);
 	/* The shepherd may bring the directory back between the two. */
-	job("mv $DIR $MOVED; until [ -L $DIR ]; do rm -rf $DIR; ln -s $OTHER $DIR; done; head -c 300000 /dev/zero");
+	job("mv $DIR $MOVED; until [ -L $DIR ]; do rm -rf $DIR; ln -s $OTHER $DIR; done; head -c "
+	    "300000 /dev/zero");
 	cr_assert_str_eq(said(shepherd_start_with("output_max_kib=256", NULL)), "started\n");
 	view = wait_for(ATTEMPT_ENDED);
 	cr_expect_eq(view.end, END_OUTPUT);
@@ -361,7 +372,8 @@ Test(shepherd_job, what_a_job_puts_in_the_place_of_a_mark_or_status_is_damage)
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		(void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
 		for (int kind = 0; kind < 2; kind++) {
-			cr_assert_eq(kind == 0 ? mkfifo(path, 0600) : symlink("/dev/zero", path), 0);
+			cr_assert_eq(kind == 0 ? mkfifo(path, 0600) : symlink("/dev/zero", path),
+				     0);
 			cr_expect_eq(look().state, ATTEMPT_LOST);
 			cr_expect_not_null(look().fault);
 			cr_assert_eq(remove(path), 0);
@@ -370,7 +382,8 @@ Test(shepherd_job, what_a_job_puts_in_the_place_of_a_mark_or_status_is_damage)
 	}
 }
 
-/* A small disk for the spool, seen by this test and what it starts; skips the test where there is none to be had. */
+/* A small disk for the spool, seen by this test and what it starts; skips the test where there is
+ * none to be had. */
 static void small_disk(void)
 {
 	enum { DISK_BYTES = 16 * 1024 * 1024 };
@@ -392,13 +405,13 @@ Test(shepherd_job, a_working_directory_that_fills_the_disk_ends_the_job_and_is_d
 	static const struct {
 		const char *script;
 		enum attempt_end end;
-	} rows[] =
-		{{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
-		 {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
-		  END_WORK}, /* it may be gone before the look */
-		 {"for i in $(seq 40); do mkdir d; cd d; done; head -c 40000000 /dev/zero >big; sleep 1000",
-		  END_WORK},
-		 {"head -c 15500000 /dev/zero >big; exit 0", END_EXIT}};
+	} rows[] = {{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
+		    {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
+		     END_WORK}, /* it may be gone before the look */
+		    {"for i in $(seq 40); do mkdir d; cd d; done; head -c 40000000 /dev/zero >big; "
+		     "sleep 1000",
+		     END_WORK},
+		    {"head -c 15500000 /dev/zero >big; exit 0", END_EXIT}};
 
 	small_disk();
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -471,7 +484,8 @@ Test(shepherd_job, a_job_inherits_no_descriptor_limit_signal_or_variable_of_its_
 	(void)signal(SIGCHLD, SIG_DFL); /* this program waits for its children */
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_BLOCK, &all, NULL);
-	job("ulimit -Sn; echo ${SLUICE_NOFILE_SOFT-none}; ls /proc/self/fd | wc -l; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status");
+	job("ulimit -Sn; echo ${SLUICE_NOFILE_SOFT-none}; ls /proc/self/fd | wc -l; grep -E "
+	    "'^Sig(Blk|Ign|Cgt)' /proc/self/status");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
 	(void)wait_for(ATTEMPT_ENDED);
 	(void)sigprocmask(SIG_UNBLOCK, &all, NULL);
@@ -496,7 +510,8 @@ Test(shepherd_job, a_job_gets_standard_descriptors_also_when_its_starter_has_non
 	(void)posix_spawn_file_actions_destroy(&actions);
 	(void)waitpid(pid, NULL, 0);
 	(void)wait_for(ATTEMPT_ENDED);
-	/* The first readlink of each is a child of the shell: 0 and 2 are the job's, 1 is the pipe to sed. */
+	/* The first readlink of each is a child of the shell: 0 and 2 are the job's, 1 is the pipe
+	 * to sed. */
 	cr_expect_not_null(strstr(get("out"), "null\n"), "%s", get("out"));
 	cr_expect_not_null(strstr(get("out"), "err\n"), "%s", get("out"));
 }
@@ -562,7 +577,8 @@ Test(shepherd_job, arguments_beyond_the_kernels_bound_are_a_failure_of_the_progr
 	cr_expect_eq(view.end, END_NOEXEC);
 	cr_expect_eq(view.value, E2BIG);
 	cr_expect_eq(view.step, STEP_EXEC);
-	cr_expect_not_null(strstr(get("err"), "program /bin/true: Argument list too long"), "%s", get("err"));
+	cr_expect_not_null(strstr(get("err"), "program /bin/true: Argument list too long"), "%s",
+			   get("err"));
 }
 
 Test(shepherd_job, what_keeps_it_from_starting_anything_is_said_and_leaves_no_mark)
@@ -576,12 +592,13 @@ Test(shepherd_job, what_keeps_it_from_starting_anything_is_said_and_leaves_no_ma
 	/* No file to read. */
 	text = said(shepherd_start());
 	cr_expect_not_null(strstr(text, "failed 2 open "), "%s", text);
-	cr_expect_not_null(strstr(text, "job.json: No such file or directory (ENOENT)"), "%s", text);
+	cr_expect_not_null(strstr(text, "job.json: No such file or directory (ENOENT)"), "%s",
+			   text);
 	cr_expect_eq(look().state, ATTEMPT_NOT_STARTED);
 	/* No descriptors. */
 	job("echo x >>starts");
-	(void)snprintf(script, sizeof(script), "ulimit -Sn 5; exec '%s' '%s' 3 3>'%s/said'", SHEPHERD, dir,
-		       dir);
+	(void)snprintf(script, sizeof(script), "ulimit -Sn 5; exec '%s' '%s' 3 3>'%s/said'",
+		       SHEPHERD, dir, dir);
 	cr_assert_eq(posix_spawn_file_actions_init(&actions), 0);
 	cr_assert_eq(posix_spawn_file_actions_addclosefrom_np(&actions, 3), 0);
 	cr_assert_eq(posix_spawnp(&pid, "sh", &actions, NULL, argv, environ), 0);

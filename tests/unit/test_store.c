@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The store, on both implementations: records, cells, savepoints, scans, aborts, faults; and what only
- * LMDB can show: damage (T2), snapshots beside the writer, a second process, another schema (T14). */
+ * The store, on both implementations: records, cells, savepoints, scans, aborts, faults; and what
+ * only LMDB can show: damage (T2), snapshots beside the writer, a second process, another schema
+ * (T14). */
 #include <criterion/criterion.h>
 #include <lmdb.h>
 #include <pthread.h>
@@ -88,7 +89,8 @@ static const char *all(struct store_txn *txn, enum store_table table)
 	cr_assert_eq(store_scan_begin(txn, table, text(""), &scan), 0);
 	while (store_scan_next(scan, &key, &value) == 0)
 		len += (size_t)snprintf(line + len, sizeof(line) - len, "%.*s=%.*s ", (int)key.len,
-					(const char *)key.data, (int)value.len, (const char *)value.data);
+					(const char *)key.data, (int)value.len,
+					(const char *)value.data);
 	store_scan_end(scan);
 	return line;
 }
@@ -114,7 +116,8 @@ Test(store, commits_stay_and_aborts_leave_nothing)
 			store_abort(txn);
 			txn = begin(rig.store);
 			cr_expect_str_eq(all(txn, tables[t]), "a=1 b=2 ");
-			cr_expect_eq(store_del(txn, tables[t], text("nothing")), SLUICE_E_NOT_FOUND);
+			cr_expect_eq(store_del(txn, tables[t], text("nothing")),
+				     SLUICE_E_NOT_FOUND);
 			store_abort(txn);
 		}
 		rig_close(&rig, kind);
@@ -136,7 +139,8 @@ Test(store, a_rollback_goes_back_to_the_savepoint_cells_and_tables_alike)
 			put(txn, tables[t], "a", "y");
 			cr_assert_eq(store_del(txn, tables[t], text("b")), 0);
 			put(txn, tables[t], "c", "3");
-			/* A scan in between writes cells through: the rollback must reach that, too. */
+			/* A scan in between writes cells through: the rollback must reach that,
+			 * too. */
 			cr_expect_str_eq(all(txn, tables[t]), "a=y c=3 ");
 			cr_assert_eq(store_rollback(txn), 0);
 			cr_expect_str_eq(all(txn, tables[t]), "a=1 b=2 ");
@@ -179,7 +183,8 @@ Test(store, scans_delete_as_they_go)
 			txn = begin(rig.store);
 			cr_expect_str_eq(get(txn, tables[t], "k12"), "-");
 			cr_expect_str_eq(get(txn, tables[t], "k13"), "k13");
-			cr_assert_eq(store_last_le(txn, tables[t], text("k48"), 1, &key, &value), 0);
+			cr_assert_eq(store_last_le(txn, tables[t], text("k48"), 1, &key, &value),
+				     0);
 			cr_expect_eq(memcmp(key.data, "k47", 3), 0);
 			cr_expect_eq(store_last_le(txn, tables[t], text("a"), 1, &key, &value),
 				     SLUICE_E_NOT_FOUND);
@@ -243,7 +248,8 @@ Test(store, both_implementations_do_the_same)
 		bool keep = rand_r(&seed) % 3 != 0;
 
 		for (int i = 0; i < 30; i++) {
-			enum store_table table = (enum store_table)(rand_r(&seed) % STORE_TABLE_COUNT);
+			enum store_table table =
+				(enum store_table)(rand_r(&seed) % STORE_TABLE_COUNT);
 			char key[8], value[8];
 			bool del = rand_r(&seed) % 3 == 0;
 
@@ -362,8 +368,8 @@ static void damaged_is_named(enum store_table table, int at)
 	damage(rig.dir, store_table_name(table), "bad", at);
 	cr_assert_eq(store_open_lmdb(rig.dir, &options, &rig.store, &why), 0, "%s", why);
 	txn = begin(rig.store);
-	cr_expect_eq(store_get(txn, table, text("bad"), &value), SLUICE_E_CORRUPT, "table %s, byte %d",
-		     store_table_name(table), at);
+	cr_expect_eq(store_get(txn, table, text("bad"), &value), SLUICE_E_CORRUPT,
+		     "table %s, byte %d", store_table_name(table), at);
 	cr_expect_not_null(strstr(store_last_error(), store_table_name(table)),
 			   "the error names the table: %s", store_last_error());
 	cr_expect_not_null(strstr(store_last_error(), "626164"), "and the key in hex: %s",
@@ -392,7 +398,9 @@ Test(store, another_schema_is_refused_and_left_alone)
 	uint8_t version[4] = {0, 0, 0, 99};
 	const char *why = "";
 
-	cr_assert_eq(store_put(txn, STORE_META, text("store_schema"), (struct sluice_slice){version, 4}), 0);
+	cr_assert_eq(store_put(txn, STORE_META, text("store_schema"),
+			       (struct sluice_slice){version, 4}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	store_close(rig.store);
 	rig.store = NULL;
@@ -417,16 +425,19 @@ Test(store, keys_have_bounds)
 			struct store_scan *scan = NULL;
 
 			cr_expect_eq(store_put(txn, tables[t], longest, text("v")), 0);
-			cr_expect_eq(store_last_le(txn, tables[t], longest, STORE_KEY_BYTES_MAX, &found,
-						   &value),
+			cr_expect_eq(store_last_le(txn, tables[t], longest, STORE_KEY_BYTES_MAX,
+						   &found, &value),
 				     0);
 			for (size_t i = 0; i < 3; i++) {
 				struct sluice_slice wrong = {key, bad[i]};
 
-				cr_expect_eq(store_put(txn, tables[t], wrong, text("v")), SLUICE_E_LIMIT);
-				cr_expect_eq(store_get(txn, tables[t], wrong, &value), SLUICE_E_LIMIT);
+				cr_expect_eq(store_put(txn, tables[t], wrong, text("v")),
+					     SLUICE_E_LIMIT);
+				cr_expect_eq(store_get(txn, tables[t], wrong, &value),
+					     SLUICE_E_LIMIT);
 				cr_expect_eq(store_del(txn, tables[t], wrong), SLUICE_E_LIMIT);
-				cr_expect_eq(store_last_le(txn, tables[t], wrong, 0, &found, &value),
+				cr_expect_eq(store_last_le(txn, tables[t], wrong, 0, &found,
+							   &value),
 					     SLUICE_E_LIMIT);
 				if (bad[i] > 0)
 					cr_expect_eq(store_scan_begin(txn, tables[t], wrong, &scan),
@@ -441,8 +452,8 @@ Test(store, keys_have_bounds)
 	}
 }
 
-/* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and a walk
- * passes it by. */
+/* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and
+ * a walk passes it by. */
 static int count_damaged(void *user, enum store_table table, struct sluice_slice key,
 			 struct sluice_slice value, int code)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Hot cells save reads and writes: proved by an implementation that counts what reaches it. One table of a
- * few records, no transactions.
+ * Hot cells save reads and writes: proved by an implementation that counts what reaches it. One
+ * table of a few records, no transactions.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -53,7 +53,8 @@ static void counted_abort(void *txn)
 	(void)txn;
 }
 
-static int counted_get(void *txn, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
+static int counted_get(void *txn, enum store_table table, struct sluice_slice key,
+		       struct sluice_slice *ret)
 {
 	struct counted *counted = txn;
 	struct record *record = find(counted, key);
@@ -66,7 +67,8 @@ static int counted_get(void *txn, enum store_table table, struct sluice_slice ke
 	return 0;
 }
 
-static int counted_put(void *txn, enum store_table table, struct sluice_slice key, size_t len, void **ret)
+static int counted_put(void *txn, enum store_table table, struct sluice_slice key, size_t len,
+		       void **ret)
 {
 	struct counted *counted = txn;
 	struct record *record = find(counted, key);
@@ -136,8 +138,8 @@ static int counted_next(void *cursor, struct sluice_slice *ret_key, struct sluic
 		return counted->damaged ? SLUICE_E_CORRUPT : SLUICE_E_NOT_FOUND;
 	*ret_key = (struct sluice_slice){counted->records[counted->at].key,
 					 counted->records[counted->at].key_len};
-	*ret_value =
-		(struct sluice_slice){counted->records[counted->at].value, counted->records[counted->at].len};
+	*ret_value = (struct sluice_slice){counted->records[counted->at].value,
+					   counted->records[counted->at].len};
 	counted->at++;
 	return 0;
 }
@@ -217,8 +219,8 @@ static void expect(struct store_txn *txn, const char *key, const char *value)
 		return;
 	}
 	cr_assert_eq(rc, 0, "%s", key);
-	cr_assert(found.len == strlen(value) && memcmp(found.data, value, found.len) == 0, "%s is %s", key,
-		  value);
+	cr_assert(found.len == strlen(value) && memcmp(found.data, value, found.len) == 0,
+		  "%s is %s", key, value);
 }
 
 Test(store_cells, a_cell_is_written_once_a_commit_and_in_key_order)
@@ -357,8 +359,8 @@ Test(store_cells, a_scans_delete_is_written_once)
 	store_close(store);
 }
 
-static int count_codes(void *user, enum store_table table, struct sluice_slice key, struct sluice_slice value,
-		       int code)
+static int count_codes(void *user, enum store_table table, struct sluice_slice key,
+		       struct sluice_slice value, int code)
 {
 	int *counts = user;
 
@@ -369,7 +371,8 @@ static int count_codes(void *user, enum store_table table, struct sluice_slice k
 	return 0;
 }
 
-/* Behind damaged pages there is no way on; a walk that passed damage by would meet them for ever. */
+/* Behind damaged pages there is no way on; a walk that passed damage by would meet them for
+ * ever. */
 Test(store_cells, a_walk_ends_at_damaged_pages, .timeout = 10)
 {
 	static struct counted counted;

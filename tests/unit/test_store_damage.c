@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * T2, T3: a damaged data.mdb. Bits of both meta pages (with SLUICE_TEST_LONG=1 each), each root in turn on each other page, each length of the file: the store is
- * refused by name and the file left alone, or all of it is served. And the other side, which matters as much: no store that we wrote is
- * ever refused.
+ * T2, T3: a damaged data.mdb. Bits of both meta pages (with SLUICE_TEST_LONG=1 each), each root in
+ * turn on each other page, each length of the file: the store is refused by name and the file left
+ * alone, or all of it is served. And the other side, which matters as much: no store that we wrote
+ * is ever refused.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -200,7 +201,8 @@ static int damaged(struct rig *rig, size_t len, const char *what)
 	cr_assert_not_null(after);
 	file_write(rig, rig->bytes, len);
 	rc = read_all(rig->dir, &digest, &why);
-	cr_expect(rc == SLUICE_E_CORRUPT || (rc == 0 && digest == rig->digest), "%s: %d, %s", what, rc, why);
+	cr_expect(rc == SLUICE_E_CORRUPT || (rc == 0 && digest == rig->digest), "%s: %d, %s", what,
+		  rc, why);
 	cr_expect(rc == 0 || strstr(store_last_error(), "database file") != NULL ||
 			  strstr(store_last_error(), "table ") != NULL,
 		  "%s: it is named: %s", what, store_last_error());
@@ -217,7 +219,8 @@ Test(store_damage, a_flipped_bit_of_a_meta_page_is_named_or_harmless)
 	char what[64];
 
 	for (int meta = 0; meta < 2; meta++) {
-		for (size_t bit = 0; bit < (size_t)(HEAD + META_BYTES) * 8; bit += is_long() ? 1 : 3) {
+		for (size_t bit = 0; bit < (size_t)(HEAD + META_BYTES) * 8;
+		     bit += is_long() ? 1 : 3) {
 			size_t at = (size_t)meta * PAGE + bit / 8;
 
 			memcpy(rig.bytes, rig.whole, rig.len);
@@ -229,9 +232,12 @@ Test(store_damage, a_flipped_bit_of_a_meta_page_is_named_or_harmless)
 				refused[meta]++;
 		}
 	}
-	/* What is served are counters, an address and the older commit's roots, which nobody follows. */
-	(void)fprintf(stderr, "newest meta page: %d flips refused, %d served whole; the older: %d and %d\n",
-		      refused[rig.newest], served[rig.newest], refused[!rig.newest], served[!rig.newest]);
+	/* What is served are counters, an address and the older commit's roots, which nobody
+	 * follows. */
+	(void)fprintf(stderr,
+		      "newest meta page: %d flips refused, %d served whole; the older: %d and %d\n",
+		      refused[rig.newest], served[rig.newest], refused[!rig.newest],
+		      served[!rig.newest]);
 	cr_expect_gt(refused[rig.newest], 100);
 	cr_expect_gt(refused[!rig.newest], 50);
 	rig_close(&rig);
@@ -313,8 +319,8 @@ Test(store_damage, a_file_that_was_cut_off_is_named)
 		refused += damaged(&rig, len, what) != 0;
 		tried++;
 	}
-	(void)fprintf(stderr, "%d lengths below %zu tried, %d refused, the others served whole\n", tried,
-		      rig.len, refused);
+	(void)fprintf(stderr, "%d lengths below %zu tried, %d refused, the others served whole\n",
+		      tried, rig.len, refused);
 	cr_expect_gt(refused, tried / 2);
 	rig_close(&rig);
 }
@@ -367,8 +373,9 @@ Test(store_damage, a_creation_that_was_cut_off_does_not_stand_in_the_way)
 	rig_close(&rig);
 }
 
-/* What --dump reads with: any bit of any page. Either it is named, or all that it served is as it was. The same at a start that looks at
- * each page, but for what a checksum finds when the record is read. */
+/* What --dump reads with: any bit of any page. Either it is named, or all that it served is as it
+ * was. The same at a start that looks at each page, but for what a checksum finds when the record
+ * is read. */
 Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 {
 	struct rig rig = rig_open();
@@ -379,8 +386,8 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 	/* Each page's head and its first pointers, then here and there. */
 	for (size_t page = 2; page < rig.len / PAGE; page++) {
 		for (int i = 0; i < flips; i++) {
-			size_t at =
-				page * PAGE + (i % 3 != 0 ? (size_t)random_below(40) : random_below(PAGE));
+			size_t at = page * PAGE +
+				    (i % 3 != 0 ? (size_t)random_below(40) : random_below(PAGE));
 			struct store *store = NULL;
 			const char *why = "";
 			int rc;
@@ -397,7 +404,8 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 			store_close(store);
 		}
 	}
-	(void)fprintf(stderr, "%d flips tried, %d refused, the others served whole\n", tried, refused);
+	(void)fprintf(stderr, "%d flips tried, %d refused, the others served whole\n", tried,
+		      refused);
 	cr_expect_gt(refused, tried / 5);
 	rig_close(&rig);
 }
@@ -406,7 +414,8 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 
 static void random_commit(struct store *store)
 {
-	static const enum store_table tables[] = {STORE_ITEM, STORE_NAME, STORE_HOT, STORE_LOG, STORE_BLOB};
+	static const enum store_table tables[] = {STORE_ITEM, STORE_NAME, STORE_HOT, STORE_LOG,
+						  STORE_BLOB};
 	static const char filling[100000] = "";
 	struct store_txn *txn = NULL;
 	uint32_t count = 1 + random_below(random_below(4) == 0 ? 400 : 6);
@@ -418,19 +427,22 @@ static void random_commit(struct store *store)
 		char key[200];
 		int rc;
 
-		(void)snprintf(key, sizeof(key), "%0*u", 6 + (int)random_below(2) * 90, random_below(3000));
+		(void)snprintf(key, sizeof(key), "%0*u", 6 + (int)random_below(2) * 90,
+			       random_below(3000));
 		if (shrinks || random_below(3) == 0) {
 			rc = store_del(txn, table, slice(key));
 			cr_assert(rc == 0 || rc == SLUICE_E_NOT_FOUND);
 		} else {
-			size_t len =
-				random_below(40) == 0 ? random_below(sizeof(filling)) : random_below(1500);
+			size_t len = random_below(40) == 0 ? random_below(sizeof(filling))
+							   : random_below(1500);
 
-			cr_assert_eq(store_put(txn, table, slice(key), (struct sluice_slice){filling, len}),
+			cr_assert_eq(store_put(txn, table, slice(key),
+					       (struct sluice_slice){filling, len}),
 				     0);
 		}
 	}
-	/* Pages that are taken and given back at once are never written, and may be the last ones. */
+	/* Pages that are taken and given back at once are never written, and may be the last
+	 * ones. */
 	if (random_below(8) == 0) {
 		cr_assert_eq(store_put(txn, STORE_BLOB, slice("passing"),
 				       (struct sluice_slice){filling, sizeof(filling)}),
@@ -442,7 +454,8 @@ static void random_commit(struct store *store)
 		struct store_scan *scan = NULL;
 		struct sluice_slice key, value;
 
-		cr_assert_eq(store_scan_begin(txn, STORE_NAME, (struct sluice_slice){"", 0}, &scan), 0);
+		cr_assert_eq(store_scan_begin(txn, STORE_NAME, (struct sluice_slice){"", 0}, &scan),
+			     0);
 		while (store_scan_next(scan, &key, &value) == 0)
 			cr_assert_eq(store_scan_del(scan), 0);
 		store_scan_end(scan);
@@ -471,20 +484,22 @@ Test(store_damage, no_store_that_we_wrote_is_refused, .timeout = 120)
 		int fd;
 
 		if (store == NULL)
-			cr_assert_eq(store_open_lmdb(rig.dir, &wide, &store, &why), 0, "commit %d: %s", i,
-				     why);
+			cr_assert_eq(store_open_lmdb(rig.dir, &wide, &store, &why), 0,
+				     "commit %d: %s", i, why);
 		random_commit(store);
 		cr_assert_eq(lmdb_file_check(rig.path), 0, "commit %d: %s", i, store_last_error());
 		for (int k = 0; i % 10 == 0 && k < STORE_TABLE_COUNT; k++)
-			cr_assert_eq(lmdb_file_check_table(rig.path, store_table_name((enum store_table)k)),
-				     0, "commit %d, table %s: %s", i, store_table_name((enum store_table)k),
-				     store_last_error());
+			cr_assert_eq(lmdb_file_check_table(rig.path,
+							   store_table_name((enum store_table)k)),
+				     0, "commit %d, table %s: %s", i,
+				     store_table_name((enum store_table)k), store_last_error());
 		/* How often the check of the length has to look at the free list. */
 		fd = open(rig.path, O_RDONLY | O_CLOEXEC);
 		cr_assert_eq(read(fd, metas, sizeof(metas)), (ssize_t)sizeof(metas));
 		cr_assert_eq(fstat(fd, &st), 0);
 		(void)close(fd);
-		newest = number_at(metas, PAGE + AT_COMMIT) > number_at(metas, AT_COMMIT) ? PAGE : 0;
+		newest =
+			number_at(metas, PAGE + AT_COMMIT) > number_at(metas, AT_COMMIT) ? PAGE : 0;
 		shorter += number_at(metas, newest + AT_LAST_PAGE) >= (uint64_t)st.st_size / PAGE;
 		if (random_below(40) == 0) {
 			store_abort(snapshot);
@@ -500,7 +515,8 @@ Test(store_damage, no_store_that_we_wrote_is_refused, .timeout = 120)
 		}
 	}
 	cr_expect_gt(shorter, 0, "the case that the check must let pass has come");
-	(void)fprintf(stderr, "%d commits, of which %d left a file shorter than its page count says\n",
+	(void)fprintf(stderr,
+		      "%d commits, of which %d left a file shorter than its page count says\n",
 		      rounds, shorter);
 	store_abort(snapshot);
 	store_close(store);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The format on disk stays: the bytes of a record, and a whole store as a program of schema version 1 left
- * it.
+ * The format on disk stays: the bytes of a record, and a whole store as a program of schema version
+ * 1 left it.
  *
- * SLUICE_STORE_GOLDEN=PATH writes such a store's data file there instead, for `zstd -19 PATH` to pack:
- * only when the schema's version was raised, and beside the old ones, which must go on opening.
+ * SLUICE_STORE_GOLDEN=PATH writes such a store's data file there instead, for `zstd -19 PATH` to
+ * pack: only when the schema's version was raised, and beside the old ones, which must go on
+ * opening.
  */
 #include <criterion/criterion.h>
 #include <lmdb.h>
@@ -87,7 +88,8 @@ Test(store_golden, a_record_is_version_crc_of_key_and_value_then_the_value)
 	dir_remove(dir);
 }
 
-/* What is in the golden store: in each table a short value, an empty one, one that has pages of its own. */
+/* What is in the golden store: in each table a short value, an empty one, one that has pages of its
+ * own. */
 static struct sluice_slice golden_key(int table, int record, char buf[32])
 {
 	snprintf(buf, 32, "%s-%d", store_table_name((enum store_table)table), record);
@@ -115,7 +117,8 @@ static void golden_write(const char *to)
 	cr_assert_eq(store_begin(store, &txn), 0);
 	for (int table = 0; table < STORE_TABLE_COUNT; table++) {
 		for (int record = 0; record < RECORDS; record++)
-			cr_assert_eq(store_put(txn, (enum store_table)table, golden_key(table, record, key),
+			cr_assert_eq(store_put(txn, (enum store_table)table,
+					       golden_key(table, record, key),
 					       golden_value(table, record)),
 				     0);
 	}
@@ -166,8 +169,8 @@ Test(store_golden, a_store_of_schema_version_1_opens_and_has_all_its_records)
 		for (int record = 0; record < RECORDS; record++) {
 			struct sluice_slice expected = golden_value(table, record);
 
-			cr_assert_eq(store_get(txn, (enum store_table)table, golden_key(table, record, key),
-					       &value),
+			cr_assert_eq(store_get(txn, (enum store_table)table,
+					       golden_key(table, record, key), &value),
 				     0, "%s", key);
 			cr_assert_eq(value.len, expected.len, "%s", key);
 			cr_assert_eq(memcmp(value.data, expected.data, value.len), 0, "%s", key);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What only the LMDB store can show: failing system calls at a commit (T17), a full map, a full disk, disk
- * allocated ahead, snapshots and threads. */
+ * What only the LMDB store can show: failing system calls at a commit (T17), a full map, a full
+ * disk, disk allocated ahead, snapshots and threads. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
@@ -45,8 +45,8 @@ Test(store_lmdb, a_failed_sync_is_io)
 	rig_close(&rig);
 }
 
-/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store goes on when
- * there is room again. */
+/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store goes
+ * on when there is room again. */
 Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 {
 	static const int errors[] = {ENOSPC, EDQUOT, EIO};
@@ -57,7 +57,8 @@ Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 		plan.error = errors[i];
 		plan.write_at = 1;
 		plan.disk_full = errors[i] == EIO;
-		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_NO_SPACE, "%s", strerror(errors[i]));
+		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_NO_SPACE, "%s",
+			     strerror(errors[i]));
 		plan.disk_full = false;
 		expect_both(rig.store, "a", "old");
 		cr_expect_eq(try_put(rig.store, "b", strerror(errors[i])), 0);
@@ -70,7 +71,8 @@ Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 
 static const int ends[] = {ENOSPC, EDQUOT, EFBIG};
 
-/* LMDB says EIO of a write that was cut short. The disk has room all the while: the user's quota, or the file, ends. */
+/* LMDB says EIO of a write that was cut short. The disk has room all the while: the user's quota,
+ * or the file, ends. */
 Test(store_lmdb, a_short_write_is_no_space_whatever_cut_it)
 {
 	struct rig rig = rig_open();
@@ -82,9 +84,10 @@ Test(store_lmdb, a_short_write_is_no_space_whatever_cut_it)
 		plan.error = error;
 		plan.cannot_allocate = i >= 3;
 		plan.short_at = 1;
-		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_NO_SPACE, "%s", strerror(error));
-		cr_expect_not_null(strstr(store_last_error(), strerror(error)), "%s: %s", strerror(error),
-				   store_last_error());
+		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_NO_SPACE, "%s",
+			     strerror(error));
+		cr_expect_not_null(strstr(store_last_error(), strerror(error)), "%s: %s",
+				   strerror(error), store_last_error());
 		cr_assert_eq(plan.short_at, 0, "a write was cut short");
 		expect_both(rig.store, "a", "old");
 		plan_room();
@@ -108,7 +111,8 @@ Test(store_lmdb, a_short_write_with_room_behind_it_is_io)
 		plan.error = errors[i % 2];
 		plan.cannot_allocate = i >= 2;
 		plan.short_at = 1;
-		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_IO, "%zu: %s", i, store_last_error());
+		cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_IO, "%zu: %s", i,
+			     store_last_error());
 		plan_room();
 		reopen(&rig);
 		expect_both(rig.store, "a", "old");
@@ -157,8 +161,8 @@ Test(store_lmdb, a_limit_of_file_sizes_that_comes_later_is_no_space)
 	rig_close(&rig);
 }
 
-/* Whether a meta page is on the disk whose write failed is unknown, whatever the error says; so the store
- * must not go on. */
+/* Whether a meta page is on the disk whose write failed is unknown, whatever the error says; so the
+ * store must not go on. */
 Test(store_lmdb, a_failed_write_of_the_meta_page_is_io_even_on_a_full_disk)
 {
 	struct rig rig = rig_open();
@@ -197,8 +201,8 @@ Test(store_lmdb, a_full_map_is_no_space_and_deletes_make_room)
 				       (struct sluice_slice){value, sizeof(value)});
 		}
 		if (rc != 0) {
-			cr_expect_eq(store_put(txn, STORE_ITEM, text("x"), text("y")), SLUICE_E_NO_SPACE,
-				     "the transaction is half-done");
+			cr_expect_eq(store_put(txn, STORE_ITEM, text("x"), text("y")),
+				     SLUICE_E_NO_SPACE, "the transaction is half-done");
 			cr_expect_eq(store_commit(txn), SLUICE_E_NO_SPACE);
 		} else {
 			rc = store_commit(txn);
@@ -322,7 +326,8 @@ static int put_large(struct store *store, int from, int count)
 
 	for (int i = from; rc == 0 && i < from + count; i++) {
 		snprintf(key, sizeof(key), "k%05d", i);
-		rc = store_put(txn, STORE_ITEM, text(key), (struct sluice_slice){value, sizeof(value)});
+		rc = store_put(txn, STORE_ITEM, text(key),
+			       (struct sluice_slice){value, sizeof(value)});
 	}
 	if (rc == 0)
 		return store_commit(txn);
@@ -330,7 +335,8 @@ static int put_large(struct store *store, int from, int count)
 	return rc;
 }
 
-/* The free list of a large store is long, and it is looked at for each batch while the room ahead is short. */
+/* The free list of a large store is long, and it is looked at for each batch while the room ahead
+ * is short. */
 Test(store_lmdb, free_pages_are_counted_until_there_are_enough)
 {
 	struct store_options small = {.map_bytes = 4u << 20, .create = true};
@@ -348,7 +354,8 @@ Test(store_lmdb, free_pages_are_counted_until_there_are_enough)
 
 		for (int k = i; k < i + 4; k++) {
 			snprintf(key, sizeof(key), "k%05d", k);
-			cr_assert_eq(store_del(txn, STORE_ITEM, text(key)), 0, "%s", store_last_error());
+			cr_assert_eq(store_del(txn, STORE_ITEM, text(key)), 0, "%s",
+				     store_last_error());
 		}
 		cr_assert_eq(store_commit(txn), 0, "%s", store_last_error());
 	}
@@ -499,8 +506,12 @@ Test(store_lmdb, snapshots_beside_the_writer_are_of_one_commit)
 	for (uint32_t i = 0; i < 150; i++) {
 		struct store_txn *txn = begin(rig.store);
 
-		cr_assert_eq(store_put(txn, STORE_NAME, text("first"), (struct sluice_slice){&i, 4}), 0);
-		cr_assert_eq(store_put(txn, STORE_HOT, text("second"), (struct sluice_slice){&i, 4}), 0);
+		cr_assert_eq(store_put(txn, STORE_NAME, text("first"),
+				       (struct sluice_slice){&i, 4}),
+			     0);
+		cr_assert_eq(store_put(txn, STORE_HOT, text("second"),
+				       (struct sluice_slice){&i, 4}),
+			     0);
 		if (i % 3 == 1)
 			store_abort(txn);
 		else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The LMDB store's directory: descriptors that children inherit, and what must be refused and left alone (T3, T14). */
+ * The LMDB store's directory: descriptors that children inherit, and what must be refused and left
+ * alone (T3, T14). */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -66,7 +67,8 @@ static void refused_and_left_alone(struct rig *rig, int code, const char *word)
 	cr_expect_eq(store_open_lmdb(rig->dir, &options, &rig->store, &why), code);
 	cr_expect_not_null(strstr(why, word), "'%s' is in: %s", word, why);
 	after = contents(rig, &after_len);
-	cr_expect(before_len == after_len && memcmp(before, after, before_len) == 0, "not a byte is written");
+	cr_expect(before_len == after_len && memcmp(before, after, before_len) == 0,
+		  "not a byte is written");
 	free(before);
 	free(after);
 }
@@ -104,7 +106,9 @@ Test(store_lmdb_open, a_newer_schema_is_refused_and_not_a_byte_is_written)
 	struct rig rig = rig_open();
 	struct store_txn *txn = begin(rig.store);
 
-	cr_assert_eq(store_put(txn, STORE_META, text("store_schema"), (struct sluice_slice){version, 4}), 0);
+	cr_assert_eq(store_put(txn, STORE_META, text("store_schema"),
+			       (struct sluice_slice){version, 4}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	store_close(rig.store);
 	lose(rig.dir, "quar", NULL);
@@ -150,7 +154,8 @@ Test(store_lmdb_open, no_store_is_made_unless_asked)
 	char path[96];
 
 	for (size_t i = 0; i < 2; i++) {
-		cr_expect_eq(store_open_lmdb(rig.dir, &asks[i], &rig.store, &why), SLUICE_E_NOT_FOUND);
+		cr_expect_eq(store_open_lmdb(rig.dir, &asks[i], &rig.store, &why),
+			     SLUICE_E_NOT_FOUND);
 		cr_expect_not_null(strstr(why, "no store"));
 		cr_expect_eq(files_in(rig.dir, false), 0);
 	}
@@ -174,16 +179,17 @@ Test(store_lmdb_open, a_new_directory_is_its_owners_alone)
 
 Test(store_lmdb_open, network_file_systems_are_refused)
 {
-	static const uint32_t refused[] = {0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400};
-	static const uint32_t accepted[] = {0xef53 /* ext4 */, 0x01021994 /* tmpfs */, 0x01021997 /* 9p */,
-					    0x794c7630 /* overlay */};
+	static const uint32_t refused[] = {0x6969,     0x517b,	   0xff534d42,
+					   0xfe534d42, 0x5346414f, 0x00c36400};
+	static const uint32_t accepted[] = {0xef53 /* ext4 */, 0x01021994 /* tmpfs */,
+					    0x01021997 /* 9p */, 0x794c7630 /* overlay */};
 	struct rig rig = rig_dir();
 	const char *why = "";
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
 		plan.fs_type = refused[i];
-		cr_expect_eq(store_open_lmdb(rig.dir, &options, &rig.store, &why), SLUICE_E_UNSUPPORTED,
-			     "%#x", refused[i]);
+		cr_expect_eq(store_open_lmdb(rig.dir, &options, &rig.store, &why),
+			     SLUICE_E_UNSUPPORTED, "%#x", refused[i]);
 		cr_expect_not_null(strstr(why, "network"));
 		cr_expect_eq(files_in(rig.dir, false), 0);
 	}
@@ -233,7 +239,8 @@ static void limit_files(rlim_t bytes)
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-/* The limit of file sizes is an end of the map: what is true of a full map is true of it, and a start is none the worse. */
+/* The limit of file sizes is an end of the map: what is true of a full map is true of it, and a
+ * start is none the worse. */
 Test(store_lmdb_open, the_map_ends_at_the_limit_of_file_sizes)
 {
 	static char value[10000];
@@ -250,7 +257,8 @@ Test(store_lmdb_open, the_map_ends_at_the_limit_of_file_sizes)
 		struct store_txn *txn = begin(rig.store);
 
 		snprintf(key, sizeof(key), "k%05d", count);
-		rc = store_put(txn, STORE_ITEM, text(key), (struct sluice_slice){value, sizeof(value)});
+		rc = store_put(txn, STORE_ITEM, text(key),
+			       (struct sluice_slice){value, sizeof(value)});
 		if (rc == 0)
 			rc = store_commit(txn);
 		else
@@ -270,7 +278,9 @@ Test(store_lmdb_open, a_limit_of_file_sizes_below_what_is_in_use_is_refused_with
 	struct store_txn *txn = begin(rig.store);
 	const char *why = "";
 
-	cr_assert_eq(store_put(txn, STORE_ITEM, text("k"), (struct sluice_slice){value, sizeof(value)}), 0);
+	cr_assert_eq(store_put(txn, STORE_ITEM, text("k"),
+			       (struct sluice_slice){value, sizeof(value)}),
+		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	store_close(rig.store);
 	rig.store = NULL;

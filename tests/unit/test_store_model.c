@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store against a model that is nothing but an array: random operations, savepoints, aborts, restarts
- * and failures at each call, on both implementations with the same seeds. What a call answers, what a scan
- * gives and what a walk shows must be the model's.
+ * The store against a model that is nothing but an array: random operations, savepoints, aborts,
+ * restarts and failures at each call, on both implementations with the same seeds. What a call
+ * answers, what a scan gives and what a walk shows must be the model's.
  *
  * SLUICE_STORE_SEED=N runs one seed; each failure names its own.
  */
@@ -41,8 +41,8 @@ static const char *where(const struct world *world)
 {
 	static char text[96];
 
-	snprintf(text, sizeof(text), "%s, SLUICE_STORE_SEED=%u", world->kind == MEM ? "mem" : "lmdb",
-		 world->seed);
+	snprintf(text, sizeof(text), "%s, SLUICE_STORE_SEED=%u",
+		 world->kind == MEM ? "mem" : "lmdb", world->seed);
 	return text;
 }
 
@@ -110,13 +110,16 @@ static bool same(struct sluice_slice a, struct sluice_slice b)
 static void world_open(struct world *world)
 {
 	/* A small cache, so that cells go and come back. */
-	const struct store_options options = {.map_bytes = 256u << 20, .create = true, .cell_cache_max = 30};
+	const struct store_options options = {.map_bytes = 256u << 20,
+					      .create = true,
+					      .cell_cache_max = 30};
 	const char *why = "";
 
 	if (world->kind == MEM)
 		cr_assert_eq(store_open_mem(&options, &world->store), 0);
 	else
-		cr_assert_eq(store_open_lmdb(world->dir, &options, &world->store, &why), 0, "%s", why);
+		cr_assert_eq(store_open_lmdb(world->dir, &options, &world->store, &why), 0, "%s",
+			     why);
 }
 
 static struct world *world_new(int kind, unsigned seed)
@@ -124,7 +127,10 @@ static struct world *world_new(int kind, unsigned seed)
 	struct world *world = calloc(1, sizeof(*world));
 
 	cr_assert_not_null(world);
-	*world = (struct world){.kind = kind, .seed = seed, .dice = seed, .dir = "/tmp/sluice-model-XXXXXX"};
+	*world = (struct world){.kind = kind,
+				.seed = seed,
+				.dice = seed,
+				.dir = "/tmp/sluice-model-XXXXXX"};
 	if (kind == LMDB)
 		cr_assert_not_null(mkdtemp(world->dir));
 	world_open(world);
@@ -167,8 +173,8 @@ static bool walk_next(struct walk *walk)
 	return false;
 }
 
-static int visit(void *user, enum store_table table, struct sluice_slice key, struct sluice_slice value,
-		 int code)
+static int visit(void *user, enum store_table table, struct sluice_slice key,
+		 struct sluice_slice value, int code)
 {
 	struct walk *walk = user;
 
@@ -204,14 +210,17 @@ static void expect_committed(struct world *world)
 
 static bool hot(enum store_table table)
 {
-	return table == STORE_HOT || table == STORE_GRANT || table == STORE_LIVE || table == STORE_SESSION;
+	return table == STORE_HOT || table == STORE_GRANT || table == STORE_LIVE ||
+	       table == STORE_SESSION;
 }
 
 static int step_put(struct world *world, enum store_table table, size_t key)
 {
 	uint32_t number = ++world->values;
 	struct sluice_slice value = value_of(number);
-	struct iovec parts[3] = {{(void *)(uintptr_t)value.data, value.len / 3}, {NULL, 0}, {NULL, 0}};
+	struct iovec parts[3] = {{(void *)(uintptr_t)value.data, value.len / 3},
+				 {NULL, 0},
+				 {NULL, 0}};
 	int rc;
 
 	parts[2].iov_base = (uint8_t *)(uintptr_t)value.data + value.len / 3;
@@ -278,8 +287,8 @@ static int step_last_le(struct world *world, enum store_table table, size_t key)
 /* Some of a table from a key on, with deletes; other tables are written meanwhile. */
 static int step_scan(struct world *world, enum store_table table, size_t key)
 {
-	enum store_table other =
-		(enum store_table)((table + 1 + roll(world, STORE_TABLE_COUNT - 1)) % STORE_TABLE_COUNT);
+	enum store_table other = (enum store_table)(
+		(table + 1 + roll(world, STORE_TABLE_COUNT - 1)) % STORE_TABLE_COUNT);
 	unsigned left = roll(world, 40), deletes = roll(world, 3);
 	struct sluice_slice found, value;
 	struct store_scan *scan = NULL;
@@ -385,8 +394,8 @@ static void run_seed(int kind, unsigned seed)
 
 	for (int round = 0; round < ROUNDS; round++) {
 		/* Few tables: full ones, with pages that split and merge. */
-		cr_assert_eq(batch(world, seed % 2 == 0 ? 3 : STORE_TABLE_COUNT), 0, "%s: %s", where(world),
-			     store_last_error());
+		cr_assert_eq(batch(world, seed % 2 == 0 ? 3 : STORE_TABLE_COUNT), 0, "%s: %s",
+			     where(world), store_last_error());
 		expect_committed(world);
 		if (kind == LMDB && roll(world, 5) == 0) {
 			store_close(world->store);
@@ -440,7 +449,8 @@ static int fail_at(void *user, const char *operation)
 	return SLUICE_E_NO_SPACE;
 }
 
-/* The same batch fails at its first call, its second ... and each time leaves what was committed. */
+/* The same batch fails at its first call, its second ... and each time leaves what was
+ * committed. */
 static void fail_everywhere(int kind, unsigned seed)
 {
 	struct world *world = world_new(kind, seed);
@@ -460,8 +470,8 @@ static void fail_everywhere(int kind, unsigned seed)
 		store_fault_set(world->store, NULL, NULL);
 		world->faulty = false;
 		failed = fault.left <= 0;
-		cr_assert_eq(rc, failed ? SLUICE_E_NO_SPACE : 0, "%s: call %d, %s: code %d", where(world), k,
-			     fault.operation, rc);
+		cr_assert_eq(rc, failed ? SLUICE_E_NO_SPACE : 0, "%s: call %d, %s: code %d",
+			     where(world), k, fault.operation, rc);
 		expect_committed(world);
 		seen += failed;
 		if (failed) {
@@ -500,12 +510,15 @@ Test(store_model, a_half_done_transaction_can_only_be_aborted)
 				char *operation = (char *)(uintptr_t)operations[i];
 
 				cr_assert_eq(store_begin(world->store, &world->txn), 0);
-				cr_assert_eq(store_put(world->txn, table, key_of(0), value_of(1)), 0);
+				cr_assert_eq(store_put(world->txn, table, key_of(0), value_of(1)),
+					     0);
 				cr_assert_eq(store_savepoint(world->txn), 0);
-				cr_assert_eq(store_put(world->txn, table, key_of(1), value_of(1)), 0);
+				cr_assert_eq(store_put(world->txn, table, key_of(1), value_of(1)),
+					     0);
 				store_fault_set(world->store, fail_operation, operation);
 				if (i == 0)
-					cr_assert_eq(store_put(world->txn, table, key_of(2), value_of(1)),
+					cr_assert_eq(store_put(world->txn, table, key_of(2),
+							       value_of(1)),
 						     SLUICE_E_NO_SPACE);
 				else if (i == 1)
 					cr_assert_eq(store_del(world->txn, table, key_of(1)),
@@ -515,7 +528,8 @@ Test(store_model, a_half_done_transaction_can_only_be_aborted)
 				store_fault_set(world->store, NULL, NULL);
 				cr_expect_eq(store_put(world->txn, table, key_of(3), value_of(1)),
 					     SLUICE_E_NO_SPACE);
-				cr_expect_eq(store_del(world->txn, table, key_of(0)), SLUICE_E_NO_SPACE);
+				cr_expect_eq(store_del(world->txn, table, key_of(0)),
+					     SLUICE_E_NO_SPACE);
 				if (i != 2)
 					cr_expect_eq(store_rollback(world->txn), SLUICE_E_NO_SPACE);
 				cr_expect_eq(store_commit(world->txn), SLUICE_E_NO_SPACE);

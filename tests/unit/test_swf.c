@@ -77,8 +77,8 @@ static unsigned kinds(const struct swf *swf)
 
 Test(swf, a_job_is_read_with_its_columns)
 {
-	struct swf swf =
-		read_good("; Version: 2.2\n\n 17\t 300 5 60.5 4 99.25 3 4 100 3 5 7 8 9 1 2 16 3\r\n");
+	struct swf swf = read_good(
+		"; Version: 2.2\n\n 17\t 300 5 60.5 4 99.25 3 4 100 3 5 7 8 9 1 2 16 3\r\n");
 
 	cr_assert_eq(swf.count, 1);
 	cr_expect_eq(swf.jobs[0].id, 17);
@@ -118,7 +118,8 @@ Test(swf, a_wrong_line_is_refused_with_its_number)
 		{"1 1e3" REST, "column 2 is '1e3'"},
 		{"1 1.2.3" REST, "column 2 is '1.2.3'"},
 		{"99999999999999999999 0" REST, "column 1 is"},
-		{"1 0 5 60 4 -1 -1 4 -1 -1 6 7 -1 -1 -1 -1 -1 -1\n", "line 1: status 6; expected -1 to 5"},
+		{"1 0 5 60 4 -1 -1 4 -1 -1 6 7 -1 -1 -1 -1 -1 -1\n",
+		 "line 1: status 6; expected -1 to 5"},
 		{"1 0 5 60 4 -1 -1 4 -1 -1 -2 7 -1 -1 -1 -1 -1 -1\n", "status -2"},
 		{"", "there are no jobs"},
 		{"; only a header\n\n", "there are no jobs"},
@@ -206,8 +207,8 @@ Test(swf, what_is_merely_odd_is_a_notice)
 
 		(void)snprintf(text, sizeof(text), "%s%s%s", rows[i].first, all, rows[i].rest);
 		swf = read_good(text);
-		cr_expect_eq(kinds(&swf), rows[i].kind < SWF_NOTICE_COUNT ? 1u << rows[i].kind : 0u, "%s",
-			     text);
+		cr_expect_eq(kinds(&swf), rows[i].kind < SWF_NOTICE_COUNT ? 1u << rows[i].kind : 0u,
+			     "%s", text);
 		swf_free(&swf);
 	}
 }
@@ -240,9 +241,9 @@ Test(swf, no_more_jobs_are_read_than_wanted)
 
 Test(swf, header_lines_are_passed_over_whatever_is_in_them)
 {
-	struct swf swf =
-		read_good(";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
-			  ";  http://not.a/key\n  ; 1 2 3\n; : no\n; Empty: \n" GOOD "; between\n2 1" REST);
+	struct swf swf = read_good(
+		";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
+		";  http://not.a/key\n  ; 1 2 3\n; : no\n; Empty: \n" GOOD "; between\n2 1" REST);
 
 	cr_expect_eq(swf.count, 2);
 	cr_expect_eq(swf.jobs[1].line, 11);
@@ -272,7 +273,8 @@ Test(swf, a_gzip_file_is_read_and_a_cut_or_damaged_one_refused)
 	len = fread(packed, 1, sizeof(packed), in);
 	(void)fclose(in);
 	cr_assert(len > 1000 && len < sizeof(packed));
-	/* Within the data, and within the sum of eight bytes at its end, where every job has been read already. */
+	/* Within the data, and within the sum of eight bytes at its end, where every job has been
+	 * read already. */
 	refuse(packed, len / 2, "damaged or cut gzip data after line");
 	refuse(packed, len - 9, "damaged or cut gzip data after line");
 	refuse(packed, len - 1, "damaged or cut gzip data after line 2000");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * broker/util: what it writes stays readable for ever (bytes, CRC), and a log line is one line that a parser can read.
+ * broker/util: what it writes stays readable for ever (bytes, CRC), and a log line is one line that
+ * a parser can read.
  */
 #include <criterion/criterion.h>
 
@@ -33,7 +34,9 @@ Test(bytes, integers_are_big_endian_at_any_alignment)
 		cr_assert_eq(get_be32(buffer + offset), 0xF1F2F3F4u);
 		put_be64(buffer + offset, 0xF1F2F3F4F5F6F7F8u);
 		cr_assert_arr_eq(buffer + offset,
-				 ((uint8_t[]){0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xEE}), 9);
+				 ((uint8_t[]){0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8,
+					      0xEE}),
+				 9);
 		cr_assert_eq(get_be64(buffer + offset), 0xF1F2F3F4F5F6F7F8u);
 	}
 }
@@ -41,7 +44,8 @@ Test(bytes, integers_are_big_endian_at_any_alignment)
 Test(bytes, byte_order_is_number_order)
 {
 	static const uint64_t rising[] =
-		{0, 1, 255, 256, 65535, 65536, 0x7FFFFFFFFFFFFFFFu, 0x8000000000000000u, UINT64_MAX};
+		{0,	    1, 255, 256, 65535, 65536, 0x7FFFFFFFFFFFFFFFu, 0x8000000000000000u,
+		 UINT64_MAX};
 	uint8_t low[8], high[8];
 
 	for (size_t i = 1; i < sizeof(rising) / sizeof(rising[0]); i++) {
@@ -86,18 +90,20 @@ Test(crc, is_the_same_at_any_length_and_place)
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(i * 151 + (i >> 3));
 	for (size_t len = 0; len <= sizeof(bytes) - 8; len++)
-		cr_assert_eq(crc32c(bytes + len % 8, len), crc_by_bits(bytes + len % 8, len), "%zu", len);
+		cr_assert_eq(crc32c(bytes + len % 8, len), crc_by_bits(bytes + len % 8, len), "%zu",
+			     len);
 }
 
 Test(crc, goes_on_at_any_cut)
 {
-	static const char text[] = "a sluice lets a stream through only when what is behind it is ready";
+	static const char text[] =
+		"a sluice lets a stream through only when what is behind it is ready";
 	size_t len = sizeof(text) - 1;
 	uint32_t whole = crc32c(text, len);
 
 	for (size_t cut = 0; cut <= len; cut++)
-		cr_assert_eq(crc32c_extend(crc32c(text, cut), text + cut, len - cut), whole, "cut at %zu",
-			     cut);
+		cr_assert_eq(crc32c_extend(crc32c(text, cut), text + cut, len - cut), whole,
+			     "cut at %zu", cut);
 }
 
 Test(crc, finds_every_flipped_bit)
@@ -152,11 +158,13 @@ Test(invariant, one_that_is_broken_is_logged_with_its_values_and_ends_the_proces
 	text[len] = '\0';
 	(void)close(ends[0]);
 	cr_assert_eq(waitpid(child, &status, 0), child);
-	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x", (unsigned)status);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x",
+		  (unsigned)status);
 	cr_assert_not_null(strstr(text, "level=error id=broker.invariant"), "%s", text);
 	cr_assert_not_null(strstr(text, "tests/unit/test_util.c line="), "%s", text);
-	cr_assert_not_null(strstr(text, "expected=\"evaluated == 77\" values=\"queue 5 of a gateway\""), "%s",
-			   text);
+	cr_assert_not_null(strstr(text,
+				  "expected=\"evaluated == 77\" values=\"queue 5 of a gateway\""),
+			   "%s", text);
 }
 
 Test(clock, monotone_clock_does_not_go_back)
@@ -203,13 +211,14 @@ Test(log, logfmt_line_has_time_level_id_and_fields)
 	log_open(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
 	log_line(LOG_LEVEL_WARN, log_id("store.headroom", "publishes are refused"),
 		 log_u64("used", UINT64_MAX), log_i64("change", -7), log_bool("clears", true),
-		 log_str("class", "publish"), log_str("path", "a b=\"c\"\n"), log_str("none", NULL));
+		 log_str("class", "publish"), log_str("path", "a b=\"c\"\n"),
+		 log_str("none", NULL));
 	text = log_close();
 	cr_assert_eq(strncmp(text, "ts=20", 5), 0, "%s", text);
-	cr_assert_str_eq(
-		strchr(text, ' '),
-		" level=warn id=store.headroom msg=\"publishes are refused\" used=18446744073709551615 change=-7 "
-		"clears=true class=publish path=\"a b=\\\"c\\\"\\n\" none=\"\"\n");
+	cr_assert_str_eq(strchr(text, ' '),
+			 " level=warn id=store.headroom msg=\"publishes are refused\" "
+			 "used=18446744073709551615 change=-7 "
+			 "clears=true class=publish path=\"a b=\\\"c\\\"\\n\" none=\"\"\n");
 }
 
 Test(log, json_line_is_json_whatever_the_bytes)

@@ -45,7 +45,8 @@ int age_decode(struct sluice_slice value, struct age *ret)
 	const uint8_t *at = value.data;
 
 	*ret = (struct age){.epoch = UINT64_MAX};
-	if (value.len < AGE_FIXED_BYTES || at[0] != AGE_VERSION || get_be16(at + 2) > AGE_SHIFTS_MAX ||
+	if (value.len < AGE_FIXED_BYTES || at[0] != AGE_VERSION ||
+	    get_be16(at + 2) > AGE_SHIFTS_MAX ||
 	    value.len != AGE_FIXED_BYTES + AGE_SHIFT_BYTES * (size_t)get_be16(at + 2))
 		return store_damaged("its content is not valid");
 	ret->doubting = at[1] != 0;
@@ -60,7 +61,8 @@ int age_decode(struct sluice_slice value, struct age *ret)
 	ret->seen_wall = get_be64(at + 64);
 	at += AGE_FIXED_BYTES;
 	for (uint32_t i = 0; i < ret->shift_count; i++, at += AGE_SHIFT_BYTES)
-		ret->shifts[i] = (struct age_shift){.at_mono = get_be64(at), .by_ms = get_be64(at + 8)};
+		ret->shifts[i] =
+			(struct age_shift){.at_mono = get_be64(at), .by_ms = get_be64(at + 8)};
 	return 0;
 }
 
@@ -164,7 +166,8 @@ int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t 
 		last = (struct batch_clock){FIRST_MONO_MS, process.wall_ms};
 	if (age.epoch == UINT64_MAX)
 		age.epoch = last.wall_ms - last.mono_ms;
-	if (boot_id != 0 && age.boot_id == boot_id && process.mono_ms + age.boot_offset >= last.mono_ms)
+	if (boot_id != 0 && age.boot_id == boot_id &&
+	    process.mono_ms + age.boot_offset >= last.mono_ms)
 		clock.mono_ms = process.mono_ms + age.boot_offset;
 	else
 		age_boot(&age, last, &clock);
@@ -207,14 +210,17 @@ uint64_t age_of(const struct apply *a, uint64_t stamp)
 	if (stamp >= now)
 		return 0;
 	if (now - stamp > a->mono_ms)
-		return now - stamp > shifted(&a->core->age, 0) ? now - stamp - shifted(&a->core->age, 0) : 0;
+		return now - stamp > shifted(&a->core->age, 0)
+			       ? now - stamp - shifted(&a->core->age, 0)
+			       : 0;
 	return age_of_mono(a, a->mono_ms - (now - stamp));
 }
 
 uint64_t age_doubt(const struct apply *a)
 {
 	const struct age *age = &a->core->age;
-	uint64_t left = LIMIT_CLOCK_STAND_MS > age->stood_ms ? LIMIT_CLOCK_STAND_MS - age->stood_ms : 0;
+	uint64_t left =
+		LIMIT_CLOCK_STAND_MS > age->stood_ms ? LIMIT_CLOCK_STAND_MS - age->stood_ms : 0;
 
 	return age->doubting ? a->mono_ms + left + 1 : 0;
 }

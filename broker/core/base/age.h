@@ -18,9 +18,9 @@
 enum { AGE_SHIFTS_MAX = 16 };
 
 struct age {
-	uint64_t epoch; /* age line - monotone clock, modulo 2^64 */
-	uint64_t boot_id,
-		boot_offset; /* durable - process monotone clock, while the machine has that boot id; 0: not known */
+	uint64_t epoch;		       /* age line - monotone clock, modulo 2^64 */
+	uint64_t boot_id, boot_offset; /* durable - process monotone clock, while the machine has
+					  that boot id; 0: not known */
 	bool doubting;
 	uint64_t at_mono;	       /* the boot in doubt, after its jump */
 	uint64_t claim_ms;	       /* how long the broker was away by the wall clock */

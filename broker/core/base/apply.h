@@ -32,7 +32,8 @@ void apply_init(struct apply *a, struct core *core, struct store_txn *txn, struc
 		uint32_t gateway);
 
 /* Fills the outcome of a refusal and returns 0. */
-int refuse(struct outcome *out, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int refuse(struct outcome *out, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 static inline bool refused(const struct outcome *out)
 {
 	return out->code != 0;

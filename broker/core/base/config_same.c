@@ -63,8 +63,8 @@ static size_t shown_from(const ProtobufCMessage *left, const ProtobufCMessage *r
 }
 
 /* The value of a field that is not repeated, as text; a text value from one of its bytes on. */
-static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field, size_t from,
-		       char ret[VALUE_BUF])
+static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field,
+		       size_t from, char ret[VALUE_BUF])
 {
 	const void *at = member(message, field);
 	uint64_t wide;
@@ -76,7 +76,8 @@ static void value_text(const ProtobufCMessage *message, const ProtobufCFieldDesc
 			       text_of(message, field) + from);
 		return;
 	case PROTOBUF_C_TYPE_BOOL:
-		(void)snprintf(ret, VALUE_BUF, "%s", *(const protobuf_c_boolean *)at ? "true" : "false");
+		(void)snprintf(ret, VALUE_BUF, "%s",
+			       *(const protobuf_c_boolean *)at ? "true" : "false");
 		return;
 	case PROTOBUF_C_TYPE_UINT64:
 		memcpy(&wide, at, sizeof(wide));
@@ -116,8 +117,9 @@ static int repeated_same(const ProtobufCMessage *stored, const ProtobufCMessage 
 	ProtobufCMessage **left, **right;
 
 	if (has != wants)
-		return refuse(out, SLUICE_E_CONFLICT, "%s '%.100s' exists with %zu %s; %zu were given", what,
-			      name, has, field->name, wants);
+		return refuse(out, SLUICE_E_CONFLICT,
+			      "%s '%.100s' exists with %zu %s; %zu were given", what, name, has,
+			      field->name, wants);
 	memcpy(&left, member(stored, field), sizeof(left));
 	memcpy(&right, member(given, field), sizeof(right));
 	for (size_t i = 0; i < has; i++) {
@@ -128,8 +130,9 @@ static int repeated_same(const ProtobufCMessage *stored, const ProtobufCMessage 
 			return rc;
 		if (!equal)
 			return refuse(out, SLUICE_E_CONFLICT,
-				      "%s '%.100s' exists with other %s: number %zu is not as given", what,
-				      name, field->name, i + 1);
+				      "%s '%.100s' exists with other %s: number %zu is not as "
+				      "given",
+				      what, name, field->name, i + 1);
 	}
 	return 0;
 }
@@ -158,8 +161,8 @@ int config_same(const ProtobufCMessage *stored, const ProtobufCMessage *given, c
 		from = shown_from(stored, given, field);
 		value_text(stored, field, from, has);
 		value_text(given, field, from, wants);
-		return refuse(out, SLUICE_E_CONFLICT, "%s '%.100s' exists with %s %s; given was %s", what,
-			      name, field->name, has, wants);
+		return refuse(out, SLUICE_E_CONFLICT, "%s '%.100s' exists with %s %s; given was %s",
+			      what, name, field->name, has, wants);
 	}
 	return 0;
 }

@@ -37,7 +37,8 @@ int counter_next(struct apply *a, enum counter counter, uint64_t *ret)
 
 	if (rc != 0)
 		return rc;
-	invariant(value < UINT64_MAX, "counter %d of gateway %u is used up", (int)counter, a->gateway);
+	invariant(value < UINT64_MAX, "counter %d of gateway %u is used up", (int)counter,
+		  a->gateway);
 	rc = counter_set(a, counter, value + 1);
 	if (rc == 0)
 		*ret = value + 1;
@@ -51,7 +52,8 @@ int counter_add(struct apply *a, enum counter counter, int64_t delta)
 
 	if (rc != 0)
 		return rc;
-	invariant(delta >= 0 || value >= (uint64_t)-delta, "counter %d of gateway %u: %llu and %lld",
-		  (int)counter, a->gateway, ULL(value), (long long)delta);
+	invariant(delta >= 0 || value >= (uint64_t)-delta,
+		  "counter %d of gateway %u: %llu and %lld", (int)counter, a->gateway, ULL(value),
+		  (long long)delta);
 	return counter_set(a, counter, value + (uint64_t)delta);
 }

@@ -34,7 +34,8 @@ enum counter {
 	COUNTER_EDGES /* now */,
 	COUNTER_SOURCE = 34
 };
-int counter_next(struct apply *a, enum counter counter, uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
+int counter_next(struct apply *a, enum counter counter,
+		 uint64_t *ret) SLUICE_MUST_USE; /* first is 1 */
 int counter_get(struct store_txn *txn, uint32_t gateway, enum counter counter,
 		uint64_t *ret) SLUICE_MUST_USE; /* 0 when unset */
 int counter_set(struct apply *a, enum counter counter, uint64_t value) SLUICE_MUST_USE;

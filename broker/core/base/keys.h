@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Keys: every table's key layout in one place, an encoder and its decoder side by side. Big-endian, gateway
- * first (META excepted), at most 511 bytes. broker/SHAPES.md has the same as a page for people, and
- * broker/core/records.def says which table has which layout.
+ * Keys: every table's key layout in one place, an encoder and its decoder side by side. Big-endian,
+ * gateway first (META excepted), at most 511 bytes. broker/SHAPES.md has the same as a page for
+ * people, and broker/core/records.def says which table has which layout.
  *
- * A decoder returns false when the length is not that of its layout. A function key_NAME_in() also returns
- * false when the key is not in the range that the caller scans; it returns the rest of the key.
+ * A decoder returns false when the length is not that of its layout. A function key_NAME_in() also
+ * returns false when the key is not in the range that the caller scans; it returns the rest of the
+ * key.
  */
 #ifndef SLUICE_CORE_KEYS_H
 #define SLUICE_CORE_KEYS_H
@@ -112,10 +113,13 @@ static inline bool key_two_decode(struct sluice_slice key, struct two_key *ret)
 
 	if (key.len != KEY_TWO_BYTES)
 		return false;
-	*ret = (struct two_key){.gateway = get_be32(at), .of = get_be64(at + 4), .number = get_be64(at + 12)};
+	*ret = (struct two_key){.gateway = get_be32(at),
+				.of = get_be64(at + 4),
+				.number = get_be64(at + 12)};
 	return true;
 }
-static inline bool key_two_in(struct sluice_slice key, uint32_t gateway, uint64_t of, uint64_t *ret_number)
+static inline bool key_two_in(struct sluice_slice key, uint32_t gateway, uint64_t of,
+			      uint64_t *ret_number)
 {
 	struct two_key two;
 
@@ -172,7 +176,8 @@ struct hot_cursor_key {
 	uint64_t stream;
 	uint64_t cursor;
 };
-static inline void key_hot_cursor(struct key *key, uint32_t gateway, uint64_t stream, uint64_t cursor)
+static inline void key_hot_cursor(struct key *key, uint32_t gateway, uint64_t stream,
+				  uint64_t cursor)
 {
 	key_hot(key, gateway, HOT_CURSOR, stream);
 	key_u64(key, cursor);
@@ -196,7 +201,8 @@ struct name_key {
 	uint8_t kind;		  /* enum name_kind */
 	struct sluice_slice name; /* borrowed from the key */
 };
-static inline void key_name(struct key *key, uint32_t gateway, uint8_t kind, struct sluice_slice name)
+static inline void key_name(struct key *key, uint32_t gateway, uint8_t kind,
+			    struct sluice_slice name)
 {
 	key_begin(key, gateway);
 	key_u8(key, kind);
@@ -244,7 +250,8 @@ static inline bool key_topo_decode(struct sluice_slice key, struct topo_key *ret
 	*ret = (struct topo_key){.gateway = get_be32(at), .kind = at[4], .id = get_be64(at + 5)};
 	return true;
 }
-static inline bool key_topo_in(struct sluice_slice key, uint32_t gateway, uint8_t kind, uint64_t *ret_id)
+static inline bool key_topo_in(struct sluice_slice key, uint32_t gateway, uint8_t kind,
+			       uint64_t *ret_id)
 {
 	struct topo_key topo;
 
@@ -324,7 +331,8 @@ struct owned_key {
 	uint8_t kind; /* enum owned_kind */
 	uint64_t id;
 };
-static inline void key_owned(struct key *key, uint32_t gateway, uint64_t session, uint8_t kind, uint64_t id)
+static inline void key_owned(struct key *key, uint32_t gateway, uint64_t session, uint8_t kind,
+			     uint64_t id)
 {
 	key_one(key, gateway, session);
 	key_u8(key, kind);
@@ -342,13 +350,13 @@ static inline bool key_owned_decode(struct sluice_slice key, struct owned_key *r
 				  .id = get_be64(at + 13)};
 	return true;
 }
-static inline bool key_owned_in(struct sluice_slice key, uint32_t gateway, uint64_t session, uint8_t kind,
-				uint64_t *ret_id)
+static inline bool key_owned_in(struct sluice_slice key, uint32_t gateway, uint64_t session,
+				uint8_t kind, uint64_t *ret_id)
 {
 	struct owned_key owned;
 
-	if (!key_owned_decode(key, &owned) || owned.gateway != gateway || owned.session != session ||
-	    owned.kind != kind)
+	if (!key_owned_decode(key, &owned) || owned.gateway != gateway ||
+	    owned.session != session || owned.kind != kind)
 		return false;
 	*ret_id = owned.id;
 	return true;

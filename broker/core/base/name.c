@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Names -> numbers. The caller has checked that a name is at most NAME_BYTES_MAX bytes (name_check); a
- * longer one is never found. */
+ * Names -> numbers. The caller has checked that a name is at most NAME_BYTES_MAX bytes
+ * (name_check); a longer one is never found. */
 #include <stdio.h>
 
 #include "broker/core/base/name.h"
@@ -20,7 +20,8 @@ struct sluice_slice cursor_name_encode(char *buf, uint64_t stream, struct sluice
 	return (struct sluice_slice){buf, bytes + name.len};
 }
 
-bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream, struct sluice_slice *ret_name)
+bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream,
+			struct sluice_slice *ret_name)
 {
 	const char *at = name.data, *slash = name.len > 0 ? memchr(at, '/', name.len) : NULL;
 	uint64_t stream = 0;
@@ -37,8 +38,8 @@ bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream, struct s
 	return true;
 }
 
-int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
-	      uint64_t *ret)
+int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind,
+	      struct sluice_slice name, uint64_t *ret)
 {
 	struct sluice_slice value;
 	struct key key;

@@ -56,7 +56,8 @@ static inline bool edge_name_decode(struct sluice_slice name, struct edge_name *
 	*ret = (struct edge_name){.target_kind = at[0],
 				  .target = get_be64(at + 1),
 				  .router = get_be64(at + EDGE_NAME_TARGET_BYTES),
-				  .pattern = {at + EDGE_NAME_HEAD_BYTES, name.len - EDGE_NAME_HEAD_BYTES}};
+				  .pattern = {at + EDGE_NAME_HEAD_BYTES,
+					      name.len - EDGE_NAME_HEAD_BYTES}};
 	return true;
 }
 
@@ -65,11 +66,13 @@ enum { CURSOR_NAME_BYTES_MAX = 20 + 1 + LIMIT_SIZE(NAME_BYTES_MAX) };
 /* Returns the part of buf that was written; buf has room for CURSOR_NAME_BYTES_MAX. An empty name
  * gives the common prefix of the stream's names. */
 struct sluice_slice cursor_name_encode(char *buf, uint64_t stream, struct sluice_slice name);
-bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream, struct sluice_slice *ret_name);
+bool cursor_name_decode(struct sluice_slice name, uint64_t *ret_stream,
+			struct sluice_slice *ret_name);
 
-int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind, struct sluice_slice name,
-	      uint64_t *ret) SLUICE_MUST_USE;
-int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name, uint64_t id) SLUICE_MUST_USE;
+int name_find(struct store_txn *txn, uint32_t gateway, enum name_kind kind,
+	      struct sluice_slice name, uint64_t *ret) SLUICE_MUST_USE;
+int name_put(struct apply *a, enum name_kind kind, struct sluice_slice name,
+	     uint64_t id) SLUICE_MUST_USE;
 int name_del(struct apply *a, enum name_kind kind, struct sluice_slice name) SLUICE_MUST_USE;
 
 #endif

@@ -53,8 +53,8 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 		after = q->at.name;
 	if (strlen(after) > LIMIT_NAME_BYTES_MAX)
 		return query_refuse(q, SLUICE_E_LIMIT,
-				    "after has %zu bytes; expected a name, of at most %llu", strlen(after),
-				    (unsigned long long)LIMIT_NAME_BYTES_MAX);
+				    "after has %zu bytes; expected a name, of at most %llu",
+				    strlen(after), (unsigned long long)LIMIT_NAME_BYTES_MAX);
 	key_name(&key, q->gateway, (uint8_t)kind, slice_text(after));
 	rc = store_scan_begin(q->txn, STORE_NAME, key_slice(&key), &scan);
 	if (rc != 0)
@@ -65,7 +65,8 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 
 		if (!key_name_in(found, q->gateway, (uint8_t)kind, &name))
 			break;
-		if (after[0] != 0 && name.len == strlen(after) && memcmp(name.data, after, name.len) == 0)
+		if (after[0] != 0 && name.len == strlen(after) &&
+		    memcmp(name.data, after, name.len) == 0)
 			continue;
 		if (q->at.number == rows) {
 			q->reply->more = true;

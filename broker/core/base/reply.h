@@ -44,6 +44,7 @@ int name_each(struct query *q, enum name_kind kind, const char *after, uint32_t 
 /* A text for a row of a reply, by text_make() (protocol/text.h): for any stored bytes the result is
  * valid UTF-8. Terminated, malloc'd. NULL: out of memory. */
 char *query_text(struct sluice_slice text);
-int query_refuse(struct query *q, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int query_refuse(struct query *q, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 #endif

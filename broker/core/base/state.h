@@ -19,7 +19,8 @@ struct scratch {
 	uint8_t *data;
 	size_t capacity;
 };
-int scratch_reserve(struct scratch *scratch, size_t bytes) SLUICE_MUST_USE; /* keeps the content; NOMEM */
+int scratch_reserve(struct scratch *scratch,
+		    size_t bytes) SLUICE_MUST_USE; /* keeps the content; NOMEM */
 
 enum { PENDING_LOGS_MAX = 4, PENDING_EVENTS_MAX = 1000, PENDING_BYTES_MAX = 256 * 1024 };
 /* Events of core (publish_internal) that are stored at the end of their command, as one segment per
@@ -69,7 +70,8 @@ static inline void core_worked(struct core *core, size_t bytes)
 static inline struct core_work core_command_work(const struct core *core)
 {
 	return (struct core_work){core->work.records - core->begun.records,
-				  core->work.bytes - core->begun.bytes, core->work.steps - core->begun.steps};
+				  core->work.bytes - core->begun.bytes,
+				  core->work.steps - core->begun.steps};
 }
 
 #endif

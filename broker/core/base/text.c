@@ -6,7 +6,8 @@
 #include "broker/core/base/text.h"
 #include "protocol/utf8.h"
 
-static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <= LIMIT_SIZE(SUBJECT_BYTES_MAX),
+static_assert(JOB_TOKEN_BYTES_MAX + 4 /* job. */ + 1 + 63 /* state */ <=
+		      LIMIT_SIZE(SUBJECT_BYTES_MAX),
 	      "an event's subject fits SUBJECT_BYTES_MAX");
 
 int job_text_check(struct outcome *out, const char *what, const char *text, uint64_t bytes_max)
@@ -24,8 +25,8 @@ int job_text_check(struct outcome *out, const char *what, const char *text, uint
 size_t job_text_token(char *buf, const char *id, uint64_t number)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	static const bool special[256] =
-		{['.'] = true, ['*'] = true, ['>'] = true, ['#'] = true, ['%'] = true, [' '] = true};
+	static const bool special[256] = {['.'] = true, ['*'] = true, ['>'] = true,
+					  ['#'] = true, ['%'] = true, [' '] = true};
 	size_t n = 0;
 
 	for (const char *c = id; *c != '\0'; c++) {

@@ -4,7 +4,8 @@
 #include "broker/core/base/timer.h"
 #include "broker/util/invariant.h"
 
-int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id, uint64_t sub)
+int timer_set(struct apply *a, uint64_t due_mono_ms, enum timer_kind kind, uint64_t id,
+	      uint64_t sub)
 {
 	struct key key;
 

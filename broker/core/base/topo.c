@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Definitions of streams, queues, routers, edges, lifecycles and gateways: packed protobuf messages in
- * STORE_TOPO. */
+ * Definitions of streams, queues, routers, edges, lifecycles and gateways: packed protobuf messages
+ * in STORE_TOPO. */
 #include <stdlib.h>
 
 #include "broker/core/base/topo.h"
@@ -24,7 +24,8 @@ int topo_put(struct apply *a, enum topo_kind kind, uint64_t id, const ProtobufCM
 	return rc;
 }
 
-void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes, int *ret_rc)
+void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
+		    int *ret_rc)
 {
 	void *message = message_unpack_own(descriptor, bytes, ret_rc);
 

@@ -23,7 +23,8 @@ enum topo_kind {
  * which names the record's key, or NOMEM. */
 void *record_unpack(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 		    int *ret_rc) SLUICE_MUST_USE;
-/* Packs / unpacks the definition (a protobuf message). find returns an owned message: protobuf_c_message_free_unpacked. */
+/* Packs / unpacks the definition (a protobuf message). find returns an owned message:
+ * protobuf_c_message_free_unpacked. */
 int topo_put(struct apply *a, enum topo_kind kind, uint64_t id,
 	     const ProtobufCMessage *message) SLUICE_MUST_USE;
 int topo_find(struct store_txn *txn, uint32_t gateway, enum topo_kind kind, uint64_t id,

@@ -71,7 +71,9 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 	int rc = store_get(txn, STORE_META, format_key(), &value);
 
 	if (rc == 0)
-		return format_decode(value, &version) && version == FORMAT_VERSION ? 0 : SLUICE_E_SCHEMA;
+		return format_decode(value, &version) && version == FORMAT_VERSION
+			       ? 0
+			       : SLUICE_E_SCHEMA;
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	core->clock = clock;
@@ -91,7 +93,8 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 		rc = gateway_install(&a, (struct sluice_slice){"default", 7});
 	}
 	if (rc == 0)
-		rc = store_put(txn, STORE_META, format_key(), (struct sluice_slice){format, sizeof(format)});
+		rc = store_put(txn, STORE_META, format_key(),
+			       (struct sluice_slice){format, sizeof(format)});
 	effects_clear(core->bootstrap_effects);
 	router_cache_drop(core->routers);
 	return rc;
@@ -185,7 +188,8 @@ static int dispatch(struct apply *a, const struct command *command, struct outco
 #undef PB
 #undef BIN
 	default:
-		return refuse(out, SLUICE_E_UNKNOWN_TYPE, "command type %u is unknown", command->type);
+		return refuse(out, SLUICE_E_UNKNOWN_TYPE, "command type %u is unknown",
+			      command->type);
 	}
 }
 
@@ -196,7 +200,8 @@ static int gateway_check(struct apply *a, struct outcome *out)
 	int rc = counter_get(a->txn, 0, COUNTER_GATEWAY, &last);
 
 	if (rc == 0 && (a->gateway == 0 || a->gateway > last))
-		return refuse(out, SLUICE_E_NOT_FOUND, "gateway number %u does not exist", a->gateway);
+		return refuse(out, SLUICE_E_NOT_FOUND, "gateway number %u does not exist",
+			      a->gateway);
 	return rc;
 }
 
@@ -222,7 +227,8 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	if (rc == 0 && !refused(out)) {
 		rc = counter_next(&a, COUNTER_INDEX, &a.index);
 		out->index = a.index;
-		invariant(rc != 0 || a.index > 0, "a command of type %u has no index", command->type);
+		invariant(rc != 0 || a.index > 0, "a command of type %u has no index",
+			  command->type);
 		if (rc == 0)
 			rc = dispatch(&a, command, out);
 		if (rc == 0)

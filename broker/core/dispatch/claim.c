@@ -26,8 +26,8 @@ static int resumed_effect(struct apply *a, uint64_t queue)
 	return effects_add(a->effects, &effect);
 }
 
-static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
-		     struct outcome *out)
+static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m,
+		     uint32_t max, struct outcome *out)
 {
 	int rc;
 
@@ -35,15 +35,17 @@ static int claim_run(struct apply *a, struct queue_cell *cell, const struct cmd_
 	if (cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
 		rc = claim_jobs(a, m, max, out);
 	else
-		rc = m->flags & CLAIM_RESUME ? claim_resume(a, m, out) : claim_items(a, cell, m, out);
-	return rc == 0 && m->flags & CLAIM_RESUME && out->id == 0 ? resumed_effect(a, m->queue) : rc;
+		rc = m->flags & CLAIM_RESUME ? claim_resume(a, m, out)
+					     : claim_items(a, cell, m, out);
+	return rc == 0 && m->flags & CLAIM_RESUME && out->id == 0 ? resumed_effect(a, m->queue)
+								  : rc;
 }
 
 /* As claim_run. When it meets a damaged record, the claim is undone, *ret_undone is set, and
  * CORRUPT is returned. After a write that met damage the transaction is half-done and cannot be
  * rolled back: CORRUPT then is the batch's. */
-static int claim_try(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m, uint32_t max,
-		     struct outcome *out, bool *ret_undone)
+static int claim_try(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m,
+		     uint32_t max, struct outcome *out, bool *ret_undone)
 {
 	const struct outcome before = *out;
 	struct queue_cell copy = *cell;
@@ -68,8 +70,8 @@ static int claim_try(struct apply *a, const struct queue_cell *cell, const struc
 
 /* Halves the claim until the damaged job is first in the queue, then skips it and continues with
  * the jobs after it. */
-static int claim_jobs_around(struct apply *a, const struct queue_cell *cell, const struct cmd_claim *m,
-			     struct outcome *out, bool *ret_undone)
+static int claim_jobs_around(struct apply *a, const struct queue_cell *cell,
+			     const struct cmd_claim *m, struct outcome *out, bool *ret_undone)
 {
 	bool skipped = true;
 	int rc = 0;
@@ -113,10 +115,13 @@ int claim_apply(struct apply *a, const struct cmd_claim *m, struct outcome *out)
 		return refuse(out, SLUICE_E_NOT_FOUND, "the queue does not exist any more");
 	if (rc != 0)
 		return rc == SLUICE_E_CORRUPT ? refuse_damaged(out) : rc;
-	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX))
-		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
-			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
-	rc = cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS ? claim_jobs_around(a, &cell, m, out, &undone)
-							 : claim_try(a, &cell, m, claim_max(m), out, &undone);
+	if (m->lease_ms != 0 &&
+	    (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX))
+		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
+			      m->lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+			      (unsigned long long)LIMIT_LEASE_MS_MAX);
+	rc = cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS
+		     ? claim_jobs_around(a, &cell, m, out, &undone)
+		     : claim_try(a, &cell, m, claim_max(m), out, &undone);
 	return rc == SLUICE_E_CORRUPT && undone ? refuse_damaged(out) : rc;
 }

@@ -14,7 +14,8 @@ int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;
 
 /* session_end.c: rows by enum owned_kind; entries that an ended session still owns. */
 extern const struct owned_ops session_owned_ops[];
-int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
+int session_sweep(struct apply *a, uint64_t session, uint32_t *io_work,
+		  bool *ret_done) SLUICE_MUST_USE;
 
 /* sweep.c: TIMER_SWEEP. */
 int sweep_fire(struct apply *a, uint64_t id, uint64_t kind, uint32_t *io_work);

@@ -92,7 +92,8 @@ static int read_pack(const struct core_read *read, uint8_t **ret, size_t *ret_by
 	size_t bytes = sluice__reply__get_packed_size(read->q.reply);
 	uint8_t *packed;
 
-	invariant(message_text_bad(&read->q.reply->base) == NULL, "%s of the reply to request %d is not text",
+	invariant(message_text_bad(&read->q.reply->base) == NULL,
+		  "%s of the reply to request %d is not text",
 		  message_text_bad(&read->q.reply->base), (int)read->request->op_case);
 	packed = malloc(bytes + 1);
 	if (packed == NULL)
@@ -103,8 +104,8 @@ static int read_pack(const struct core_read *read, uint8_t **ret, size_t *ret_by
 	return 0;
 }
 
-int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock, uint64_t cost_max,
-		   bool *ret_done, uint8_t **ret, size_t *ret_bytes)
+int core_read_turn(struct core_read *read, struct store_txn *txn, struct query_clock clock,
+		   uint64_t cost_max, bool *ret_done, uint8_t **ret, size_t *ret_bytes)
 {
 	struct query *q = &read->q;
 	uint64_t cost = store_txn_read_cost(txn);
@@ -188,8 +189,8 @@ static int topo_count(struct query *q, enum topo_kind kind, uint64_t *io)
 static int gateway_name(struct query *q, char **ret)
 {
 	ProtobufCMessage *message = NULL;
-	int rc =
-		topo_find(q->txn, 0, TOPO_GATEWAY, q->gateway, &sluice__gateway_create__descriptor, &message);
+	int rc = topo_find(q->txn, 0, TOPO_GATEWAY, q->gateway, &sluice__gateway_create__descriptor,
+			   &message);
 
 	if (rc != 0)
 		return rc;

@@ -30,8 +30,8 @@ const struct owned_ops session_owned_ops[OWNED_KIND_COUNT] = {
 
 /* Ends one entry, or a part of it, within *io_work, which is at least 1: items count, and so does
  * the entry. */
-static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry, uint32_t *io_work,
-		     bool *ret_done)
+static int entry_end(struct apply *a, uint64_t session, const struct owned_entry *entry,
+		     uint32_t *io_work, bool *ret_done)
 {
 	const struct owned_ops *ops = owned_ops_of(a, entry->kind);
 	uint32_t left = *io_work;
@@ -139,7 +139,8 @@ static int open_check(const struct cmd_session_open *m, struct outcome *out)
 	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
 	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT,
-			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and %d",
+			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, "
+			      "%d and %d",
 			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
 			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
 	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
@@ -160,7 +161,9 @@ static uint32_t timeout_within(uint32_t timeout_ms)
 
 int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
 {
-	struct effect effect = {.kind = FX_SESSION_OPENED, .command = a->position, .gateway = a->gateway};
+	struct effect effect = {.kind = FX_SESSION_OPENED,
+				.command = a->position,
+				.gateway = a->gateway};
 	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
 				  .opened_ms = a->wall_ms,
 				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
@@ -182,7 +185,8 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	 * no room. */
 	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
 		return refuse(out, SLUICE_E_BUSY,
-			      "the gateway has %llu sessions of at most %llu; close some, or try again later",
+			      "the gateway has %llu sessions of at most %llu; close some, or try "
+			      "again later",
 			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
 	if (rc == 0 && older != 0)
 		rc = session_end(a, older, false);

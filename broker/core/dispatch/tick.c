@@ -137,7 +137,8 @@ bool core_timer_read(struct sluice_slice key, struct timer_ref *ret)
 static int put_off(struct apply *a, struct sluice_slice key)
 {
 	struct timer_key timer;
-	int rc = key_timer_decode(key, &timer) ? store_del(a->txn, STORE_TIMER, key) : SLUICE_E_NOT_FOUND;
+	int rc = key_timer_decode(key, &timer) ? store_del(a->txn, STORE_TIMER, key)
+					       : SLUICE_E_NOT_FOUND;
 
 	/* The command that set it may have been refused when the batch was run again: then there is
 	 * nothing to put off. */
@@ -145,8 +146,8 @@ static int put_off(struct apply *a, struct sluice_slice key)
 		return 0;
 	a->gateway = timer.gateway;
 	return rc != 0 ? rc
-		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)timer.kind, timer.id,
-				   timer.sub);
+		       : timer_set(a, a->mono_ms + TIMER_PUT_OFF_MS, (enum timer_kind)timer.kind,
+				   timer.id, timer.sub);
 }
 
 int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
@@ -183,7 +184,8 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 {
 	/* A clock in doubt is checked, and the time that it was confirmed is stored, also when
 	 * nothing else happens. */
-	uint64_t gateways, earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_CHECK_MS : UINT64_MAX;
+	uint64_t gateways,
+		earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_CHECK_MS : UINT64_MAX;
 	int rc = counter_get(txn, 0, COUNTER_GATEWAY, &gateways);
 
 	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {

@@ -22,16 +22,19 @@ static int txn_target(const Sluice__TxnPublish *m, struct frame_publish *ret, st
 	bool queue = m->queue[0] != 0, stream = m->stream[0] != 0;
 
 	if (queue && stream)
-		return refuse(out, SLUICE_E_INVAL, "queue and stream are both given; expected at most one");
+		return refuse(out, SLUICE_E_INVAL,
+			      "queue and stream are both given; expected at most one");
 	if (!queue && !stream && m->subject[0] == 0)
 		return refuse(out, SLUICE_E_INVAL, "no subject, queue or stream is given");
-	ret->target_kind = queue ? PUBLISH_TO_QUEUE : (stream ? PUBLISH_TO_STREAM : PUBLISH_TO_SUBJECT);
+	ret->target_kind =
+		queue ? PUBLISH_TO_QUEUE : (stream ? PUBLISH_TO_STREAM : PUBLISH_TO_SUBJECT);
 	ret->target = slice_text(queue ? m->queue : m->stream);
 	/* Every event has a subject; for a publish straight to a queue or stream the default is its
 	 * name. */
 	ret->subject = m->subject[0] != 0 ? slice_text(m->subject) : ret->target;
 	if (m->priority > 255)
-		return refuse(out, SLUICE_E_INVAL, "priority is %u; expected 0 to 255", m->priority);
+		return refuse(out, SLUICE_E_INVAL, "priority is %u; expected 0 to 255",
+			      m->priority);
 	return 0;
 }
 
@@ -77,7 +80,8 @@ static int txn_publish_apply(struct apply *a, const Sluice__TxnPublish *m, struc
 		rc = encoded == NULL ? SLUICE_E_NOMEM : 0;
 	}
 	if (rc == 0) {
-		publish.payload = (struct sluice_slice){encoded, envelope_encode(encoded, &envelope)};
+		publish.payload =
+			(struct sluice_slice){encoded, envelope_encode(encoded, &envelope)};
 		publish.raw_bytes = (uint32_t)publish.payload.len;
 		rc = publish_batch(a, &publish, m->delay_ms, out);
 	}
@@ -121,8 +125,8 @@ static int txn_ack_apply(struct apply *a, const struct txn_ack *m, struct outcom
 	 * them. */
 	if (rc == 0 && !refused(out) && out->count != m->count)
 		return refuse(out, SLUICE_E_STALE_TOKEN,
-			      "only %u of %u items are still held under token %llu", out->count, m->count,
-			      (unsigned long long)m->token);
+			      "only %u of %u items are still held under token %llu", out->count,
+			      m->count, (unsigned long long)m->token);
 	return rc;
 }
 
@@ -135,13 +139,15 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 		return txn_publish_apply(a, op->publish, out);
 	case SLUICE__TXN_OP__OP_ACK:
 		return txn_ack_apply(a,
-				     &(struct txn_ack){op->ack->queue, op->ack->token, op->ack->first_seq,
-						       op->ack->count, ACK_DONE, 0, ""},
+				     &(struct txn_ack){op->ack->queue, op->ack->token,
+						       op->ack->first_seq, op->ack->count, ACK_DONE,
+						       0, ""},
 				     out);
 	case SLUICE__TXN_OP__OP_NACK:
 		return txn_ack_apply(a,
-				     &(struct txn_ack){op->nack->queue, op->nack->token, op->nack->first_seq,
-						       op->nack->count, ACK_NACK, op->nack->delay_ms,
+				     &(struct txn_ack){op->nack->queue, op->nack->token,
+						       op->nack->first_seq, op->nack->count,
+						       ACK_NACK, op->nack->delay_ms,
 						       op->nack->reason},
 				     out);
 	case SLUICE__TXN_OP__OP_JOB_SUBMIT:
@@ -159,7 +165,8 @@ static int op_apply(struct apply *a, const Sluice__TxnOp *op, struct outcome *ou
 	case SLUICE__TXN_OP__OP_CHECK_JOB:
 		return job_check_apply(a, op->check_job, out);
 	default:
-		return refuse(out, SLUICE_E_UNKNOWN_TYPE, "the operation is empty or unknown to this broker");
+		return refuse(out, SLUICE_E_UNKNOWN_TYPE,
+			      "the operation is empty or unknown to this broker");
 	}
 }
 
@@ -170,16 +177,18 @@ static int work_check(struct apply *a, struct outcome *out)
 	struct core_work work = core_command_work(a->core);
 
 	if (work.steps > LIMIT_ROUTE_STEPS_MAX)
-		return refuse(
-			out, SLUICE_E_LIMIT,
-			"finding the targets of the transaction's events took more than %llu steps by this "
-			"operation: commit fewer operations at once, or bind fewer patterns",
-			(unsigned long long)LIMIT_ROUTE_STEPS_MAX);
+		return refuse(out, SLUICE_E_LIMIT,
+			      "finding the targets of the transaction's events took more than %llu "
+			      "steps by this "
+			      "operation: commit fewer operations at once, or bind fewer patterns",
+			      (unsigned long long)LIMIT_ROUTE_STEPS_MAX);
 	if (work.records > LIMIT_TXN_RECORDS_MAX)
 		return refuse(out, SLUICE_E_LIMIT,
-			      "the transaction has put or settled %llu records of queues and streams by this "
+			      "the transaction has put or settled %llu records of queues and "
+			      "streams by this "
 			      "operation; at most %llu: commit fewer operations at once",
-			      (unsigned long long)work.records, (unsigned long long)LIMIT_TXN_RECORDS_MAX);
+			      (unsigned long long)work.records,
+			      (unsigned long long)LIMIT_TXN_RECORDS_MAX);
 	return 0;
 }
 
@@ -196,8 +205,8 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 			return rc;
 		if (!refused(&op) && op.kind == OUT_REPORTED &&
 		    op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
-			(void)refuse(&op, SLUICE_E_QUARANTINED, "the report is stale or illegal: %.200s",
-				     op.text);
+			(void)refuse(&op, SLUICE_E_QUARANTINED,
+				     "the report is stale or illegal: %.200s", op.text);
 		if (refused(&op)) {
 			out->code = op.code;
 			out->count = (uint32_t)(i + 1);
@@ -216,8 +225,9 @@ static int txn_run(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 	if (m->n_ops == 0)
 		return refuse(out, SLUICE_E_INVAL, "the transaction has no operations");
 	if (m->n_ops > LIMIT_TXN_OPS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the transaction has %zu operations; at most %llu",
-			      m->n_ops, (unsigned long long)LIMIT_TXN_OPS_MAX);
+		return refuse(out, SLUICE_E_LIMIT,
+			      "the transaction has %zu operations; at most %llu", m->n_ops,
+			      (unsigned long long)LIMIT_TXN_OPS_MAX);
 	rc = store_savepoint(a->txn);
 	if (rc != 0)
 		return rc;

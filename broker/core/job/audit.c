@@ -43,7 +43,8 @@ struct audit {
 	int rc;
 };
 
-static void finding(struct audit *audit, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void finding(struct audit *audit, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void finding(struct audit *audit, const char *format, ...)
 {
 	Sluice__Audited *result = audit->result;
@@ -115,7 +116,8 @@ static int check_taken_over(struct audit *audit, uint64_t number, const struct j
 		finding(audit,
 			"job %llu was taken over by session %llu %s ago, which has not "
 			"reported on it since: it may not know the state of the work",
-			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+			(unsigned long long)number, (unsigned long long)live->holder,
+			job_age(age, age_ms));
 	sluice__job_history_row__free_unpacked(row, NULL);
 	return 0;
 }
@@ -151,7 +153,8 @@ static int check_silent(struct audit *audit, uint64_t number, const struct job_l
 		finding(audit,
 			"job %llu is leased to session %llu, which has not reported on it "
 			"for %s",
-			(unsigned long long)number, (unsigned long long)live->holder, job_age(age, age_ms));
+			(unsigned long long)number, (unsigned long long)live->holder,
+			job_age(age, age_ms));
 	return check_taken_over(audit, number, live, age_ms);
 }
 
@@ -169,7 +172,8 @@ static void find_away(struct audit *audit, const struct source *source)
 		"%s%llu orphaned jobs wait for it, since %s; its last heartbeat "
 		"was %s ago, from session %llu, and no other source can judge "
 		"them",
-		text, (unsigned long long)source->orphans, job_age(waiting, since(audit, source->waiting_ms)),
+		text, (unsigned long long)source->orphans,
+		job_age(waiting, since(audit, source->waiting_ms)),
 		job_age(seen, since(audit, source->seen_ms)), (unsigned long long)source->session);
 }
 
@@ -254,12 +258,14 @@ static int check_gated(struct audit *audit, uint64_t number, const struct job_li
 	bool found;
 	int rc;
 
-	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number, live->attempt);
+	key_timer(&key, audit->q->gateway, live->due_mono_ms, TIMER_JOB_RELEASE_DUE, number,
+		  live->attempt);
 	rc = exists(audit, STORE_TIMER, &key, &found);
 	if (rc == 0 && !found)
 		rc = held_by_doubt(audit, live->due_mono_ms, &found);
 	if (rc == 0 && !found)
-		finding(audit, "job %llu waits for a time but has no timer", (unsigned long long)number);
+		finding(audit, "job %llu waits for a time but has no timer",
+			(unsigned long long)number);
 	return rc;
 }
 
@@ -308,11 +314,11 @@ static int check_last_row(struct audit *audit, uint64_t number, const struct job
 	int rc = job_history_get(audit->q->txn, audit->q->gateway, live->hist_last, &row);
 
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && row.job != number))
-		finding(audit, "job %llu: its last history row %llu is missing", (unsigned long long)number,
-			(unsigned long long)live->hist_last);
+		finding(audit, "job %llu: its last history row %llu is missing",
+			(unsigned long long)number, (unsigned long long)live->hist_last);
 	else if (rc == SLUICE_E_CORRUPT)
-		finding(audit, "job %llu: its history row %llu is damaged", (unsigned long long)number,
-			(unsigned long long)live->hist_last);
+		finding(audit, "job %llu: its history row %llu is damaged",
+			(unsigned long long)number, (unsigned long long)live->hist_last);
 	return rc == SLUICE_E_NOT_FOUND || rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
@@ -329,7 +335,8 @@ static int check_job(struct audit *audit, uint64_t number, const struct job_live
 		rc = check_open(audit, number, live);
 	else if (live->claim != JOB_NONE)
 		finding(audit, "job %llu is %s and still %s", (unsigned long long)number,
-			lifecycle_state_name(audit->lifecycle, live->state), job_claim_name(live->claim));
+			lifecycle_state_name(audit->lifecycle, live->state),
+			job_claim_name(live->claim));
 	return rc == 0 && live->hist_last != 0 ? check_last_row(audit, number, live) : rc;
 }
 
@@ -346,7 +353,8 @@ static int check_records(struct audit *audit, uint64_t number, const struct job_
 	sluice__job_submit__free_unpacked(meta, NULL);
 	if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND)
 		finding(audit, "job %llu: its submission is %s, so it cannot be delivered",
-			(unsigned long long)number, rc == SLUICE_E_CORRUPT ? "damaged" : "not there");
+			(unsigned long long)number,
+			rc == SLUICE_E_CORRUPT ? "damaged" : "not there");
 	else if (rc != 0)
 		return rc;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -391,7 +399,8 @@ static int check_value(struct audit *audit, uint64_t number, const struct sluice
 		rc = records_err != 0 ? records_err : rc;
 	}
 	if (rc == SLUICE_E_CORRUPT && audit->result->n_findings == findings)
-		finding(audit, "job %llu: a record that it needs is damaged", (unsigned long long)number);
+		finding(audit, "job %llu: a record that it needs is damaged",
+			(unsigned long long)number);
 	return rc == SLUICE_E_CORRUPT ? 0 : rc;
 }
 
@@ -442,11 +451,11 @@ static int audit_counters(struct audit *audit)
 	if (rc != 0)
 		return rc;
 	if (jobs != audit->result->jobs)
-		finding(audit, "the counter of jobs is %llu, but %llu exist", (unsigned long long)jobs,
-			(unsigned long long)audit->result->jobs);
+		finding(audit, "the counter of jobs is %llu, but %llu exist",
+			(unsigned long long)jobs, (unsigned long long)audit->result->jobs);
 	if (open < audit->result->open || open > audit->result->open + audit->q->at.other)
-		finding(audit, "the counter of open jobs is %llu, but %llu exist", (unsigned long long)open,
-			(unsigned long long)audit->result->open);
+		finding(audit, "the counter of open jobs is %llu, but %llu exist",
+			(unsigned long long)open, (unsigned long long)audit->result->open);
 	return 0;
 }
 

@@ -74,7 +74,8 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	terminal = job_is_terminal(&job);
 	if (!terminal && !m->force)
 		return refuse(out, SLUICE_E_WRONG_STATE,
-			      "job %s is %s in attempt %u; only a finished job is reset without force",
+			      "job %s is %s in attempt %u; only a finished job is reset without "
+			      "force",
 			      m->job, from, job.live.attempt);
 	if (job.live.attempt == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "job %s cannot have another attempt", m->job);

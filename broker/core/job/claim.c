@@ -60,7 +60,8 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 		rc = pick_in_order(a, m->queue, &cell, max, &picked);
 	if (rc == 0) { /* before the ledger changes the cell */
 		invariant(picked.count <= max && picked.count <= cell.ready,
-			  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are ready",
+			  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are "
+			  "ready",
 			  ULL(m->queue), picked.count, max, ULL(cell.ready));
 		cell.ready -= picked.count;
 		rc = queue_cell_put(a, m->queue, &cell);
@@ -87,7 +88,8 @@ int claim_jobs_announce(struct apply *a, const struct cmd_claim *m)
 {
 	int rc = queue_ready_effect(a, m->queue);
 
-	return rc == 0 && (m->flags & CLAIM_ORPHANS) ? queue_orphan_effect(a, m->queue, m->source) : rc;
+	return rc == 0 && (m->flags & CLAIM_ORPHANS) ? queue_orphan_effect(a, m->queue, m->source)
+						     : rc;
 }
 
 /* Orphans first. Jobs that are left although fewer were granted than requested are announced: `max`

@@ -2,12 +2,14 @@
  *
  * Events of jobs: one per change of state, published by the commit that made it.
  *
- * Subject: job.<id>.<state in lower case>, the id as one token (job_text_token()). Key: the id. Body: compact
- * JSON,
+ * Subject: job.<id>.<state in lower case>, the id as one token (job_text_token()). Key: the id.
+ * Body: compact JSON,
  *   {"job":"","attempt":1,"from":"","state":"","source":"","evidence":"",
  *    "exit_code":0,"token":0,"index":0,"time_ms":0}
- * always with all members, in this order; from is "" at the submit. Behind them what the evidence gave:
- *   "seen_time_ms", "started_time_ms", "ended_time_ms", "memory_peak_bytes", "signal", "exited":true */
+ * always with all members, in this order; from is "" at the submit. Behind them what the evidence
+ * gave:
+ *   "seen_time_ms", "started_time_ms", "ended_time_ms", "memory_peak_bytes", "signal",
+ *   "exited":true */
 #include <stdlib.h>
 
 #include "broker/core/base/text.h"
@@ -15,7 +17,11 @@
 #include "broker/core/publish/internal.h"
 #include "protocol/envelope.h"
 
-enum { NUMBERS_BYTES = 600, STACK_BYTES = 4096, SUBJECT_BUF_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) + 1 };
+enum {
+	NUMBERS_BYTES = 600,
+	STACK_BYTES = 4096,
+	SUBJECT_BUF_BYTES = LIMIT_SIZE(SUBJECT_BYTES_MAX) + 1
+};
 
 static size_t subject_make(char *buf, const struct job *job)
 {
@@ -90,7 +96,8 @@ static size_t body_make(char *buf, const struct apply *a, const struct job *job,
 	return (size_t)(at - buf);
 }
 
-int job_event_publish(struct apply *a, const struct job *job, const char *from, const struct job_fact *fact)
+int job_event_publish(struct apply *a, const struct job *job, const char *from,
+		      const struct job_fact *fact)
 {
 	char subject[SUBJECT_BUF_BYTES], stack[STACK_BYTES], *body = stack;
 	size_t worst, subject_bytes, body_bytes;
@@ -106,6 +113,6 @@ int job_event_publish(struct apply *a, const struct job *job, const char *from, 
 	}
 	subject_bytes = subject_make(subject, job);
 	body_bytes = body_make(body, a, job, from, fact);
-	return publish_internal(a, (struct sluice_slice){subject, subject_bytes}, slice_text(job->id),
-				(struct sluice_slice){body, body_bytes});
+	return publish_internal(a, (struct sluice_slice){subject, subject_bytes},
+				slice_text(job->id), (struct sluice_slice){body, body_bytes});
 }

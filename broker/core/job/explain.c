@@ -19,7 +19,8 @@ struct lines {
 	int rc;
 };
 
-static void line(struct lines *lines, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void line(struct lines *lines, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static void line(struct lines *lines, const char *format, ...)
 {
 	char text[LINE_BYTES_MAX];
@@ -59,7 +60,8 @@ static const char *since(char *buf, const struct query *q, uint64_t wall_ms)
 
 static bool makes_claim(const Sluice__JobHistoryRow *row)
 {
-	static const char *const events[] = {"claim", "takeover", "orphan", "release", "submit", "reset"};
+	static const char *const events[] = {"claim",	"takeover", "orphan",
+					     "release", "submit",   "reset"};
 
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (strcmp(row->event, events[i]) == 0)
@@ -136,7 +138,8 @@ static int explain_ready(struct query *q, struct lines *lines, const struct job_
 	     info->queue, waited, (unsigned long long)live->entry, (unsigned long long)cell.ready,
 	     (unsigned long long)cell.leased);
 	if (cell.priority)
-		line(lines, "The queue is ordered by priority; this job has %u of 255.", live->priority);
+		line(lines, "The queue is ordered by priority; this job has %u of 255.",
+		     live->priority);
 	line(lines,
 	     "Next: it is delivered to a consumer of queue %s that has credit. "
 	     "If nothing happens, no consumer has credit: see the queue.",
@@ -170,13 +173,14 @@ static int explain_source(struct query *q, struct lines *lines, const struct job
 		     "Source %s judges it: its last heartbeat was %s ago, from session "
 		     "%llu%s.",
 		     info->judge, seen, (unsigned long long)source.session,
-		     source.session == live->holder
-			     ? ""
-			     : ", which is not the holder: the holder cannot judge the job any more");
+		     source.session == live->holder ? ""
+						    : ", which is not the holder: the holder "
+						      "cannot judge the job any more");
 	return 0;
 }
 
-static void explain_next(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info)
+static void explain_next(struct lines *lines, const struct job_live *live,
+			 const Sluice__JobInfo *info)
 {
 	if (live->claim == JOB_LEASED)
 		line(lines,
@@ -195,27 +199,30 @@ static void explain_next(struct lines *lines, const struct job_live *live, const
 			    "evidence.");
 }
 
-static void explain_held(struct lines *lines, const struct job_live *live, const Sluice__JobInfo *info,
-			 const char *held)
+static void explain_held(struct lines *lines, const struct job_live *live,
+			 const Sluice__JobInfo *info, const char *held)
 {
 	const char *tag = live->flags & JOB_INTENT ? info->tag : "";
 
 	if (live->claim == JOB_LEASED)
 		line(lines,
-		     "It is held by session %llu%s%s%s since %s, under token %llu; the lease has no "
+		     "It is held by session %llu%s%s%s since %s, under token %llu; the lease has "
+		     "no "
 		     "deadline.",
-		     (unsigned long long)live->holder, info->holder[0] != '\0' ? " (" : "", info->holder,
-		     info->holder[0] != '\0' ? ")" : "", held, (unsigned long long)live->token);
+		     (unsigned long long)live->holder, info->holder[0] != '\0' ? " (" : "",
+		     info->holder, info->holder[0] != '\0' ? ")" : "", held,
+		     (unsigned long long)live->token);
 	else
 		line(lines,
 		     "It is orphaned since %s: session %llu held it under token %llu "
 		     "and released it or ended.",
 		     held, (unsigned long long)live->holder, (unsigned long long)live->token);
 	if (tag[0] != '\0')
-		line(lines, "The intent to start it is recorded with tag %s: the work may exist.", tag);
+		line(lines, "The intent to start it is recorded with tag %s: the work may exist.",
+		     tag);
 	else
-		line(lines,
-		     "No intent is recorded in this attempt: the work was not started under this lease.");
+		line(lines, "No intent is recorded in this attempt: the work was not started under "
+			    "this lease.");
 	if (info->scheduler_ref[0] != '\0')
 		line(lines, "Its scheduler reference is %s.", info->scheduler_ref);
 }
@@ -240,7 +247,8 @@ static const char *exit_text(char buf[EXIT_BYTES], const Sluice__JobInfo *info)
 static int explain_lines(struct query *q, struct lines *lines, const struct job_live *live,
 			 const Sluice__JobInfo *info, uint64_t began)
 {
-	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES], said[AGE_BYTES];
+	char changed[AGE_BYTES], held[AGE_BYTES], left[AGE_BYTES], exited[EXIT_BYTES],
+		said[AGE_BYTES];
 	struct job_history_brief last;
 	int rc = 0;
 
@@ -259,16 +267,18 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 		explain_held(lines, live, info, held);
 		rc = job_history_brief(q->txn, q->gateway, live->hist_last, &last);
 		if (rc == 0)
-			line(lines, "Its last record was made %s ago.", since(said, q, last.time_ms));
+			line(lines, "Its last record was made %s ago.",
+			     since(said, q, last.time_ms));
 		if (rc == 0)
 			rc = explain_source(q, lines, live, info);
 		explain_next(lines, live, info);
 		break;
 	case JOB_GATED:
-		job_age(left,
-			live->due_mono_ms > q->clock.mono_ms ? live->due_mono_ms - q->clock.mono_ms : 0);
-		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.", held,
-		     info->queue, left);
+		job_age(left, live->due_mono_ms > q->clock.mono_ms
+				      ? live->due_mono_ms - q->clock.mono_ms
+				      : 0);
+		line(lines, "It was released with a delay %s ago; it goes back to queue %s in %s.",
+		     held, info->queue, left);
 		break;
 	case JOB_HELD:
 	case JOB_CLAIM_COUNT:
@@ -281,7 +291,8 @@ static int explain_lines(struct query *q, struct lines *lines, const struct job_
 				  : "an intent is refused");
 	if (info->source[0] != '\0')
 		line(lines, "Last report: from %s%s%s%s.", info->source,
-		     info->evidence[0] != '\0' ? ": " : "", info->evidence, exit_text(exited, info));
+		     info->evidence[0] != '\0' ? ": " : "", info->evidence,
+		     exit_text(exited, info));
 	return rc;
 }
 
@@ -319,7 +330,8 @@ static int explain(struct query *q, const struct job_live *live, uint64_t began)
 	q->reply->explained = explained;
 	lines.texts = calloc(LINES_MAX, sizeof(*lines.texts));
 	explained->lines = lines.texts;
-	rc = lines.texts != NULL ? job_info_make(q, q->at.of, false, &explained->job) : SLUICE_E_NOMEM;
+	rc = lines.texts != NULL ? job_info_make(q, q->at.of, false, &explained->job)
+				 : SLUICE_E_NOMEM;
 	if (rc == 0)
 		rc = explain_lines(q, &lines, live, explained->job, began);
 	explained->n_lines = lines.count;

@@ -25,11 +25,13 @@ int job_history_decode(struct sluice_slice value, struct job_history_row *ret)
 		return store_damaged("its content is not valid");
 	ret->job = get_be64(at);
 	ret->previous = get_be64(at + 8);
-	ret->row = (struct sluice_slice){at + JOB_HISTORY_HEAD_BYTES, value.len - JOB_HISTORY_HEAD_BYTES};
+	ret->row = (struct sluice_slice){at + JOB_HISTORY_HEAD_BYTES,
+					 value.len - JOB_HISTORY_HEAD_BYTES};
 	return 0;
 }
 
-int job_history_append(struct apply *a, struct job *job, const char *from, const struct job_fact *fact)
+int job_history_append(struct apply *a, struct job *job, const char *from,
+		       const struct job_fact *fact)
 {
 	Sluice__JobHistoryRow row = SLUICE__JOB_HISTORY_ROW__INIT;
 	uint8_t stack[STACK_BYTES], *buf = stack;
@@ -40,8 +42,8 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 
 	if (rc != 0)
 		return rc;
-	invariant(n > job->live.hist_last, "job %llu: row %llu comes behind %llu", ULL(job->number), ULL(n),
-		  ULL(job->live.hist_last));
+	invariant(n > job->live.hist_last, "job %llu: row %llu comes behind %llu", ULL(job->number),
+		  ULL(n), ULL(job->live.hist_last));
 	row.n = n;
 	row.time_ms = a->wall_ms;
 	row.attempt = job->live.attempt;
@@ -75,7 +77,8 @@ int job_history_append(struct apply *a, struct job *job, const char *from, const
 	return store_put(a->txn, STORE_HIST, key_slice(&key), (struct sluice_slice){buf, bytes});
 }
 
-int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_row *ret)
+int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		    struct job_history_row *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -100,7 +103,8 @@ int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *
 	return rc == 0 ? job_history_decode(value, ret) : rc;
 }
 
-int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice__JobHistoryRow **ret)
+int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		     Sluice__JobHistoryRow **ret)
 {
 	struct job_history_row row;
 	int rc;
@@ -115,7 +119,8 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n, Sluice
 	return rc;
 }
 
-/* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a dozen texts ---- */
+/* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a
+ * dozen texts ---- */
 
 enum { FIELD_TIME = 2, FIELD_STARTED = 14, FIELD_MEMORY = 16 };
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
@@ -176,7 +181,8 @@ static bool brief_next(struct sluice_slice *io, struct job_history_brief *brief)
 	}
 }
 
-int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n, struct job_history_brief *ret)
+int job_history_brief(struct store_txn *txn, uint32_t gateway, uint64_t n,
+		      struct job_history_brief *ret)
 {
 	struct job_history_row row;
 	struct sluice_slice rest;

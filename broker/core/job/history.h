@@ -7,7 +7,8 @@
 #include "broker/core/job/job.h"
 
 /* ---- history_pack.c ---- */
-/* The row as protobuf; buf has room for job_history_pack_max() bytes. Returns the bytes written. Pure. */
+/* The row as protobuf; buf has room for job_history_pack_max() bytes. Returns the bytes written.
+ * Pure. */
 enum { JOB_HISTORY_FIXED_MAX = 19 * (2 + 10) };
 size_t job_history_pack_max(const Sluice__JobHistoryRow *row);
 size_t job_history_pack(uint8_t *buf, const Sluice__JobHistoryRow *row);
@@ -24,7 +25,8 @@ struct job_history_row {
 /* The part of fixed size; the row follows it. */
 enum { JOB_HISTORY_HEAD_BYTES = 8 + 8 };
 void job_history_head_encode(uint8_t head[JOB_HISTORY_HEAD_BYTES], uint64_t job, uint64_t previous);
-int job_history_decode(struct sluice_slice value, struct job_history_row *ret) SLUICE_MUST_USE; /* CORRUPT */
+int job_history_decode(struct sluice_slice value,
+		       struct job_history_row *ret) SLUICE_MUST_USE; /* CORRUPT */
 int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 		    struct job_history_row *ret) SLUICE_MUST_USE;
 /* Over all jobs: the last row at or before *io_n, which is set to its number, also for a damaged

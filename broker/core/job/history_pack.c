@@ -40,8 +40,9 @@ static uint64_t zigzag(int32_t value)
 
 size_t job_history_pack_max(const Sluice__JobHistoryRow *row)
 {
-	return JOB_HISTORY_FIXED_MAX + strlen(row->event) + strlen(row->from_state) + strlen(row->state) +
-	       strlen(row->source) + strlen(row->evidence) + strlen(row->scheduler_ref);
+	return JOB_HISTORY_FIXED_MAX + strlen(row->event) + strlen(row->from_state) +
+	       strlen(row->state) + strlen(row->source) + strlen(row->evidence) +
+	       strlen(row->scheduler_ref);
 }
 
 size_t job_history_pack(uint8_t *buf, const Sluice__JobHistoryRow *row)

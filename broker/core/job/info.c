@@ -131,7 +131,8 @@ int job_info_live(struct query *q, const struct job_live *live, const struct lif
 	info->terminal = lifecycle_is_terminal(lifecycle, live->state);
 	info->attempt = live->attempt;
 	info->token = live->token;
-	info->holder_session = live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
+	info->holder_session =
+		live->claim == JOB_LEASED || live->claim == JOB_ORPHANED ? live->holder : 0;
 	info->cancel = (live->flags & JOB_CANCEL) != 0;
 	info->intent = (live->flags & JOB_INTENT) != 0;
 	info->priority = live->priority;

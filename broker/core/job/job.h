@@ -49,7 +49,10 @@ static inline bool job_is_terminal(const struct job *job)
 }
 static inline struct job_fact job_fact(const char *event, const char *source, const char *evidence)
 {
-	return (struct job_fact){.event = event, .source = source, .evidence = evidence, .scheduler_ref = ""};
+	return (struct job_fact){.event = event,
+				 .source = source,
+				 .evidence = evidence,
+				 .scheduler_ref = ""};
 }
 
 /* An orphan whose work may exist waits for the source that can find it; 0: for any consumer. */
@@ -57,10 +60,11 @@ static inline uint64_t job_orphan_source(const struct job_live *live)
 {
 	return live->flags & JOB_INTENT ? live->source : 0;
 }
-static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue, uint64_t source,
-				  uint64_t job)
+static inline void job_key_orphan(struct key *key, uint32_t gateway, uint64_t queue,
+				  uint64_t source, uint64_t job)
 {
-	key_orphan(key, gateway, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue, source, job);
+	key_orphan(key, gateway, source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN, queue, source,
+		   job);
 }
 /* Whether the key is that of an orphan of the queue that waits for the source (0: for any
  * consumer). */
@@ -70,8 +74,8 @@ static inline bool job_key_orphan_in(struct sluice_slice key, uint32_t gateway, 
 	struct orphan_key orphan;
 
 	if (!key_orphan_decode(key, &orphan) || orphan.gateway != gateway ||
-	    orphan.kind != (source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN) || orphan.queue != queue ||
-	    orphan.source != source)
+	    orphan.kind != (source != 0 ? OWNED_SOURCE_ORPHAN : OWNED_ORPHAN) ||
+	    orphan.queue != queue || orphan.source != source)
 		return false;
 	*ret_job = orphan.job;
 	return true;
@@ -104,7 +108,8 @@ int job_make_orphan(struct apply *a, struct job *job) SLUICE_MUST_USE;
  * of the intent; otherwise it is judged by `source` from now on. */
 int job_make_leased(struct apply *a, struct job *job, uint64_t source) SLUICE_MUST_USE;
 /* FX_JOB_CANCEL or FX_LEASE_LOST to the holder, when its session lives. */
-int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind kind) SLUICE_MUST_USE;
+int job_notify_holder(struct apply *a, const struct job *job,
+		      enum effect_kind kind) SLUICE_MUST_USE;
 
 /* ---- event.c ---- */
 int job_event_publish(struct apply *a, const struct job *job, const char *from,
@@ -118,7 +123,8 @@ int job_claim_ready(struct apply *a, uint64_t job, uint64_t source,
 		    struct job_deliveries *deliveries) SLUICE_MUST_USE;
 /* Reports (claim_report_damaged) whether a record that belongs to this job alone is damaged: its
  * live record, its payload, its history. Reads only. */
-int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t job, bool *ret_damaged) SLUICE_MUST_USE;
+int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t job,
+			  bool *ret_damaged) SLUICE_MUST_USE;
 /* If the first orphan of the claim is damaged: reports it and offers it to no consumer any more; it
  * stays an orphan. */
 int job_orphan_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skipped) SLUICE_MUST_USE;
@@ -126,12 +132,14 @@ int job_orphan_skip(struct apply *a, const struct cmd_claim *m, bool *ret_skippe
  * those of none. *ret_more: stopped at max or at the size of the deliveries, so there may be
  * more. */
 int job_claim_orphans(struct apply *a, const struct cmd_claim *m, uint32_t max,
-		      struct job_deliveries *deliveries, uint32_t *ret_count, bool *ret_more) SLUICE_MUST_USE;
+		      struct job_deliveries *deliveries, uint32_t *ret_count,
+		      bool *ret_more) SLUICE_MUST_USE;
 /* Redelivers the session's jobs of the queue for the claim's source (CLAIM_RESUME). One step, up to
  * max jobs; damaged ones are reported and left out. *ret_after: the job to continue after, 0 when
  * there are no more. */
-int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
-		  uint32_t *ret_count, uint64_t *ret_after) SLUICE_MUST_USE;
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		  struct job_deliveries *deliveries, uint32_t *ret_count,
+		  uint64_t *ret_after) SLUICE_MUST_USE;
 int job_deliveries_begin(struct job_deliveries **ret) SLUICE_MUST_USE;
 /* Whether the claim has enough bytes: the next claim continues. */
 bool job_deliveries_full(const struct job_deliveries *deliveries);
@@ -140,8 +148,8 @@ int job_deliveries_end(struct apply *a, struct job_deliveries *deliveries,
 /* Both for owned.def (struct owned_ops): the queue of a job; the end of its holder, which makes it
  * an orphan. */
 int job_queue_find(struct apply *a, uint64_t job, uint64_t *ret) SLUICE_MUST_USE;
-int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job, uint32_t *io_work,
-		      bool *ret_done) SLUICE_MUST_USE;
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t job,
+		      uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
 /* Records the fact and returns the job to its queue, at once or after a delay. */
 int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms,
 		  const struct job_fact *fact) SLUICE_MUST_USE;
@@ -149,7 +157,8 @@ int job_release_due_fire(struct apply *a, uint64_t job, uint64_t sub,
 			 uint32_t *io_work); /* TIMER_JOB_RELEASE_DUE */
 
 /* ---- claim.c: CLAIM of jobs, for dispatch/claim.c ---- */
-int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max, struct outcome *out) SLUICE_MUST_USE;
+int claim_jobs(struct apply *a, const struct cmd_claim *m, uint32_t max,
+	       struct outcome *out) SLUICE_MUST_USE;
 /* After a claim that took or skipped something: adds FX_QUEUE_READY for what is left, so that the
  * next claim continues. */
 int claim_jobs_announce(struct apply *a, const struct cmd_claim *m) SLUICE_MUST_USE;
@@ -176,7 +185,8 @@ int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcom
 
 /* ---- query.c, info.c, explain.c, audit.c ---- */
 int job_query(struct query *q, const Sluice__Request *request); /* job_*, audit, quarantine_list */
-int job_info_make(struct query *q, uint64_t number, bool payload, Sluice__JobInfo **ret) SLUICE_MUST_USE;
+int job_info_make(struct query *q, uint64_t number, bool payload,
+		  Sluice__JobInfo **ret) SLUICE_MUST_USE;
 int job_explain(struct query *q, const Sluice__JobExplain *m) SLUICE_MUST_USE;
 int audit_query(struct query *q, const Sluice__Audit *m) SLUICE_MUST_USE;
 /* An age as text. Returns buf. */

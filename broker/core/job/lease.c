@@ -20,8 +20,8 @@
 #include "broker/util/invariant.h"
 
 enum {
-	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under FRAME_BYTES_MAX (a
-					     payload has 1 MiB at most) */
+	DELIVERIES_FLUSH_BYTES = 4 << 20, /* one FX_JOBS is a frame: it stays far under
+					     FRAME_BYTES_MAX (a payload has 1 MiB at most) */
 	DELIVERIES_BYTES_MAX = 16 << 20,  /* of one claim */
 	ENTRY_HEAD_BYTES_MAX = 1 + 10,	  /* field tag and length */
 	JOBS_FIELD_TAG = 1 << 3 | 2,
@@ -56,8 +56,8 @@ static int flush(struct apply *a, struct job_deliveries *deliveries, uint64_t qu
 	copy = effects_alloc(a->effects, deliveries->bytes);
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
-	effect.payload =
-		(struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes), deliveries->bytes};
+	effect.payload = (struct sluice_slice){memcpy(copy, deliveries->buf, deliveries->bytes),
+					       deliveries->bytes};
 	deliveries->bytes_before += deliveries->bytes;
 	deliveries->bytes = 0;
 	deliveries->count = 0;
@@ -102,7 +102,8 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 	for (; length >= 0x80; length >>= 7)
 		deliveries->buf[deliveries->bytes++] = (uint8_t)(length | 0x80);
 	deliveries->buf[deliveries->bytes++] = (uint8_t)length;
-	deliveries->bytes += sluice__job_delivery__pack(delivery, deliveries->buf + deliveries->bytes);
+	deliveries->bytes +=
+		sluice__job_delivery__pack(delivery, deliveries->buf + deliveries->bytes);
 	invariant(deliveries->bytes <= deliveries->capacity, "%zu bytes of deliveries in %zu",
 		  deliveries->bytes, deliveries->capacity);
 	deliveries->count++;
@@ -110,8 +111,8 @@ static int deliveries_append(struct apply *a, struct job_deliveries *deliveries,
 }
 
 /* The texts of a delivery that only the history has. */
-static int delivery_history(struct apply *a, const struct job *job, Sluice__JobHistoryRow **ret_intent,
-			    Sluice__JobHistoryRow **ret_ref)
+static int delivery_history(struct apply *a, const struct job *job,
+			    Sluice__JobHistoryRow **ret_intent, Sluice__JobHistoryRow **ret_ref)
 {
 	int rc = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
 
@@ -120,7 +121,8 @@ static int delivery_history(struct apply *a, const struct job *job, Sluice__JobH
 }
 
 /* The name of a job's source. The jobs of one claim usually have the same: it is looked up once. */
-static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source, char **ret)
+static int source_name(struct apply *a, struct job_deliveries *deliveries, uint64_t source,
+		       char **ret)
 {
 	int rc = 0;
 
@@ -153,7 +155,8 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 		delivery.job = meta->job;
 		delivery.token = job->live.token;
 		delivery.attempt = job->live.attempt;
-		delivery.payload = (ProtobufCBinaryData){record.payload.len, (uint8_t *)record.payload.data};
+		delivery.payload =
+			(ProtobufCBinaryData){record.payload.len, (uint8_t *)record.payload.data};
 		delivery.owner = meta->owner;
 		delivery.state = (char *)job_state_name(job);
 		delivery.orphan = orphan;
@@ -173,7 +176,8 @@ static int deliver(struct apply *a, const struct job *job, bool orphan, bool red
 	return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 }
 
-int job_claim_ready(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
+int job_claim_ready(struct apply *a, uint64_t number, uint64_t source,
+		    struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("claim", JOB_SOURCE_BROKER, "");
 	struct job job;
@@ -219,7 +223,8 @@ int job_report_if_damaged(struct apply *a, uint64_t queue, uint64_t number, bool
 	return *ret_damaged ? claim_report_damaged(a, queue, number) : rc;
 }
 
-static int take_over(struct apply *a, uint64_t number, uint64_t source, struct job_deliveries *deliveries)
+static int take_over(struct apply *a, uint64_t number, uint64_t source,
+		     struct job_deliveries *deliveries)
 {
 	const struct job_fact fact = job_fact("takeover", JOB_SOURCE_BROKER, "");
 	struct job job;
@@ -262,7 +267,8 @@ static int orphan_of(struct apply *a, uint64_t queue, uint64_t source, uint64_t 
 }
 
 /* The next orphan for a claim: of its own source, or of none (*ret_source is 0). */
-static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret, uint64_t *ret_source)
+static int orphan_first(struct apply *a, const struct cmd_claim *m, uint64_t *ret,
+			uint64_t *ret_source)
 {
 	int rc = SLUICE_E_NOT_FOUND;
 
@@ -347,8 +353,8 @@ static int redeliver_one(struct apply *a, uint64_t number, uint64_t sub, void *u
 		       : rc;
 }
 
-int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max, struct job_deliveries *deliveries,
-		  uint32_t *ret_count, uint64_t *ret_after)
+int job_redeliver(struct apply *a, const struct cmd_claim *m, uint32_t max,
+		  struct job_deliveries *deliveries, uint32_t *ret_count, uint64_t *ret_after)
 {
 	struct redelivery r = {.m = m, .max = max, .deliveries = deliveries};
 	int rc = session_owned_each(a, a->session, OWNED_JOB, m->resume_after + 1, RESUME_CHECK_MAX,
@@ -372,10 +378,11 @@ int job_queue_find(struct apply *a, uint64_t number, uint64_t *ret)
 	return rc;
 }
 
-int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number, uint32_t *io_work,
-		      bool *ret_done)
+int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t number,
+		      uint32_t *io_work, bool *ret_done)
 {
-	const struct job_fact fact = job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
+	const struct job_fact fact =
+		job_fact("orphan", JOB_SOURCE_BROKER, "the holder's session ended");
 	struct job job;
 	int rc = job_load(a, number, &job);
 
@@ -428,6 +435,7 @@ int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const str
 	if (rc == 0)
 		rc = job_claim_end(a, job, false);
 	if (rc == 0)
-		rc = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms) : job_make_ready(a, job);
+		rc = delay_ms > 0 ? job_make_delayed(a, job, a->mono_ms + delay_ms)
+				  : job_make_ready(a, job);
 	return rc;
 }

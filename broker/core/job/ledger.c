@@ -51,12 +51,13 @@ int job_load(struct apply *a, uint64_t number, struct job *ret)
 
 int job_store(struct apply *a, const struct job *job)
 {
-	invariant(job->live.state < job->lifecycle->state_count, "job %llu: state %u of %u", ULL(job->number),
-		  job->live.state, (unsigned)job->lifecycle->state_count);
-	invariant(job_is_terminal(job) == (job->live.claim == JOB_NONE), "job %llu is %s, with claim %u",
-		  ULL(job->number), job_state_name(job), job->live.claim);
-	invariant(job->live.token <= a->index, "job %llu: token %llu at index %llu", ULL(job->number),
-		  ULL(job->live.token), ULL(a->index));
+	invariant(job->live.state < job->lifecycle->state_count, "job %llu: state %u of %u",
+		  ULL(job->number), job->live.state, (unsigned)job->lifecycle->state_count);
+	invariant(job_is_terminal(job) == (job->live.claim == JOB_NONE),
+		  "job %llu is %s, with claim %u", ULL(job->number), job_state_name(job),
+		  job->live.claim);
+	invariant(job->live.token <= a->index, "job %llu: token %llu at index %llu",
+		  ULL(job->number), ULL(job->live.token), ULL(a->index));
 	return job_live_put(a, job->number, &job->live);
 }
 
@@ -104,13 +105,14 @@ int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_
 	const char *from = job_state_name(job);
 	int rc;
 
-	invariant(state < job->lifecycle->state_count, "job %llu moves to state %u of %u", ULL(job->number),
-		  state, (unsigned)job->lifecycle->state_count);
+	invariant(state < job->lifecycle->state_count, "job %llu moves to state %u of %u",
+		  ULL(job->number), state, (unsigned)job->lifecycle->state_count);
 	invariant(!job_is_terminal(job) || !lifecycle_is_terminal(job->lifecycle, state),
-		  "job %llu moves from end to end: %u to %u", ULL(job->number), job->live.state, state);
-	job->live.state = (uint8_t)state;
-	invariant(state < 64, "job %llu moves to state %u, which `seen` has no bit for", ULL(job->number),
+		  "job %llu moves from end to end: %u to %u", ULL(job->number), job->live.state,
 		  state);
+	job->live.state = (uint8_t)state;
+	invariant(state < 64, "job %llu moves to state %u, which `seen` has no bit for",
+		  ULL(job->number), state);
 	if (job->live.seen != 0)
 		job->live.seen |= UINT64_C(1) << state;
 	job->live.changed_ms = a->wall_ms;
@@ -192,7 +194,8 @@ int job_claim_end(struct apply *a, struct job *job, bool notify_holder)
 
 int job_make_ready(struct apply *a, struct job *job)
 {
-	int rc = queue_job_put(a, job->live.queue, job->number, job->live.priority, &job->live.entry);
+	int rc = queue_job_put(a, job->live.queue, job->number, job->live.priority,
+			       &job->live.entry);
 
 	invariant(job->live.claim == JOB_NONE, "job %llu: claim %u is not ended", ULL(job->number),
 		  job->live.claim);
@@ -293,6 +296,7 @@ int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind k
 	rc = session_check(a, job->live.holder, &gone);
 	if (rc != 0 || refused(&gone))
 		return rc;
-	rc = job->id != NULL ? id_copy(a, job->id, &effect.name) : id_of_record(a, job->number, &effect.name);
+	rc = job->id != NULL ? id_copy(a, job->id, &effect.name)
+			     : id_of_record(a, job->number, &effect.name);
 	return rc == 0 ? effects_add(a->effects, &effect) : rc;
 }

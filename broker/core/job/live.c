@@ -137,25 +137,29 @@ int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct j
 /* Invariants of a live record, see live.h: a record that is put breaks none (an assertion); a
  * stored record that breaks one is damaged. An ended job keeps the time of its end in due_mono_ms,
  * and its history is deleted before it. */
-#define LIVE_RULES(RULE, live)                                                                               \
-	RULE((live)->claim < JOB_CLAIM_COUNT, "no such claim")                                               \
-	RULE(((live)->entry != 0) == ((live)->claim == JOB_READY),                                           \
-	     "ready, and no entry, or an entry that is not ready")                                           \
-	RULE((live)->claim == JOB_NONE || ((live)->due_mono_ms != 0) == ((live)->claim == JOB_GATED),        \
-	     "delayed, and not due, or due and not delayed")                                                 \
-	RULE((live)->claim != JOB_LEASED || ((live)->holder != 0 && (live)->token != 0), "leased by nobody") \
-	RULE((live)->claim != JOB_ORPHANED || (live)->token != 0, "an orphan that was never leased")         \
-	RULE(((live)->claim != JOB_READY && (live)->claim != JOB_GATED) || (live)->holder == 0,              \
-	     "ready or delayed, and held")                                                                   \
-	RULE((live)->queue != 0, "no queue")                                                                 \
-	RULE((live)->attempt > 0, "attempt 0")                                                               \
-	RULE(((live)->flags & ~JOB_FLAGS_ALL) == 0, "unknown flags")                                         \
-	RULE(!((live)->flags & JOB_INTENT) || (live)->hist_intent != 0 || (live)->claim == JOB_NONE,         \
-	     "an intent without its row")                                                                    \
-	RULE(((live)->hist_count == 0) == ((live)->hist_last == 0),                                          \
-	     "a history without rows, or rows without it")                                                   \
-	RULE((live)->hist_intent <= (live)->hist_last, "an intent behind the last row")                      \
-	RULE((live)->hist_ref <= (live)->hist_last, "a reference behind the last row")                       \
+#define LIVE_RULES(RULE, live)                                                                  \
+	RULE((live)->claim < JOB_CLAIM_COUNT, "no such claim")                                  \
+	RULE(((live)->entry != 0) == ((live)->claim == JOB_READY),                              \
+	     "ready, and no entry, or an entry that is not ready")                              \
+	RULE((live)->claim == JOB_NONE ||                                                       \
+		     ((live)->due_mono_ms != 0) == ((live)->claim == JOB_GATED),                \
+	     "delayed, and not due, or due and not delayed")                                    \
+	RULE((live)->claim != JOB_LEASED || ((live)->holder != 0 && (live)->token != 0),        \
+	     "leased by nobody")                                                                \
+	RULE((live)->claim != JOB_ORPHANED || (live)->token != 0,                               \
+	     "an orphan that was never leased")                                                 \
+	RULE(((live)->claim != JOB_READY && (live)->claim != JOB_GATED) || (live)->holder == 0, \
+	     "ready or delayed, and held")                                                      \
+	RULE((live)->queue != 0, "no queue")                                                    \
+	RULE((live)->attempt > 0, "attempt 0")                                                  \
+	RULE(((live)->flags & ~JOB_FLAGS_ALL) == 0, "unknown flags")                            \
+	RULE(!((live)->flags & JOB_INTENT) || (live)->hist_intent != 0 ||                       \
+		     (live)->claim == JOB_NONE,                                                 \
+	     "an intent without its row")                                                       \
+	RULE(((live)->hist_count == 0) == ((live)->hist_last == 0),                             \
+	     "a history without rows, or rows without it")                                      \
+	RULE((live)->hist_intent <= (live)->hist_last, "an intent behind the last row")         \
+	RULE((live)->hist_ref <= (live)->hist_last, "a reference behind the last row")          \
 	RULE((live)->hist_report <= (live)->hist_last, "a report behind the last row")
 
 const char *job_live_fault(const struct job_live *live)
@@ -171,15 +175,15 @@ const char *job_live_fault(const struct job_live *live)
 static void live_check(uint64_t job, const struct job_live *live)
 {
 	invariant(job != 0, "job 0 of queue %llu", ULL(live->queue));
-#define LIVE_RULE_CHECK(condition, text)                                                                 \
-	invariant(condition,                                                                             \
-		  "job %llu: " text                                                                      \
-		  " (claim %u, flags %u, attempt %u, queue %llu, token %llu, holder %llu, "              \
-		  "entry %llu, due %llu, %u rows: %llu, %llu, %llu, %llu)",                              \
-		  ULL(job), live->claim, live->flags, live->attempt, ULL(live->queue), ULL(live->token), \
-		  ULL(live->holder), ULL(live->entry), ULL(live->due_mono_ms), live->hist_count,         \
-		  ULL(live->hist_last), ULL(live->hist_intent), ULL(live->hist_ref),                     \
-		  ULL(live->hist_report));
+#define LIVE_RULE_CHECK(condition, text)                                                         \
+	invariant(condition,                                                                     \
+		  "job %llu: " text                                                              \
+		  " (claim %u, flags %u, attempt %u, queue %llu, token %llu, holder %llu, "      \
+		  "entry %llu, due %llu, %u rows: %llu, %llu, %llu, %llu)",                      \
+		  ULL(job), live->claim, live->flags, live->attempt, ULL(live->queue),           \
+		  ULL(live->token), ULL(live->holder), ULL(live->entry), ULL(live->due_mono_ms), \
+		  live->hist_count, ULL(live->hist_last), ULL(live->hist_intent),                \
+		  ULL(live->hist_ref), ULL(live->hist_report));
 	LIVE_RULES(LIVE_RULE_CHECK, live)
 #undef LIVE_RULE_CHECK
 }
@@ -192,7 +196,8 @@ int job_live_put(struct apply *a, uint64_t job, const struct job_live *live)
 	live_check(job, live);
 	key_one(&key, a->gateway, job);
 	job_live_encode(buf, live);
-	return store_put(a->txn, STORE_LIVE, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});
+	return store_put(a->txn, STORE_LIVE, key_slice(&key),
+			 (struct sluice_slice){buf, sizeof(buf)});
 }
 
 const char *job_claim_name(uint8_t claim)
@@ -254,7 +259,8 @@ int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submi
 	parts[1] = (struct iovec){meta_buf, bytes};
 	parts[2] = (struct iovec){submit->payload.data, submit->payload.len};
 	key_one(&key, a->gateway, job);
-	return store_putv(a->txn, STORE_JOB, key_slice(&key), parts, submit->payload.len > 0 ? 3 : 2);
+	return store_putv(a->txn, STORE_JOB, key_slice(&key), parts,
+			  submit->payload.len > 0 ? 3 : 2);
 }
 
 int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_record *ret)

@@ -15,7 +15,15 @@
 
 #include "broker/core/base/apply.h"
 
-enum job_claim { JOB_NONE = 0, JOB_READY, JOB_LEASED, JOB_ORPHANED, JOB_GATED, JOB_HELD, JOB_CLAIM_COUNT };
+enum job_claim {
+	JOB_NONE = 0,
+	JOB_READY,
+	JOB_LEASED,
+	JOB_ORPHANED,
+	JOB_GATED,
+	JOB_HELD,
+	JOB_CLAIM_COUNT
+};
 /* 4, 8, 16 and 32 are reserved: an array, hold, reset when ended, watched by gates. */
 enum job_flag {
 	JOB_CANCEL = 1, /* requested */
@@ -41,7 +49,7 @@ struct job_live {
 	uint64_t due_mono_ms;
 	/* that can judge this attempt: of the intent; before one, of the lease; 0: any */
 	uint64_t source;
-	uint64_t seen;	      /* bit n: state n was entered in this attempt; 0: not known (format 1) */
+	uint64_t seen; /* bit n: state n was entered in this attempt; 0: not known (format 1) */
 	uint64_t hist_last;   /* newest history row */
 	uint64_t hist_intent; /* of this attempt: its evidence is the tag; 0: none */
 	uint64_t hist_ref;    /* of this attempt: the row with the scheduler reference; 0: none */
@@ -54,7 +62,8 @@ struct job_live {
 };
 
 /* Thread-safe. get: NOT_FOUND, CORRUPT. */
-int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job, struct job_live *ret) SLUICE_MUST_USE;
+int job_live_get(struct store_txn *txn, uint32_t gateway, uint64_t job,
+		 struct job_live *ret) SLUICE_MUST_USE;
 int job_live_put(struct apply *a, uint64_t job, const struct job_live *live) SLUICE_MUST_USE;
 int job_live_decode(struct sluice_slice value, struct job_live *ret) SLUICE_MUST_USE;
 /* Why a decoded record cannot have been written by core, as a text; NULL: it is valid. */
@@ -72,7 +81,8 @@ struct job_record {
 /* The part of fixed size; meta and payload follow it. */
 enum { JOB_RECORD_HEAD_BYTES = 8 + 8 + 4 };
 void job_record_head_encode(uint8_t head[JOB_RECORD_HEAD_BYTES], const struct job_record *record);
-int job_record_decode(struct sluice_slice value, struct job_record *ret) SLUICE_MUST_USE; /* CORRUPT */
+int job_record_decode(struct sluice_slice value,
+		      struct job_record *ret) SLUICE_MUST_USE; /* CORRUPT */
 int job_record_get(struct store_txn *txn, uint32_t gateway, uint64_t job,
 		   struct job_record *ret) SLUICE_MUST_USE;
 int job_record_put(struct apply *a, uint64_t job, const Sluice__JobSubmit *submit) SLUICE_MUST_USE;

@@ -28,7 +28,8 @@
 
 enum { STACK_BYTES = 4096, RETRIES_MAX = 64 };
 
-void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous, size_t row_bytes)
+void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous,
+			    size_t row_bytes)
 {
 	put_be64(head, previous);
 	put_be32(head + 8, (uint32_t)row_bytes);
@@ -122,7 +123,8 @@ static int remove_rows(struct apply *a, uint64_t from, uint64_t to, const char *
 		bool parked;
 
 		rc = quarantine_scan_row(a, scan, &n, &parked, &row);
-		if (rc == 0 && n <= to && (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
+		if (rc == 0 && n <= to &&
+		    (id[0] == '\0' || (row != NULL && strcmp(row->job, id) == 0))) {
 			rc = store_scan_del(scan);
 			/* The job and the kind of a damaged row are not known. */
 			if (rc == 0)
@@ -183,7 +185,8 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 	row.evidence = m->evidence;
 	row.seen_time_ms = m->seen_time_ms;
 	row_bytes = sluice__quarantine_row__get_packed_size(&row);
-	bytes = QUARANTINE_HEAD_BYTES + row_bytes + (parked ? sluice__job_report__get_packed_size(m) : 0);
+	bytes = QUARANTINE_HEAD_BYTES + row_bytes +
+		(parked ? sluice__job_report__get_packed_size(m) : 0);
 	if (bytes > sizeof(stack)) {
 		buf = effects_alloc(a->effects, bytes);
 		if (buf == NULL)
@@ -229,7 +232,8 @@ static bool row_is(const Sluice__QuarantineRow *row, const Sluice__JobReport *m)
 	       strcmp(row->evidence, m->evidence) == 0;
 }
 
-int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES], bool *ret)
+int quarantine_find(struct apply *a, const Sluice__JobReport *m, char buf[JOB_REASON_BYTES],
+		    bool *ret)
 {
 	uint64_t rows, n = 0;
 	int rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_ROWS, &rows);
@@ -343,8 +347,8 @@ int quarantine_purge_apply(struct apply *a, const Sluice__QuarantinePurge *m, st
 		rc = counter_get(a->txn, a->gateway, COUNTER_QUAR_FIRST, &first);
 	if (rc != 0 || refused(out))
 		return rc;
-	rc = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX, &removed,
-			 &last);
+	rc = remove_rows(a, first, m->up_to != 0 ? m->up_to : UINT64_MAX, m->job, UINT64_MAX,
+			 &removed, &last);
 	out->kind = OUT_ACKED;
 	out->count = (uint32_t)removed;
 	return rc;

@@ -26,7 +26,8 @@ struct quarantine_value {
 };
 /* The part of fixed size; row and report follow it. */
 enum { QUARANTINE_HEAD_BYTES = 8 + 4 };
-void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous, size_t row_bytes);
+void quarantine_head_encode(uint8_t head[QUARANTINE_HEAD_BYTES], uint64_t previous,
+			    size_t row_bytes);
 int quarantine_value_decode(struct sluice_slice value,
 			    struct quarantine_value *ret) SLUICE_MUST_USE; /* CORRUPT */
 int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *ret) SLUICE_MUST_USE;

@@ -77,23 +77,26 @@ static int list_wants(struct query *q, struct list *list, const struct job_live 
 	rc = list_lifecycle(q, list, live->lifecycle);
 	if (rc == 0 && live->state >= list->lifecycle->state_count)
 		rc = store_damaged("its content is not valid");
-	*ret = rc == 0 && strcmp(list->m->state, lifecycle_state_name(list->lifecycle, live->state)) == 0;
+	*ret = rc == 0 &&
+	       strcmp(list->m->state, lifecycle_state_name(list->lifecycle, live->state)) == 0;
 	return rc;
 }
 
-static int list_row(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+static int list_row(struct query *q, struct list *list, uint64_t number,
+		    const struct job_live *live)
 {
 	Sluice__Reply *reply = q->reply;
 	int rc = list_lifecycle(q, list, live->lifecycle);
 
 	if (rc == 0)
-		rc = job_info_fill(q, number, live, list->lifecycle, false, &reply->jobs[reply->n_jobs]);
+		rc = job_info_fill(q, number, live, list->lifecycle, false,
+				   &reply->jobs[reply->n_jobs]);
 	reply->n_jobs += rc == 0;
 	return rc;
 }
 
-static int damaged_fill(struct query *q, struct list *list, uint64_t number, const struct job_live *live,
-			Sluice__JobInfo *info)
+static int damaged_fill(struct query *q, struct list *list, uint64_t number,
+			const struct job_live *live, Sluice__JobInfo *info)
 {
 	char text[DAMAGE_TEXT_BYTES];
 	int rc;
@@ -112,7 +115,8 @@ static int damaged_fill(struct query *q, struct list *list, uint64_t number, con
 /* A damaged job does not end a list: its row says so in `evidence`, and has the readable data:
  * always the number, with which a holder finds the job when it compares the list with its own.
  * live: NULL when it cannot be read. */
-static int list_damaged(struct query *q, struct list *list, uint64_t number, const struct job_live *live)
+static int list_damaged(struct query *q, struct list *list, uint64_t number,
+			const struct job_live *live)
 {
 	Sluice__Reply *reply = q->reply;
 	Sluice__JobInfo *info = malloc(sizeof(*info));
@@ -130,8 +134,8 @@ static int list_damaged(struct query *q, struct list *list, uint64_t number, con
 }
 
 /* value: of the live record; NULL when the entry of a session was found, or it cannot be read. */
-static int list_visit(struct query *q, struct list *list, uint64_t number, const struct sluice_slice *value,
-		      bool *ret_full)
+static int list_visit(struct query *q, struct list *list, uint64_t number,
+		      const struct sluice_slice *value, bool *ret_full)
 {
 	struct job_live live;
 	bool wanted = true, readable;
@@ -176,7 +180,8 @@ static int list_walk(struct query *q, struct list *list)
 		key_owned(&from, q->gateway, holder, OWNED_JOB, q->at.number + 1);
 	else
 		key_one(&from, q->gateway, q->at.number + 1);
-	rc = store_scan_begin(q->txn, holder != 0 ? STORE_OWNED : STORE_LIVE, key_slice(&from), &scan);
+	rc = store_scan_begin(q->txn, holder != 0 ? STORE_OWNED : STORE_LIVE, key_slice(&from),
+			      &scan);
 	if (rc != 0)
 		return rc;
 	while (rc == 0 && !full && !q->again) {
@@ -216,16 +221,17 @@ static int list_filters(struct query *q, const Sluice__JobList *m)
 	q->at.number = m->after_number;
 	if (m->claim[0] != '\0' && !claim_is_known(m->claim))
 		return query_refuse(q, SLUICE_E_INVAL,
-				    "claim is '%.60s'; expected none, ready, leased, orphaned, gated or held",
+				    "claim is '%.60s'; expected none, ready, leased, orphaned, "
+				    "gated or held",
 				    m->claim);
 	if (m->after[0] != '\0' && m->after_number == 0)
 		rc = job_query_find(q, m->after, &q->at.number);
 	if (rc != 0 || q->reply->code != 0 || m->queue[0] == '\0')
 		return rc;
 	rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->queue), &q->at.other);
-	return rc == SLUICE_E_NOT_FOUND
-		       ? query_refuse(q, SLUICE_E_NOT_FOUND, "queue %.255s does not exist", m->queue)
-		       : rc;
+	return rc == SLUICE_E_NOT_FOUND ? query_refuse(q, SLUICE_E_NOT_FOUND,
+						       "queue %.255s does not exist", m->queue)
+					: rc;
 }
 
 static int job_list(struct query *q, const Sluice__JobList *m)

@@ -48,15 +48,19 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 		return refuse(out, SLUICE_E_INVAL,
 			      "the attempt is missing; a report without a token must give it");
 	if (m->release && m->token == 0)
-		return refuse(out, SLUICE_E_INVAL, "only a holder can release: the token is missing");
-	if (m->state[0] == '\0' && m->evidence[0] == '\0' && m->scheduler_ref[0] == '\0' && !m->release)
 		return refuse(out, SLUICE_E_INVAL,
-			      "nothing is reported: expected a state, evidence or a scheduler reference");
+			      "only a holder can release: the token is missing");
+	if (m->state[0] == '\0' && m->evidence[0] == '\0' && m->scheduler_ref[0] == '\0' &&
+	    !m->release)
+		return refuse(out, SLUICE_E_INVAL,
+			      "nothing is reported: expected a state, evidence or a scheduler "
+			      "reference");
 	rc = job_text_check(out, "source", m->source, LIMIT_TEXT_BYTES_MAX);
 	if (rc == 0 && !refused(out))
 		rc = job_text_check(out, "state", m->state, LIFECYCLE_STATE_NAME_BYTES_MAX);
 	if (rc == 0 && !refused(out))
-		rc = job_text_check(out, "scheduler reference", m->scheduler_ref, LIMIT_TEXT_BYTES_MAX);
+		rc = job_text_check(out, "scheduler reference", m->scheduler_ref,
+				    LIMIT_TEXT_BYTES_MAX);
 	/* Cut, not refused: an end must not be lost because of a scheduler's long output. */
 	text_cut(m->evidence, LIMIT_EVIDENCE_BYTES_MAX);
 	if (rc == 0 && !refused(out))
@@ -64,15 +68,16 @@ static int report_check(const Sluice__JobReport *m, struct outcome *out)
 	return rc;
 }
 
-static void answer(const struct job *job, enum _Sluice__Disposition disposition, struct outcome *out)
+static void answer(const struct job *job, enum _Sluice__Disposition disposition,
+		   struct outcome *out)
 {
 	job_outcome(job, OUT_REPORTED, out);
 	out->disposition = (uint8_t)disposition;
 	out->duplicate = disposition == SLUICE__DISPOSITION__DUPLICATE;
 }
 
-static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m, char *reason,
-			     struct outcome *out)
+static int put_in_quarantine(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+			     char *reason, struct outcome *out)
 {
 	char first[JOB_REASON_BYTES];
 	bool again;
@@ -90,8 +95,9 @@ static bool token_is_current(const struct job *job, uint64_t token)
 {
 	/* After the end the token still identifies the last holder: its retry must get the same
 	 * answer. */
-	return token == job->live.token && (job->live.claim == JOB_LEASED ||
-					    job->live.claim == JOB_ORPHANED || job->live.claim == JOB_NONE);
+	return token == job->live.token &&
+	       (job->live.claim == JOB_LEASED || job->live.claim == JOB_ORPHANED ||
+		job->live.claim == JOB_NONE);
 }
 
 /* A source's clock may be fast: a time after the batch's is replaced by the batch's. 0: not
@@ -132,7 +138,8 @@ static int fact_carry(struct apply *a, const struct job *job, struct job_fact *f
 			return row_unread(a, job, rc);
 		last.started_time_ms = row->started_time_ms;
 		last.memory_peak_bytes = row->memory_peak_bytes;
-		fact->ended_time_ms = fact->ended_time_ms != 0 ? fact->ended_time_ms : row->ended_time_ms;
+		fact->ended_time_ms =
+			fact->ended_time_ms != 0 ? fact->ended_time_ms : row->ended_time_ms;
 		fact->class = fact->class != 0 ? fact->class : row->class_;
 		if (fact->exit_code == 0 && !fact->exited && fact->signal == 0) {
 			fact->exit_code = row->exit_code;
@@ -190,13 +197,13 @@ static bool same_report(const Sluice__JobHistoryRow *row, const Sluice__JobRepor
 	       same_time(row->started_time_ms, m->started_time_ms, row) &&
 	       same_time(row->ended_time_ms, m->ended_time_ms, row) &&
 	       (m->memory_peak_bytes == 0 || row->memory_peak_bytes == m->memory_peak_bytes) &&
-	       (m->signal == 0 || row->signal == m->signal) && (m->class_ == 0 || row->class_ == m->class_) &&
-	       (!m->exited || row->exited);
+	       (m->signal == 0 || row->signal == m->signal) &&
+	       (m->class_ == 0 || row->class_ == m->class_) && (!m->exited || row->exited);
 }
 
 /* Whether row `n` has the same data. */
-static int row_matches(struct apply *a, const struct job *job, uint64_t n, const Sluice__JobReport *m,
-		       bool ref_only, bool *ret)
+static int row_matches(struct apply *a, const struct job *job, uint64_t n,
+		       const Sluice__JobReport *m, bool ref_only, bool *ret)
 {
 	Sluice__JobHistoryRow *row;
 	int rc = job_history_load(a->txn, a->gateway, n, &row);
@@ -215,7 +222,8 @@ static int row_matches(struct apply *a, const struct job *job, uint64_t n, const
 static bool row_is(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m, uint32_t attempt)
 {
 	return row->attempt == attempt && strcmp(row->event, "report") == 0 &&
-	       (m->state[0] == '\0' ? row->from_state[0] == '\0' : strcmp(row->state, m->state) == 0) &&
+	       (m->state[0] == '\0' ? row->from_state[0] == '\0'
+				    : strcmp(row->state, m->state) == 0) &&
 	       (m->token == 0 || row->token == m->token) && same_report(row, m);
 }
 
@@ -224,8 +232,8 @@ static bool row_is(const Sluice__JobHistoryRow *row, const Sluice__JobReport *m,
  * newest RETRY_ROWS_MAX of the job. Equal state and evidence alone do not make it a retry, since a
  * job may return to a state; so the caller asks only when the report could not be applied, or has a
  * seen time. */
-static int find_first(struct apply *a, const struct job *job, const Sluice__JobReport *m, uint32_t attempt,
-		      Sluice__JobHistoryRow **ret)
+static int find_first(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+		      uint32_t attempt, Sluice__JobHistoryRow **ret)
 {
 	uint64_t n = job->live.hist_last;
 
@@ -253,7 +261,8 @@ static int find_first(struct apply *a, const struct job *job, const Sluice__JobR
 }
 
 /* Whether a report that changes no state has data that is not recorded yet. */
-static int is_new_information(struct apply *a, const struct job *job, const Sluice__JobReport *m, bool *ret)
+static int is_new_information(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+			      bool *ret)
 {
 	bool known = true;
 	int rc = 0;
@@ -279,7 +288,8 @@ static void note_pointers(struct job *job, const Sluice__JobReport *m, const str
  * after intent the state of its work has to be found first. */
 static int release_lease(struct apply *a, struct job *job)
 {
-	const struct job_fact fact = job_fact("release", JOB_SOURCE_BROKER, "released by its holder");
+	const struct job_fact fact =
+		job_fact("release", JOB_SOURCE_BROKER, "released by its holder");
 	const struct job_fact orphan =
 		job_fact("orphan", JOB_SOURCE_BROKER, "released by its holder after intent");
 	int rc;
@@ -303,7 +313,8 @@ static int is_retry(struct apply *a, const struct job *job, const Sluice__JobRep
 	return rc;
 }
 
-static int report_note(struct apply *a, struct job *job, const Sluice__JobReport *m, struct outcome *out)
+static int report_note(struct apply *a, struct job *job, const Sluice__JobReport *m,
+		       struct outcome *out)
 {
 	struct job_fact fact;
 	bool is_new, again = false, release = m->release && job->live.claim == JOB_LEASED;
@@ -321,7 +332,9 @@ static int report_note(struct apply *a, struct job *job, const Sluice__JobReport
 	if (rc == 0 && release)
 		rc = release_lease(a, job);
 	if (rc == 0)
-		answer(job, is_new || release ? SLUICE__DISPOSITION__APPLIED : SLUICE__DISPOSITION__DUPLICATE,
+		answer(job,
+		       is_new || release ? SLUICE__DISPOSITION__APPLIED
+					 : SLUICE__DISPOSITION__DUPLICATE,
 		       out);
 	return rc;
 }
@@ -346,10 +359,11 @@ static int report_move(struct apply *a, struct job *job, const Sluice__JobReport
 /* The report cannot be applied. If it was recorded before, the answer says so, with the job's state
  * now, or, for an earlier attempt, with the state in which that ended. A previous holder whose
  * report did not end the attempt must be notified that its lease has ended. */
-static int answer_again(struct apply *a, const struct job *job, const Sluice__JobReport *m, uint32_t attempt,
-			struct outcome *out, bool *ret)
+static int answer_again(struct apply *a, const struct job *job, const Sluice__JobReport *m,
+			uint32_t attempt, struct outcome *out, bool *ret)
 {
-	bool stale = attempt != job->live.attempt || (m->token != 0 && !token_is_current(job, m->token));
+	bool stale =
+		attempt != job->live.attempt || (m->token != 0 && !token_is_current(job, m->token));
 	Sluice__JobHistoryRow *first;
 	uint32_t state;
 	int rc = find_first(a, job, m, attempt, &first);
@@ -395,13 +409,15 @@ static bool is_legal(const struct job *job, const Sluice__JobReport *m, char buf
  * be applied. */
 static bool may_be_retry(const struct job *job, const Sluice__JobReport *m, uint32_t state)
 {
-	return m->seen_time_ms != 0 && (job->live.seen == 0 || job->live.seen & UINT64_C(1) << state);
+	return m->seen_time_ms != 0 &&
+	       (job->live.seen == 0 || job->live.seen & UINT64_C(1) << state);
 }
 
 int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, struct outcome *out)
 {
 	uint32_t attempt = m->attempt != 0 ? m->attempt : job->live.attempt, state = 0;
-	bool stale = m->token != 0 && !token_is_current(job, m->token), again = false, legal = false;
+	bool stale = m->token != 0 && !token_is_current(job, m->token), again = false,
+	     legal = false;
 	char reason[JOB_REASON_BYTES];
 	int rc;
 
@@ -416,14 +432,17 @@ int job_report_on(struct apply *a, struct job *job, const Sluice__JobReport *m, 
 	if (rc != 0 || again)
 		return rc;
 	if (stale)
-		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", m->job,
+		return refuse(out, SLUICE_E_STALE_TOKEN,
+			      "job %s: token %llu is not the current one", m->job,
 			      (unsigned long long)m->token);
 	if (attempt != job->live.attempt) {
-		snprintf(reason, sizeof(reason), "attempt %u %s: attempt %u is the current one", attempt,
-			 attempt < job->live.attempt ? "is over" : "has not begun", job->live.attempt);
+		snprintf(reason, sizeof(reason), "attempt %u %s: attempt %u is the current one",
+			 attempt, attempt < job->live.attempt ? "is over" : "has not begun",
+			 job->live.attempt);
 		return put_in_quarantine(a, job, m, reason, out);
 	}
-	return legal ? report_move(a, job, m, state, out) : put_in_quarantine(a, job, m, reason, out);
+	return legal ? report_move(a, job, m, state, out)
+		     : put_in_quarantine(a, job, m, reason, out);
 }
 
 /* There is no such job, or another one than intended: a token or a number proves that it
@@ -436,8 +455,8 @@ static void refuse_forgotten(const Sluice__JobReport *m, struct outcome *out)
 			     (unsigned long long)m->number);
 	else
 		(void)refuse(out, SLUICE_E_STALE_TOKEN,
-			     "job %s: token %llu belongs to no lease: the job was forgotten", m->job,
-			     (unsigned long long)m->token);
+			     "job %s: token %llu belongs to no lease: the job was forgotten",
+			     m->job, (unsigned long long)m->token);
 }
 
 static int park(struct apply *a, const Sluice__JobReport *m, struct outcome *out)

@@ -49,7 +49,8 @@ static int search_before(struct apply *a, uint64_t number, uint64_t n)
 }
 
 /* The row that live->hist_last points at cannot be read: the row before it is not known. */
-static int delete_damaged(struct apply *a, uint64_t number, const struct job_live *live, uint32_t *io_work)
+static int delete_damaged(struct apply *a, uint64_t number, const struct job_live *live,
+			  uint32_t *io_work)
 {
 	int rc = claim_report_damaged(a, live->queue, number);
 
@@ -62,7 +63,8 @@ static int delete_damaged(struct apply *a, uint64_t number, const struct job_liv
 
 /* Deletes history rows from the newest back, within the budget; live->hist_last stays at the first
  * remaining one. */
-static int delete_history(struct apply *a, uint64_t number, struct job_live *live, uint32_t *io_work)
+static int delete_history(struct apply *a, uint64_t number, struct job_live *live,
+			  uint32_t *io_work)
 {
 	for (uint32_t rows = 0; live->hist_last != 0 && (rows < ROWS_MIN || *io_work > 0); rows++) {
 		struct job_history_row row = {0};
@@ -77,7 +79,9 @@ static int delete_history(struct apply *a, uint64_t number, struct job_live *liv
 		if (rc != 0)
 			return rc;
 		live->hist_last = row.previous;
-		live->hist_count = row.previous == 0 ? 0 : live->hist_count > 1 ? live->hist_count - 1 : 1;
+		live->hist_count = row.previous == 0	  ? 0
+				   : live->hist_count > 1 ? live->hist_count - 1
+							  : 1;
 	}
 	live->hist_intent = live->hist_ref = live->hist_report =
 		0; /* may be deleted; the job is being removed */
@@ -110,8 +114,8 @@ static int delete_orphaned_rows(struct apply *a, uint64_t number, uint64_t n, ui
 	return 0;
 }
 
-/* What leads to the job by its id. A job record that cannot be read leaves its id unknown: that stays taken, which is
- * told, and what is in quarantine under it stays, too. */
+/* What leads to the job by its id. A job record that cannot be read leaves its id unknown: that
+ * stays taken, which is told, and what is in quarantine under it stays, too. */
 static int delete_names(struct apply *a, uint64_t number, const struct job_live *live)
 {
 	struct job_record record;
@@ -121,7 +125,8 @@ static int delete_names(struct apply *a, uint64_t number, const struct job_live 
 	if (rc == 0)
 		rc = job_record_meta(&record, &meta);
 	if (rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND) {
-		rc = store_damaged("it cannot be read; its job is forgotten, the job's id stays taken");
+		rc = store_damaged(
+			"it cannot be read; its job is forgotten, the job's id stays taken");
 		return rc == SLUICE_E_CORRUPT ? claim_report_damaged(a, live->queue, number) : rc;
 	}
 	if (rc != 0)
@@ -168,12 +173,14 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 		return delete_records(a, job->number, &job->live);
 	if (rc == 0)
 		rc = job_store(a, job);
-	return rc == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number, job->live.attempt) : rc;
+	return rc == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number,
+				   job->live.attempt)
+		       : rc;
 }
 
 /* The numbers of the next jobs from `from` on; *ret_next is 0 at the end. */
-static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t max, uint32_t *ret_count,
-		     uint64_t *ret_next)
+static int next_jobs(struct apply *a, uint64_t from, uint64_t *numbers, uint32_t max,
+		     uint32_t *ret_count, uint64_t *ret_next)
 {
 	struct sluice_slice found, value;
 	struct store_scan *scan;

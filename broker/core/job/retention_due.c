@@ -32,6 +32,6 @@ int job_retention_arm(struct apply *a, const struct job *job)
 
 	if (rc != 0 || keep_ms == UINT64_MAX)
 		return rc;
-	return timer_set(a, job_retention_due(a, &job->live, keep_ms), TIMER_JOB_RETENTION, job->number,
-			 job->live.attempt);
+	return timer_set(a, job_retention_due(a, &job->live, keep_ms), TIMER_JOB_RETENTION,
+			 job->number, job->live.attempt);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See source.h. Cell: u64 session, u64 seen, u64 ok, u64 orphans, u64 waiting since, u16 name bytes, u16 text
- * bytes, name, text. */
+ * See source.h. Cell: u64 session, u64 seen, u64 ok, u64 orphans, u64 waiting since, u16 name
+ * bytes, u16 text bytes, name, text. */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
 #include "broker/core/base/text.h"
@@ -21,7 +21,8 @@ size_t source_encode(uint8_t buf[SOURCE_BYTES_MAX], const struct source *source)
 	put_be16(buf + 42, (uint16_t)source->text.len);
 	memcpy(buf + SOURCE_FIXED_BYTES, source->name.data, source->name.len);
 	if (source->text.len > 0)
-		memcpy(buf + SOURCE_FIXED_BYTES + source->name.len, source->text.data, source->text.len);
+		memcpy(buf + SOURCE_FIXED_BYTES + source->name.len, source->text.data,
+		       source->text.len);
 	return SOURCE_FIXED_BYTES + source->name.len + source->text.len;
 }
 
@@ -60,7 +61,8 @@ int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct 
 	return source_decode(value, ret);
 }
 
-int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number, char ret[SOURCE_NAME_BYTES])
+int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number,
+		    char ret[SOURCE_NAME_BYTES])
 {
 	struct source source;
 	int rc = source_get(txn, gateway, number, &source);
@@ -100,7 +102,8 @@ int source_orphans_add(struct apply *a, uint64_t number, int delta)
 	return source_put(a, number, &source);
 }
 
-int core_source_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, uint64_t *ret)
+int core_source_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		     uint64_t *ret)
 {
 	return name.len == 0 || name.len > LIMIT_NAME_BYTES_MAX
 		       ? SLUICE_E_NOT_FOUND
@@ -139,7 +142,8 @@ static int fence(struct apply *a, const Sluice__SourceSeen *m, const struct sour
 		      (unsigned long long)source->session, m->source);
 }
 
-static int source_new(struct apply *a, const Sluice__SourceSeen *m, uint64_t *ret, struct outcome *out)
+static int source_new(struct apply *a, const Sluice__SourceSeen *m, uint64_t *ret,
+		      struct outcome *out)
 {
 	uint64_t count;
 	int rc = counter_get(a->txn, a->gateway, COUNTER_SOURCE, &count);

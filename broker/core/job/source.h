@@ -29,7 +29,8 @@ size_t source_encode(uint8_t buf[SOURCE_BYTES_MAX], const struct source *source)
 int source_decode(struct sluice_slice value, struct source *ret) SLUICE_MUST_USE;
 /* Borrowed until the next write. CORRUPT when it does not exist: numbers come from records that
  * refer to it. */
-int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number, struct source *ret) SLUICE_MUST_USE;
+int source_get(struct store_txn *txn, uint32_t gateway, uint64_t number,
+	       struct source *ret) SLUICE_MUST_USE;
 int source_name_get(struct store_txn *txn, uint32_t gateway, uint64_t number,
 		    char ret[SOURCE_NAME_BYTES]) SLUICE_MUST_USE;
 int source_orphans_add(struct apply *a, uint64_t number, int delta) SLUICE_MUST_USE;

@@ -25,14 +25,16 @@ static int submit_check(const Sluice__JobSubmit *m, struct outcome *out)
 	if (code != 0)
 		return refuse(out, code, "job id: %s", why);
 	if (m->priority > PRIORITY_MAX)
-		return refuse(out, SLUICE_E_INVAL, "priority is %u; at most %d", m->priority, PRIORITY_MAX);
+		return refuse(out, SLUICE_E_INVAL, "priority is %u; at most %d", m->priority,
+			      PRIORITY_MAX);
 	if (m->payload.len > LIMIT_JOB_PAYLOAD_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the payload has %zu bytes; at most %llu", m->payload.len,
-			      (unsigned long long)LIMIT_JOB_PAYLOAD_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the payload has %zu bytes; at most %llu",
+			      m->payload.len, (unsigned long long)LIMIT_JOB_PAYLOAD_BYTES_MAX);
 	return job_text_check(out, "owner", m->owner, LIMIT_TEXT_BYTES_MAX);
 }
 
-static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret_queue, struct outcome *out)
+static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret_queue,
+		      struct outcome *out)
 {
 	struct queue_cell cell;
 	int rc;
@@ -51,7 +53,8 @@ static int queue_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t *ret
 		return rc;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
 		return refuse(out, SLUICE_E_INVAL,
-			      "queue %s is of kind items; jobs need a queue of kind jobs", m->queue);
+			      "queue %s is of kind items; jobs need a queue of kind jobs",
+			      m->queue);
 	return 0;
 }
 
@@ -62,14 +65,14 @@ static int lifecycle_named(struct apply *a, const char *name, const char *whose,
 			 ? SLUICE_E_NOT_FOUND
 			 : name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(name), ret);
 
-	return rc == SLUICE_E_NOT_FOUND
-		       ? refuse(out, SLUICE_E_NOT_FOUND, "%s lifecycle %.255s does not exist", whose, name)
-		       : rc;
+	return rc == SLUICE_E_NOT_FOUND ? refuse(out, SLUICE_E_NOT_FOUND,
+						 "%s lifecycle %.255s does not exist", whose, name)
+					: rc;
 }
 
 /* The job's own lifecycle, else its queue's, else the default. */
-static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t *ret,
-			  struct outcome *out)
+static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue,
+			  uint64_t *ret, struct outcome *out)
 {
 	ProtobufCMessage *config;
 	const char *name;
@@ -77,11 +80,13 @@ static int lifecycle_find(struct apply *a, const Sluice__JobSubmit *m, uint64_t 
 
 	if (m->lifecycle[0] != '\0')
 		return lifecycle_named(a, m->lifecycle, "the job's", ret, out);
-	rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &config);
+	rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor,
+		       &config);
 	if (rc != 0)
 		return rc;
 	name = ((const Sluice__QueueConfig *)config)->lifecycle;
-	rc = lifecycle_named(a, name[0] != '\0' ? name : LIFECYCLE_DEFAULT_NAME, "the queue's", ret, out);
+	rc = lifecycle_named(a, name[0] != '\0' ? name : LIFECYCLE_DEFAULT_NAME, "the queue's", ret,
+			     out);
 	protobuf_c_message_free_unpacked(config, NULL);
 	return rc;
 }
@@ -97,14 +102,16 @@ static const char *difference(const Sluice__JobSubmit *first, const struct job_r
 	    strcmp(lifecycle->config->name, m->lifecycle) != 0)
 		return "lifecycle";
 	if (record->payload.len != m->payload.len ||
-	    (m->payload.len > 0 && memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
+	    (m->payload.len > 0 &&
+	     memcmp(record->payload.data, m->payload.data, m->payload.len) != 0))
 		return "payload";
 	if (strcmp(first->owner, m->owner) != 0)
 		return "owner";
 	return first->priority != m->priority ? "priority" : NULL;
 }
 
-static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmit *m, struct outcome *out)
+static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmit *m,
+			struct outcome *out)
 {
 	struct job_record record;
 	Sluice__JobSubmit *first;
@@ -121,15 +128,16 @@ static int submit_again(struct apply *a, uint64_t number, const Sluice__JobSubmi
 	field = difference(first, &record, m, job.lifecycle);
 	sluice__job_submit__free_unpacked(first, NULL);
 	if (field != NULL)
-		return refuse(out, SLUICE_E_CONFLICT, "job %s exists with another %s", m->job, field);
+		return refuse(out, SLUICE_E_CONFLICT, "job %s exists with another %s", m->job,
+			      field);
 	job_outcome(&job, OUT_SUBMITTED, out);
 	out->duplicate = true;
 	out->index = record.index;
 	return 0;
 }
 
-static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue, uint64_t lifecycle,
-		      struct job *job)
+static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queue,
+		      uint64_t lifecycle, struct job *job)
 {
 	const struct job_fact fact = job_fact("submit", JOB_SOURCE_BROKER, "");
 	int rc = lifecycle_get(a, lifecycle, &job->lifecycle);

@@ -61,8 +61,8 @@ int quarantine_unpark(struct apply *a, struct job *job)
 
 /* The next parked rows of the job from *io_from on, oldest first; *io_from: where to continue, 0
  * when there are no more. */
-static int parked_next(struct apply *a, const char *id, uint64_t *io_from, uint64_t numbers[UNPARK_AT_ONCE],
-		       size_t *ret_count, uint32_t *io_work)
+static int parked_next(struct apply *a, const char *id, uint64_t *io_from,
+		       uint64_t numbers[UNPARK_AT_ONCE], size_t *ret_count, uint32_t *io_work)
 {
 	bool full = false;
 	struct store_scan *scan;

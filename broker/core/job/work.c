@@ -14,10 +14,12 @@
 static int refuse_stale(const struct job *job, uint64_t token, struct outcome *out)
 {
 	if (token != job->live.token || token == 0)
-		return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: token %llu is not the current one", job->id,
+		return refuse(out, SLUICE_E_STALE_TOKEN,
+			      "job %s: token %llu is not the current one", job->id,
 			      (unsigned long long)token);
-	return refuse(out, SLUICE_E_STALE_TOKEN, "job %s: the lease of token %llu has ended (%s, claim %s)",
-		      job->id, (unsigned long long)token, job_state_name(job),
+	return refuse(out, SLUICE_E_STALE_TOKEN,
+		      "job %s: the lease of token %llu has ended (%s, claim %s)", job->id,
+		      (unsigned long long)token, job_state_name(job),
 		      job_claim_name(job->live.claim));
 }
 
@@ -59,15 +61,17 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 		return refuse_stale(&job, m->token, out);
 	/* A retry whose first answer was lost is answered as held, also when a cancel came in
 	 * between: the cancel reaches the holder. */
-	if (job.live.claim == JOB_LEASED && m->attempt == job.live.attempt && (job.live.flags & JOB_INTENT))
+	if (job.live.claim == JOB_LEASED && m->attempt == job.live.attempt &&
+	    (job.live.flags & JOB_INTENT))
 		return intent_again(a, &job, m, out);
 	if (job.live.flags & JOB_CANCEL)
 		return refuse(out, SLUICE_E_CANCELLED, "job %s was cancelled", m->job);
 	if (job.live.claim != JOB_LEASED)
 		return refuse_stale(&job, m->token, out);
 	if (m->attempt != job.live.attempt)
-		return refuse(out, SLUICE_E_STALE_ATTEMPT, "job %s: attempt %u is the current one, not %u",
-			      m->job, job.live.attempt, m->attempt);
+		return refuse(out, SLUICE_E_STALE_ATTEMPT,
+			      "job %s: attempt %u is the current one, not %u", m->job,
+			      job.live.attempt, m->attempt);
 	if (job.live.source != 0) {
 		rc = source_name_get(a->txn, a->gateway, job.live.source, source);
 		fact.source = source;
@@ -101,8 +105,8 @@ int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outco
 		return refuse_stale(&job, m->token, out);
 	if (job.live.flags & JOB_INTENT)
 		return refuse(out, SLUICE_E_WRONG_STATE,
-			      "job %s: an intent is recorded, so only a report can end attempt %u", m->job,
-			      job.live.attempt);
+			      "job %s: an intent is recorded, so only a report can end attempt %u",
+			      m->job, job.live.attempt);
 	rc = job_give_back(a, &job, m->delay_ms, &fact);
 	return rc == 0 ? job_store(a, &job) : rc;
 }
@@ -118,7 +122,8 @@ int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcom
 		return refuse(out, SLUICE_E_WRONG_STATE, "job %s is %s, not %.63s", m->job,
 			      job_state_name(&job), m->state);
 	if (m->attempt != 0 && m->attempt != job.live.attempt)
-		return refuse(out, SLUICE_E_WRONG_STATE, "job %s: attempt %u is the current one, not %u",
-			      m->job, job.live.attempt, m->attempt);
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "job %s: attempt %u is the current one, not %u", m->job,
+			      job.live.attempt, m->attempt);
 	return 0;
 }

@@ -53,13 +53,14 @@ int lifecycle_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct 
 	char why[LIFECYCLE_WHY_BYTES];
 	ProtobufCMessage *message;
 	struct lifecycle *lifecycle;
-	int rc = topo_find(txn, gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor, &message);
+	int rc = topo_find(txn, gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
+			   &message);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	lifecycle = malloc(sizeof(*lifecycle));
-	if (lifecycle == NULL ||
-	    lifecycle_compile(lifecycle, gateway, id, (Sluice__LifecycleConfig *)message, why) != 0) {
+	if (lifecycle == NULL || lifecycle_compile(lifecycle, gateway, id,
+						   (Sluice__LifecycleConfig *)message, why) != 0) {
 		rc = lifecycle == NULL ? SLUICE_E_NOMEM : store_damaged("its content is not valid");
 		protobuf_c_message_free_unpacked(message, NULL);
 		free(lifecycle);
@@ -71,7 +72,8 @@ int lifecycle_load(struct store_txn *txn, uint32_t gateway, uint64_t id, struct 
 
 int lifecycle_get(struct apply *a, uint64_t id, const struct lifecycle **ret)
 {
-	struct lifecycle **slot = &a->core->lifecycles->slots[(id + a->gateway * UINT64_C(7)) % CACHE_SLOTS];
+	struct lifecycle **slot =
+		&a->core->lifecycles->slots[(id + a->gateway * UINT64_C(7)) % CACHE_SLOTS];
 	struct lifecycle *lifecycle = *slot;
 
 	if (lifecycle == NULL || lifecycle->id != id || lifecycle->gateway != a->gateway) {
@@ -110,5 +112,6 @@ int lifecycle_jobs_add(struct apply *a, uint64_t id, int64_t delta)
 	if (rc != 0)
 		return rc;
 	key_hot(&key, a->gateway, HOT_LIFECYCLE, id);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), number_encode(buf, jobs + (uint64_t)delta));
+	return store_put(a->txn, STORE_HOT, key_slice(&key),
+			 number_encode(buf, jobs + (uint64_t)delta));
 }

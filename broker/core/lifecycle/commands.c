@@ -37,8 +37,8 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__LifecycleConf
 		       struct outcome *out)
 {
 	ProtobufCMessage *stored = NULL;
-	int rc = topo_find(a->txn, a->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
-			   &stored);
+	int rc = topo_find(a->txn, a->gateway, TOPO_LIFECYCLE, id,
+			   &sluice__lifecycle_config__descriptor, &stored);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
@@ -56,9 +56,9 @@ int lifecycle_create_apply(struct apply *a, const Sluice__LifecycleCreate *m, st
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
 	if (rc == 0)
-		return m->if_not_exists
-			       ? create_same(a, id, m->config, out)
-			       : refuse(out, SLUICE_E_EXISTS, "lifecycle %s exists", m->config->name);
+		return m->if_not_exists ? create_same(a, id, m->config, out)
+					: refuse(out, SLUICE_E_EXISTS, "lifecycle %s exists",
+						 m->config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = counter_next(a, COUNTER_LIFECYCLE, &id);
@@ -80,7 +80,8 @@ int lifecycle_alter_apply(struct apply *a, const Sluice__LifecycleAlter *m, stru
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(m->config->name), &id);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist", m->config->name);
+		return refuse(out, SLUICE_E_NOT_FOUND, "lifecycle %s does not exist",
+			      m->config->name);
 	if (rc == 0)
 		rc = lifecycle_jobs_read(a->txn, a->gateway, id, &jobs);
 	if (rc == 0)
@@ -138,13 +139,15 @@ int lifecycle_delete_apply(struct apply *a, const Sluice__LifecycleDelete *m, st
 	if (rc != 0)
 		return rc;
 	if (strcmp(m->name, LIFECYCLE_DEFAULT_NAME) == 0)
-		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is every queue's default", m->name);
+		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is every queue's default",
+			      m->name);
 	if (jobs > 0)
 		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s has %llu jobs", m->name,
 			      (unsigned long long)jobs);
 	if (queue != 0)
-		return refuse(out, SLUICE_E_IN_USE, "lifecycle %s is the lifecycle of queue number %llu",
-			      m->name, (unsigned long long)queue);
+		return refuse(out, SLUICE_E_IN_USE,
+			      "lifecycle %s is the lifecycle of queue number %llu", m->name,
+			      (unsigned long long)queue);
 	lifecycle_cache_drop(a->core->lifecycles);
 	rc = name_del(a, NAME_LIFECYCLE, slice_text(m->name));
 	return rc != 0 ? rc : topo_del(a, TOPO_LIFECYCLE, id);
@@ -165,8 +168,8 @@ static int row_add(struct query *q, uint64_t id, void *user)
 	sluice__lifecycle_info__init(row);
 	q->reply->lifecycles[q->reply->n_lifecycles++] = row;
 	row->id = id;
-	rc = topo_find(q->txn, q->gateway, TOPO_LIFECYCLE, id, &sluice__lifecycle_config__descriptor,
-		       &config);
+	rc = topo_find(q->txn, q->gateway, TOPO_LIFECYCLE, id,
+		       &sluice__lifecycle_config__descriptor, &config);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	row->config = (Sluice__LifecycleConfig *)config;
@@ -190,8 +193,9 @@ static int lifecycle_list(struct query *q, const Sluice__LifecycleList *m)
 {
 	if (q->reply->lifecycles == NULL)
 		q->reply->lifecycles = calloc(rows_max(m->max), sizeof(*q->reply->lifecycles));
-	return q->reply->lifecycles == NULL ? SLUICE_E_NOMEM
-					    : name_each(q, NAME_LIFECYCLE, m->after, m->max, row_add, NULL);
+	return q->reply->lifecycles == NULL
+		       ? SLUICE_E_NOMEM
+		       : name_each(q, NAME_LIFECYCLE, m->after, m->max, row_add, NULL);
 }
 
 int lifecycle_query(struct query *q, const Sluice__Request *request)

@@ -8,7 +8,8 @@
 #include "broker/core/base/topo.h"
 #include "broker/core/lifecycle/lifecycle.h"
 
-#define AFTER_QUEUED "ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"
+#define AFTER_QUEUED \
+	"ACTIVE", "COMPLETE", "CANCELED", "FAILED", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL"
 
 /* Exits, by state: all states but SUBMITTED and itself. */
 static const char *const submitted_next[] = {"QUEUED", AFTER_QUEUED};
@@ -61,12 +62,14 @@ void lifecycle_default(Sluice__LifecycleConfig *ret)
 	ret->states = (Sluice__LifecycleState **)state_list;
 	ret->cancelled = (char *)"CANCELED";
 	ret->failed = (char *)"FAILED";
-	ret->description = (char *)"Apache Airavata's job states, with exits from SUSPENDED and UNKNOWN";
+	ret->description =
+		(char *)"Apache Airavata's job states, with exits from SUSPENDED and UNKNOWN";
 }
 
 int lifecycle_install_default(struct apply *a)
 {
-	const struct sluice_slice name = {LIFECYCLE_DEFAULT_NAME, sizeof(LIFECYCLE_DEFAULT_NAME) - 1};
+	const struct sluice_slice name = {LIFECYCLE_DEFAULT_NAME,
+					  sizeof(LIFECYCLE_DEFAULT_NAME) - 1};
 	Sluice__LifecycleConfig config;
 	uint64_t id;
 	int rc = counter_next(a, COUNTER_LIFECYCLE, &id);

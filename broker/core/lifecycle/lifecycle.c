@@ -60,8 +60,8 @@ static int check_names(const Sluice__LifecycleConfig *config, char *why)
 
 		if (!state_name_valid(name))
 			WHY(SLUICE_E_INVAL,
-			    "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)", i + 1,
-			    name, LIFECYCLE_STATE_NAME_BYTES_MAX);
+			    "state %u: \"%.70s\" is not a state name (1 to %d of A-Z a-z 0-9 _ -)",
+			    i + 1, name, LIFECYCLE_STATE_NAME_BYTES_MAX);
 		if (find(config, name, &first) && first != i)
 			WHY(SLUICE_E_INVAL, "state %s is named twice", name);
 	}
@@ -76,12 +76,14 @@ static int check_exits(const Sluice__LifecycleConfig *config, struct lifecycle *
 		const Sluice__LifecycleState *state = config->states[i];
 
 		if (state->terminal && state->n_next != 0)
-			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s", state->name,
-			    state->next[0]);
+			WHY(SLUICE_E_INVAL, "state %s is terminal and has an exit to %.63s",
+			    state->name, state->next[0]);
 		if (!state->terminal && state->n_next == 0)
-			WHY(SLUICE_E_INVAL, "state %s is not terminal and has no exit", state->name);
+			WHY(SLUICE_E_INVAL, "state %s is not terminal and has no exit",
+			    state->name);
 		if (state->n_next > config->n_states)
-			WHY(SLUICE_E_INVAL, "state %s has more exits than there are states", state->name);
+			WHY(SLUICE_E_INVAL, "state %s has more exits than there are states",
+			    state->name);
 		for (size_t j = 0; j < state->n_next; j++) {
 			uint32_t next;
 
@@ -113,10 +115,11 @@ static uint64_t exits_mask(const Sluice__LifecycleConfig *config, uint32_t state
 
 /* The cancelled and failed states count as reached: a cancel and failures found by the broker lead
  * there. */
-static int check_reach(const Sluice__LifecycleConfig *config, const struct lifecycle *lifecycle, char *why)
+static int check_reach(const Sluice__LifecycleConfig *config, const struct lifecycle *lifecycle,
+		       char *why)
 {
-	uint64_t reached =
-		UINT64_C(1) | UINT64_C(1) << lifecycle->cancelled | UINT64_C(1) << lifecycle->failed;
+	uint64_t reached = UINT64_C(1) | UINT64_C(1) << lifecycle->cancelled |
+			   UINT64_C(1) << lifecycle->failed;
 	uint64_t before;
 
 	do {
@@ -128,8 +131,8 @@ static int check_reach(const Sluice__LifecycleConfig *config, const struct lifec
 	} while (reached != before);
 	for (uint32_t i = 0; i < config->n_states; i++) {
 		if (!(reached >> i & 1))
-			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s", config->states[i]->name,
-			    config->states[0]->name);
+			WHY(SLUICE_E_INVAL, "state %s cannot be reached from %s",
+			    config->states[i]->name, config->states[0]->name);
 	}
 	return 0;
 }
@@ -138,7 +141,8 @@ static int check_verdict(const Sluice__LifecycleConfig *config, const char *what
 			 uint32_t *ret, char *why)
 {
 	if (!find(config, name, ret))
-		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the lifecycle", what, name);
+		WHY(SLUICE_E_INVAL, "the %s state \"%.63s\" is not a state of the lifecycle", what,
+		    name);
 	if (!config->states[*ret]->terminal)
 		WHY(SLUICE_E_INVAL, "the %s state %s is not terminal", what, name);
 	return 0;
@@ -171,8 +175,8 @@ int lifecycle_check(const Sluice__LifecycleConfig *config, char *why)
 	return compile(config, &lifecycle, why);
 }
 
-int lifecycle_check_alter(const Sluice__LifecycleConfig *before, const Sluice__LifecycleConfig *after,
-			  char *why)
+int lifecycle_check_alter(const Sluice__LifecycleConfig *before,
+			  const Sluice__LifecycleConfig *after, char *why)
 {
 	for (uint32_t i = 0; i < before->n_states; i++) {
 		const Sluice__LifecycleState *old = before->states[i];
@@ -180,26 +184,27 @@ int lifecycle_check_alter(const Sluice__LifecycleConfig *before, const Sluice__L
 
 		if (i >= after->n_states || strcmp(old->name, after->states[i]->name) != 0)
 			WHY(SLUICE_E_IN_USE,
-			    "jobs use the lifecycle: state %s must stay where it is (new ones go to the end)",
+			    "jobs use the lifecycle: state %s must stay where it is (new ones go "
+			    "to the end)",
 			    old->name);
 		if (old->terminal != after->states[i]->terminal)
-			WHY(SLUICE_E_IN_USE, "jobs use the lifecycle: state %s must stay %s", old->name,
-			    old->terminal ? "terminal" : "not terminal");
+			WHY(SLUICE_E_IN_USE, "jobs use the lifecycle: state %s must stay %s",
+			    old->name, old->terminal ? "terminal" : "not terminal");
 		now = exits_mask(after, i);
 		for (size_t j = 0; j < old->n_next; j++) {
 			uint32_t next;
 
 			if (!find(after, old->next[j], &next) || !(now >> next & 1))
 				WHY(SLUICE_E_IN_USE,
-				    "jobs use the lifecycle: the transition %s -> %s must stay", old->name,
-				    old->next[j]);
+				    "jobs use the lifecycle: the transition %s -> %s must stay",
+				    old->name, old->next[j]);
 		}
 	}
 	return 0;
 }
 
-int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id, Sluice__LifecycleConfig *config,
-		      char *why)
+int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id,
+		      Sluice__LifecycleConfig *config, char *why)
 {
 	struct lifecycle lifecycle;
 	int rc = compile(config, &lifecycle, why);

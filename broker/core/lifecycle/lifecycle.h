@@ -13,7 +13,7 @@
 #include "broker/core/base/reply.h"
 
 enum {
-	LIFECYCLE_STATES_CAP = 64,	     /* LIMIT_LIFECYCLE_STATES_MAX: a mask has a bit per state */
+	LIFECYCLE_STATES_CAP = 64, /* LIMIT_LIFECYCLE_STATES_MAX: a mask has a bit per state */
 	LIFECYCLE_STATE_NAME_BYTES_MAX = 63, /* fits struct outcome's state */
 	LIFECYCLE_WHY_BYTES = 200,
 };
@@ -36,11 +36,11 @@ struct lifecycle {
 int lifecycle_check(const Sluice__LifecycleConfig *config, char *why) SLUICE_MUST_USE;
 /* While jobs use the lifecycle, an alter may not remove, reorder or re-type a state, nor remove a
  * transition. 0 or IN_USE. */
-int lifecycle_check_alter(const Sluice__LifecycleConfig *before, const Sluice__LifecycleConfig *after,
-			  char *why) SLUICE_MUST_USE;
+int lifecycle_check_alter(const Sluice__LifecycleConfig *before,
+			  const Sluice__LifecycleConfig *after, char *why) SLUICE_MUST_USE;
 /* The same checks; on 0 `ret` is complete and takes the config. */
-int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id, Sluice__LifecycleConfig *config,
-		      char *why) SLUICE_MUST_USE;
+int lifecycle_compile(struct lifecycle *ret, uint32_t gateway, uint64_t id,
+		      Sluice__LifecycleConfig *config, char *why) SLUICE_MUST_USE;
 /* Position of a state; false: the lifecycle has no such state. */
 bool lifecycle_state_find(const struct lifecycle *lifecycle, const char *name, uint32_t *ret);
 static inline const char *lifecycle_state_name(const struct lifecycle *lifecycle, uint32_t state)
@@ -66,7 +66,8 @@ int lifecycle_install_default(struct apply *a) SLUICE_MUST_USE;
 struct lifecycle_cache;
 int lifecycle_cache_create(struct lifecycle_cache **ret) SLUICE_MUST_USE;
 void lifecycle_cache_destroy(struct lifecycle_cache *cache); /* accepts NULL */
-void lifecycle_cache_drop(struct lifecycle_cache *cache); /* on abort, and after any change of a lifecycle */
+void lifecycle_cache_drop(
+	struct lifecycle_cache *cache); /* on abort, and after any change of a lifecycle */
 /* The compiled lifecycle, borrowed until the next lifecycle_get or drop. CORRUPT when the ledger
  * refers to a missing one. */
 int lifecycle_get(struct apply *a, uint64_t id, const struct lifecycle **ret) SLUICE_MUST_USE;
@@ -76,9 +77,11 @@ int lifecycle_load(struct store_txn *txn, uint32_t gateway, uint64_t id,
 void lifecycle_free(struct lifecycle *lifecycle); /* accepts NULL */
 
 /* Number of jobs that use the lifecycle. */
-int lifecycle_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id, uint64_t *ret) SLUICE_MUST_USE;
+int lifecycle_jobs_read(struct store_txn *txn, uint32_t gateway, uint64_t id,
+			uint64_t *ret) SLUICE_MUST_USE;
 int lifecycle_jobs_add(struct apply *a, uint64_t id, int64_t delta) SLUICE_MUST_USE;
 
-int lifecycle_query(struct query *q, const Sluice__Request *request); /* lifecycle_show, lifecycle_list */
+int lifecycle_query(struct query *q,
+		    const Sluice__Request *request); /* lifecycle_show, lifecycle_list */
 
 #endif

@@ -28,8 +28,8 @@ int publish_internal(struct apply *a, struct sluice_slice subject, struct sluice
 		rc = scratch_reserve(scratch, envelope_size_max(&envelope));
 		if (rc != 0)
 			break;
-		spec.envelope =
-			(struct sluice_slice){scratch->data, envelope_encode(scratch->data, &envelope)};
+		spec.envelope = (struct sluice_slice){scratch->data,
+						      envelope_encode(scratch->data, &envelope)};
 		rc = queue_put(a, targets[i].id, &spec, &seq);
 	}
 	return rc;

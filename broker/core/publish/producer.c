@@ -60,17 +60,21 @@ static int cell_put(struct apply *a, uint64_t producer, const struct producer_ce
 		kept.answers += (size_t)settled * PRODUCER_ANSWER_BYTES;
 	kept.used_mono_ms = a->mono_ms;
 	count += more != NULL;
-	invariant(cell->epoch > 0 && cell->name.len <= 255, "producer %llu: epoch %u, a name of %zu bytes",
-		  ULL(producer), cell->epoch, cell->name.len);
-	invariant(count <= LIMIT_PRODUCER_UNSETTLED_MAX, "producer %llu: %u answers", ULL(producer), count);
-	invariant(last <= cell->last_seq, "producer %llu: the last answer is %llu, the last number %llu",
-		  ULL(producer), ULL(last), ULL(cell->last_seq));
+	invariant(cell->epoch > 0 && cell->name.len <= 255,
+		  "producer %llu: epoch %u, a name of %zu bytes", ULL(producer), cell->epoch,
+		  cell->name.len);
+	invariant(count <= LIMIT_PRODUCER_UNSETTLED_MAX, "producer %llu: %u answers", ULL(producer),
+		  count);
+	invariant(last <= cell->last_seq,
+		  "producer %llu: the last answer is %llu, the last number %llu", ULL(producer),
+		  ULL(last), ULL(cell->last_seq));
 	rc = scratch_reserve(scratch, producer_cell_bytes(&kept) + PRODUCER_ANSWER_BYTES);
 	if (rc != 0)
 		return rc;
 	bytes = producer_cell_encode(scratch->data, &kept, more);
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){scratch->data, bytes});
+	return store_put(a->txn, STORE_HOT, key_slice(&key),
+			 (struct sluice_slice){scratch->data, bytes});
 }
 
 /* ---- open, close, eviction ---- */
@@ -114,8 +118,9 @@ static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct 
 	struct producer_cell cell;
 	int rc = cell_get(a, m->expect_producer, &cell);
 
-	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && (cell.name.len != strlen(m->name) ||
-						     memcmp(cell.name.data, m->name, cell.name.len) != 0)))
+	if (rc == SLUICE_E_NOT_FOUND ||
+	    (rc == 0 && (cell.name.len != strlen(m->name) ||
+			 memcmp(cell.name.data, m->name, cell.name.len) != 0)))
 		return refuse(out, SLUICE_E_PRODUCER_EVICTED,
 			      "producer %llu does not exist (any more); open another",
 			      (unsigned long long)m->expect_producer);
@@ -123,7 +128,8 @@ static int open_expected(struct apply *a, const Sluice__ProducerOpen *m, struct 
 		return rc;
 	if ((cell.secret == 0 || cell.secret != m->secret) && cell.name.len > 0)
 		return refuse(out, SLUICE_E_PRODUCER_FENCED,
-			      "producer '%.200s' was opened again by another client; its epoch is %u",
+			      "producer '%.200s' was opened again by another client; its epoch is "
+			      "%u",
 			      m->name, cell.epoch);
 	if (cell.secret == 0 || cell.secret != m->secret)
 		return refuse(out, SLUICE_E_OWNED,
@@ -164,15 +170,16 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 	if (rc == 0 && cell.name.len > 0)
 		rc = name_put(a, NAME_PRODUCER, cell.name, out->id);
 	if (rc == 0 && cell.name.len == 0)
-		rc = timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, out->id, 0);
+		rc = timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS, TIMER_PRODUCER_IDLE, out->id,
+			       0);
 	out->epoch = cell.epoch;
 	out->offset = cell.secret;
 	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
 }
 
 /* Only for the owner: numbers and epochs are not secret, so they give no right by themselves. */
-static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, struct producer_cell *ret,
-			  struct outcome *out)
+static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch,
+			  struct producer_cell *ret, struct outcome *out)
 {
 	int rc = cell_get(a, producer, ret);
 
@@ -187,14 +194,15 @@ static int cell_of_caller(struct apply *a, uint64_t producer, uint32_t epoch, st
 			      "producer %llu was opened again: epoch %u was given, it is at %u",
 			      (unsigned long long)producer, epoch, ret->epoch);
 	if (epoch > ret->epoch)
-		return refuse(out, SLUICE_E_INVAL, "epoch %u of producer %llu was never issued; it is at %u",
-			      epoch, (unsigned long long)producer, ret->epoch);
+		return refuse(out, SLUICE_E_INVAL,
+			      "epoch %u of producer %llu was never issued; it is at %u", epoch,
+			      (unsigned long long)producer, ret->epoch);
 	if (ret->owner != 0 && ret->owner != a->session)
-		return refuse(
-			out, SLUICE_E_OWNED,
-			"producer %llu belongs to another session: use the session that opened it, or open it "
-			"again (a named one by its name, any by its number and secret)",
-			(unsigned long long)producer);
+		return refuse(out, SLUICE_E_OWNED,
+			      "producer %llu belongs to another session: use the session that "
+			      "opened it, or open it "
+			      "again (a named one by its name, any by its number and secret)",
+			      (unsigned long long)producer);
 	return 0;
 }
 
@@ -228,8 +236,8 @@ int producer_idle_fire(struct apply *a, uint64_t producer, uint64_t sub, uint32_
 		return rc;
 	idle = age_of_mono(a, cell.used_mono_ms);
 	if (idle < LIMIT_PRODUCER_IDLE_MS)
-		return timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS - idle, TIMER_PRODUCER_IDLE, producer,
-				 0);
+		return timer_set(a, a->mono_ms + LIMIT_PRODUCER_IDLE_MS - idle, TIMER_PRODUCER_IDLE,
+				 producer, 0);
 	if (age_doubt(a) != 0)
 		return timer_set(a, age_doubt(a), TIMER_PRODUCER_IDLE, producer, 0);
 	key_hot(&key, a->gateway, HOT_PRODUCER, producer);
@@ -244,7 +252,8 @@ static int answer_again(const struct producer_cell *cell, const struct producer_
 	for (uint16_t i = cell->answer_count; i > 0; i--) {
 		struct producer_answer answer;
 
-		producer_answer_decode(cell->answers + (size_t)(i - 1) * PRODUCER_ANSWER_BYTES, &answer);
+		producer_answer_decode(cell->answers + (size_t)(i - 1) * PRODUCER_ANSWER_BYTES,
+				       &answer);
 		if (answer.first_seq != call->first_seq)
 			continue;
 		if (answer.count != call->count)
@@ -258,10 +267,10 @@ static int answer_again(const struct producer_cell *cell, const struct producer_
 					: refuse(out, answer.code, "refused before: %s",
 						 sluice_error_text(answer.code));
 	}
-	return refuse(
-		out, SLUICE_E_CONFLICT,
-		"sequence numbers up to %llu were used: this call is settled, or differs from the first",
-		(unsigned long long)cell->last_seq);
+	return refuse(out, SLUICE_E_CONFLICT,
+		      "sequence numbers up to %llu were used: this call is settled, or differs "
+		      "from the first",
+		      (unsigned long long)cell->last_seq);
 }
 
 int producer_begin(struct apply *a, const struct producer_call *call, struct outcome *out)
@@ -273,10 +282,11 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 
 	if (rc != 0 || refused(out))
 		return rc;
-	if (call->first_seq == 0 || call->count == 0 || call->first_seq > UINT64_MAX - call->count ||
-	    call->settled_seq >= call->first_seq)
+	if (call->first_seq == 0 || call->count == 0 ||
+	    call->first_seq > UINT64_MAX - call->count || call->settled_seq >= call->first_seq)
 		return refuse(out, SLUICE_E_INVAL,
-			      "sequence %llu, %u numbers, settled %llu: expected settled < sequence, from 1",
+			      "sequence %llu, %u numbers, settled %llu: expected settled < "
+			      "sequence, from 1",
 			      (unsigned long long)call->first_seq, call->count,
 			      (unsigned long long)call->settled_seq);
 	if (call->first_seq <= cell.last_seq)
@@ -287,7 +297,8 @@ int producer_begin(struct apply *a, const struct producer_call *call, struct out
 			      (unsigned long long)call->first_seq, (unsigned long long)expected);
 	unsettled = cell.answer_count - settled_count(&cell, call->settled_seq);
 	if (unsettled >= LIMIT_PRODUCER_UNSETTLED_MAX)
-		return refuse(out, SLUICE_E_BUSY, "%u answers of this producer are not settled; at most %llu",
+		return refuse(out, SLUICE_E_BUSY,
+			      "%u answers of this producer are not settled; at most %llu",
 			      unsettled, (unsigned long long)LIMIT_PRODUCER_UNSETTLED_MAX);
 	return 0;
 }

@@ -28,7 +28,8 @@ struct producer_call {
 
 /* Refuses, or fills out with the first answer (out->duplicate), or leaves out unchanged: a new
  * call, to be ended with producer_end. */
-int producer_begin(struct apply *a, const struct producer_call *call, struct outcome *out) SLUICE_MUST_USE;
+int producer_begin(struct apply *a, const struct producer_call *call,
+		   struct outcome *out) SLUICE_MUST_USE;
 int producer_end(struct apply *a, const struct producer_call *call,
 		 const struct outcome *out) SLUICE_MUST_USE;
 

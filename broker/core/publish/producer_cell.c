@@ -4,7 +4,8 @@
 
 enum { AT_EPOCH = 0, AT_LAST_SEQ = 4, AT_USED = 12, AT_ANSWERS = 20, AT_NAME_BYTES = 22 };
 
-void producer_answer_encode(uint8_t buf[PRODUCER_ANSWER_BYTES], const struct producer_answer *answer)
+void producer_answer_encode(uint8_t buf[PRODUCER_ANSWER_BYTES],
+			    const struct producer_answer *answer)
 {
 	put_be64(buf, answer->first_seq);
 	put_be32(buf + 8, answer->count);
@@ -65,7 +66,8 @@ int producer_cell_decode(struct sluice_slice value, struct producer_cell *ret)
 				      .used_mono_ms = get_be64(at + AT_USED),
 				      .answer_count = get_be16(at + AT_ANSWERS),
 				      .name = {at + PRODUCER_CELL_FIXED_BYTES, at[AT_NAME_BYTES]},
-				      .answers = at + PRODUCER_CELL_FIXED_BYTES + at[AT_NAME_BYTES]};
+				      .answers =
+					      at + PRODUCER_CELL_FIXED_BYTES + at[AT_NAME_BYTES]};
 	if (value.len != old) {
 		ret->owner = get_be64(at + old);
 		ret->secret = get_be64(at + old + 8);

@@ -41,7 +41,8 @@ struct producer_answer {
 	uint64_t offset;
 	uint32_t failed; /* operation of a transaction */
 };
-void producer_answer_encode(uint8_t buf[PRODUCER_ANSWER_BYTES], const struct producer_answer *answer);
+void producer_answer_encode(uint8_t buf[PRODUCER_ANSWER_BYTES],
+			    const struct producer_answer *answer);
 void producer_answer_decode(const uint8_t buf[PRODUCER_ANSWER_BYTES], struct producer_answer *ret);
 
 /* Size of producer_cell_encode() without `more`. */

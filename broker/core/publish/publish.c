@@ -91,7 +91,8 @@ static int puts_make(struct publish *p, const struct run *run, struct queue_put_
 		rc = envelope_next(&rest, &envelope, &why);
 		if (rc != 0)
 			break;
-		*put = (struct queue_put_event){.at = (size_t)((const uint8_t *)envelope.encoded.data -
+		*put = (struct queue_put_event){.at = (size_t)((const uint8_t *)
+								       envelope.encoded.data -
 							       run->from),
 						.bytes = envelope.encoded.len,
 						.priority = envelope.priority};
@@ -141,8 +142,8 @@ static int run_to_streams(struct publish *p, const struct run *run)
 	const struct frame_publish *m = p->m;
 	bool whole = run->count == m->count;
 	struct append_spec spec = {.subject = m->subject,
-				   .payload =
-					   whole ? m->payload : (struct sluice_slice){run->from, run->bytes},
+				   .payload = whole ? m->payload
+						    : (struct sluice_slice){run->from, run->bytes},
 				   .codec = whole ? m->codec : BATCH_RAW,
 				   .raw_bytes = whole ? m->raw_bytes : (uint32_t)run->bytes,
 				   .count = run->count,
@@ -199,26 +200,29 @@ static void amount_add(const struct publish *p, const struct run *run, struct co
 	uint64_t queues = queue_count(p), streams = p->target_count - queues;
 
 	io->records += run->count * queues + streams;
-	io->bytes += (run->bytes + (uint64_t)run->count * p->m->subject.len) * queues + run->bytes * streams;
+	io->bytes += (run->bytes + (uint64_t)run->count * p->m->subject.len) * queues +
+		     run->bytes * streams;
 }
 
 /* Both are products without another limit: events x queues, bytes x targets. */
 static int amount_check(const struct publish *p, const struct core_work *more, struct outcome *out)
 {
 	struct core_work before = core_command_work(p->a->core);
-	const char *and_before = before.records > 0 ? " with the transaction's operations before" : "";
+	const char *and_before =
+		before.records > 0 ? " with the transaction's operations before" : "";
 
 	if (before.records + more->records > LIMIT_PUBLISH_PUTS_MAX)
-		return refuse(
-			out, SLUICE_E_LIMIT,
-			"%u events, each to at most %zu queues and %zu streams: counted as %llu records%s; "
-			"at most %llu in one command: publish fewer at once, or bind fewer",
-			p->m->count, p->queues_most, p->streams_most,
-			(unsigned long long)(before.records + more->records), and_before,
-			(unsigned long long)LIMIT_PUBLISH_PUTS_MAX);
+		return refuse(out, SLUICE_E_LIMIT,
+			      "%u events, each to at most %zu queues and %zu streams: counted as "
+			      "%llu records%s; "
+			      "at most %llu in one command: publish fewer at once, or bind fewer",
+			      p->m->count, p->queues_most, p->streams_most,
+			      (unsigned long long)(before.records + more->records), and_before,
+			      (unsigned long long)LIMIT_PUBLISH_PUTS_MAX);
 	if (before.bytes + more->bytes > LIMIT_PUBLISH_PUT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT,
-			      "%zu bytes, each to at most %zu queues and %zu streams: %llu bytes%s; at most "
+			      "%zu bytes, each to at most %zu queues and %zu streams: %llu "
+			      "bytes%s; at most "
 			      "%llu in one command: publish fewer at once, or bind fewer",
 			      p->raw.len, p->queues_most, p->streams_most,
 			      (unsigned long long)(before.bytes + more->bytes), and_before,
@@ -234,8 +238,8 @@ enum { REACHED_RECORDS = 5 };
 static int room_check(struct publish *p, uint64_t queue, uint64_t count, struct core_work *io)
 {
 	uint32_t each;
-	int rc = queue_room_check_records(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS, (uint32_t)count,
-					  &each, p->out);
+	int rc = queue_room_check_records(p->a, queue, SLUICE__QUEUE_KIND__QUEUE_ITEMS,
+					  (uint32_t)count, &each, p->out);
 
 	/* amount_add has counted the items themselves. Each queue costs a page of the store;
 	 * further items cost little. */
@@ -297,7 +301,8 @@ static int need_add(struct needs *needs, uint64_t queue, uint32_t count)
 
 static int need_compare(const void *left, const void *right)
 {
-	uint64_t a = ((const struct queue_need *)left)->queue, b = ((const struct queue_need *)right)->queue;
+	uint64_t a = ((const struct queue_need *)left)->queue,
+		 b = ((const struct queue_need *)right)->queue;
 
 	return a < b ? -1 : a > b;
 }
@@ -324,7 +329,8 @@ static bool same_targets(const struct publish *p, const struct route_target *tar
 	if (count != p->target_count)
 		return false;
 	for (size_t i = 0; i < count; i++) {
-		if (targets[i].kind != targets_of(p)[i].kind || targets[i].id != targets_of(p)[i].id)
+		if (targets[i].kind != targets_of(p)[i].kind ||
+		    targets[i].id != targets_of(p)[i].id)
 			return false;
 	}
 	return true;
@@ -392,8 +398,8 @@ static int run_next(struct publish *p, struct runs *runs)
 		if (count == 0 && runs->check && (p->m->flags & PUBLISH_MANDATORY) != 0)
 			return refuse(p->out, SLUICE_E_NO_ROUTE,
 				      "nothing is bound to subject '%.*s' of event %u",
-				      (int)envelope.subject.len, (const char *)envelope.subject.data,
-				      runs->at);
+				      (int)envelope.subject.len,
+				      (const char *)envelope.subject.data, runs->at);
 		if (runs->run.count > 0 && !same_targets(p, targets, count))
 			return 0;
 		if (runs->run.count == 0)
@@ -402,8 +408,9 @@ static int run_next(struct publish *p, struct runs *runs)
 			return rc;
 		runs->run.count++;
 		runs->run.bytes += envelope.encoded.len;
-		runs->run.time_max = envelope.time_delta_ms > runs->run.time_max ? envelope.time_delta_ms
-										 : runs->run.time_max;
+		runs->run.time_max = envelope.time_delta_ms > runs->run.time_max
+					     ? envelope.time_delta_ms
+					     : runs->run.time_max;
 		runs->rest = rest;
 		runs->at++;
 		if (runs->check && runs->run.count * count > LIMIT_PUBLISH_PUTS_MAX)
@@ -470,11 +477,11 @@ static int head_check(const struct frame_publish *m, struct outcome *out)
 	if (m->count == 0)
 		return refuse(out, SLUICE_E_INVAL, "the batch has no events");
 	if (m->count > LIMIT_BATCH_EVENTS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the batch has %u events; at most %llu", m->count,
-			      (unsigned long long)LIMIT_BATCH_EVENTS_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the batch has %u events; at most %llu",
+			      m->count, (unsigned long long)LIMIT_BATCH_EVENTS_MAX);
 	if (m->raw_bytes > LIMIT_BATCH_RAW_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the batch has %u bytes; at most %llu", m->raw_bytes,
-			      (unsigned long long)LIMIT_BATCH_RAW_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the batch has %u bytes; at most %llu",
+			      m->raw_bytes, (unsigned long long)LIMIT_BATCH_RAW_BYTES_MAX);
 	if (m->target_kind > PUBLISH_TO_STREAM || m->codec > BATCH_ZSTD ||
 	    (m->codec == BATCH_RAW && m->raw_bytes != m->payload.len))
 		return refuse(out, SLUICE_E_PROTOCOL,
@@ -512,7 +519,8 @@ static int targets_find(struct publish *p)
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(p->out, rc, "%s '%.*s' does not exist",
 			      m->target_kind == PUBLISH_TO_QUEUE ? "queue" : "stream",
-			      (int)(m->target.len < 200 ? m->target.len : 200), (const char *)m->target.data);
+			      (int)(m->target.len < 200 ? m->target.len : 200),
+			      (const char *)m->target.data);
 	return rc != 0 ? rc : targets_keep(p, &target, 1);
 }
 
@@ -530,7 +538,8 @@ static int publish_checked(struct publish *p)
 	return rc != 0 || refused(p->out) ? rc : publish_together(p);
 }
 
-int publish_batch(struct apply *a, const struct frame_publish *m, uint32_t delay_ms, struct outcome *out)
+int publish_batch(struct apply *a, const struct frame_publish *m, uint32_t delay_ms,
+		  struct outcome *out)
 {
 	struct publish p = {.a = a, .m = m, .raw = m->payload, .delay_ms = delay_ms, .out = out};
 	const char *why = NULL;

@@ -33,8 +33,8 @@ static int payload_write(struct apply *a, uint64_t queue, const uint64_t *seqs, 
 		memcpy(at + DELIVER_ITEM_PREFIX_BYTES, item.body.data, item.body.len);
 		at += DELIVER_ITEM_PREFIX_BYTES + item.body.len;
 	}
-	invariant((uint64_t)(at - buffer) == bytes, "queue %llu: %u items of %llu bytes took %zu", ULL(queue),
-		  count, ULL(bytes), (size_t)(at - buffer));
+	invariant((uint64_t)(at - buffer) == bytes, "queue %llu: %u items of %llu bytes took %zu",
+		  ULL(queue), count, ULL(bytes), (size_t)(at - buffer));
 	*ret = (struct sluice_slice){buffer, (size_t)(at - buffer)};
 	return 0;
 }
@@ -57,8 +57,8 @@ static int runs_write(struct apply *a, const uint64_t *seqs, uint32_t count, str
 	return 0;
 }
 
-static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lease_ms, const uint64_t *seqs,
-		   uint32_t count, uint64_t bytes)
+static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lease_ms,
+		   const uint64_t *seqs, uint32_t count, uint64_t bytes)
 {
 	struct effect effect = {.kind = FX_GRANT,
 				.command = a->position,
@@ -76,8 +76,8 @@ static int deliver(struct apply *a, uint64_t queue, uint64_t token, uint32_t lea
 	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }
 
-static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, const struct cmd_claim *m,
-		     const struct picked *picked, uint32_t lease_ms)
+static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell,
+		     const struct cmd_claim *m, const struct picked *picked, uint32_t lease_ms)
 {
 	struct queue_grant grant = {.session = a->session,
 				    .lease_ms = lease_ms,
@@ -99,7 +99,8 @@ static int grant_new(struct apply *a, uint64_t queue, struct queue_cell *cell, c
 	return rc != 0 ? rc : grant_store(a, queue, a->index, &grant);
 }
 
-int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m, struct outcome *out)
+int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m,
+		struct outcome *out)
 {
 	struct picked picked;
 	uint32_t max = claim_max(m);
@@ -117,14 +118,16 @@ int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim
 		rc = pick_in_order(a, m->queue, cell, max, &picked);
 	if (rc == 0 && picked.count > 0) {
 		invariant(picked.count <= max && picked.count <= cell->ready,
-			  "queue %llu: %u items were picked, at most %u were asked for, %llu are ready",
+			  "queue %llu: %u items were picked, at most %u were asked for, %llu are "
+			  "ready",
 			  ULL(m->queue), picked.count, max, ULL(cell->ready));
 		cell->ready -= picked.count;
 		cell->leased += picked.count;
 		rc = grant_new(a, m->queue, cell, m, &picked, lease_ms);
 		if (rc == 0)
-			rc = deliver(a, m->queue, a->index, m->flags & CLAIM_SESSION_LEASE ? 0 : lease_ms,
-				     picked.seq, picked.count, picked.bytes);
+			rc = deliver(a, m->queue, a->index,
+				     m->flags & CLAIM_SESSION_LEASE ? 0 : lease_ms, picked.seq,
+				     picked.count, picked.bytes);
 	}
 	if (rc == 0)
 		rc = queue_cell_put(a, m->queue, cell);
@@ -136,8 +139,8 @@ int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim
 
 /* ---- resume: entries that the session holds already ---- */
 
-static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant,
-			   uint32_t *io_count, uint64_t *io_bytes)
+static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token,
+			   const struct queue_grant *grant, uint32_t *io_count, uint64_t *io_bytes)
 {
 	uint64_t seqs[LIMIT_SIZE(GRANT_ITEMS_MAX)];
 	uint32_t count = 0;
@@ -165,14 +168,14 @@ static int redeliver_grant(struct apply *a, uint64_t queue, uint64_t token, cons
 		return 0;
 	*io_count += count;
 	*io_bytes += bytes;
-	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs, count,
-		       bytes);
+	return deliver(a, queue, token, grant->kind == GRANT_SESSION ? 0 : grant->lease_ms, seqs,
+		       count, bytes);
 }
 
 /* Tokens of the queue's grants to this session, in order, after m->resume_after. *ret_after: where
  * to continue, 0 when there are no more. */
-static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t tokens[RESUME_AT_ONCE],
-			 size_t *ret_count, uint64_t *ret_after)
+static int resume_gather(struct apply *a, const struct cmd_claim *m,
+			 uint64_t tokens[RESUME_AT_ONCE], size_t *ret_count, uint64_t *ret_after)
 {
 	const uint64_t until = m->resume_until != 0 ? m->resume_until : a->index;
 	struct store_scan *scan = NULL;
@@ -216,8 +219,8 @@ static int resume_gather(struct apply *a, const struct cmd_claim *m, uint64_t to
 
 /* The delivery has the lease's duration from now on, so the lease begins anew. The queue's timer
  * then fires too early, which does no harm. */
-static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t token, uint32_t *io_count,
-			uint64_t *io_bytes)
+static int resume_grant(struct apply *a, const struct cmd_claim *m, uint64_t token,
+			uint32_t *io_count, uint64_t *io_bytes)
 {
 	struct queue_grant grant;
 	int rc = grant_get(a->txn, a->gateway, m->queue, token, &grant);

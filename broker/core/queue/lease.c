@@ -24,7 +24,8 @@ static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 {
 	struct queue_cell target;
 	ProtobufCMessage *found;
-	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &found);
+	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor,
+			   &found);
 
 	if (rc != 0)
 		return rc;
@@ -33,14 +34,16 @@ static int dead_letter_named(struct apply *a, uint64_t queue, uint64_t *ret)
 	protobuf_c_message_free_unpacked(found, NULL);
 	if (rc == 0)
 		rc = queue_cell_get(a->txn, a->gateway, *ret, &target);
-	if (rc == 0 && (target.deleted || target.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS || *ret == queue))
+	if (rc == 0 &&
+	    (target.deleted || target.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS || *ret == queue))
 		rc = SLUICE_E_NOT_FOUND;
 	return rc;
 }
 
 /* Configured by name. A deleted queue is replaced by a later one with the same name; while there is
  * none, by the gateway's, which always exists. */
-static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t *ret)
+static int dead_letter_target(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			      uint64_t *ret)
 {
 	struct queue_cell target;
 	int rc = queue_cell_get(a->txn, a->gateway, cell->dead_letter, &target);
@@ -240,15 +243,17 @@ static int ack_named(struct apply *a, const struct cmd_ack *m, struct ack_work *
 	return 0;
 }
 
-static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *work, struct outcome *out)
+static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *work,
+		  struct outcome *out)
 {
 	uint32_t lease_ms = m->value_ms != 0 ? m->value_ms : work->grant.lease_ms;
 	bool cell_changed = false;
 	int rc = 0;
 
 	if (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu", lease_ms,
-			      (unsigned long long)LIMIT_LEASE_MS_MIN, (unsigned long long)LIMIT_LEASE_MS_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu",
+			      lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+			      (unsigned long long)LIMIT_LEASE_MS_MAX);
 	out->count = work->grant.out;
 	if (work->grant.kind == GRANT_SESSION)
 		return 0;
@@ -260,7 +265,8 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 		work->cell.scan_min = work->grant.deadline_ms;
 		cell_changed = true;
 	}
-	if (work->cell.lease_timer_due == 0 || work->grant.deadline_ms < work->cell.lease_timer_due) {
+	if (work->cell.lease_timer_due == 0 ||
+	    work->grant.deadline_ms < work->cell.lease_timer_due) {
 		rc = queue_lease_arm(a, m->queue, &work->cell, work->grant.deadline_ms);
 		cell_changed = true;
 	}
@@ -282,10 +288,10 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 	if (rc == 0)
 		rc = grant_get(a->txn, a->gateway, m->queue, m->token, &work.grant);
 	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && work.grant.session != a->session))
-		return refuse(
-			out, SLUICE_E_STALE_TOKEN,
-			"no lease with token %llu is held by this session: it was acked, expired or taken over",
-			(unsigned long long)m->token);
+		return refuse(out, SLUICE_E_STALE_TOKEN,
+			      "no lease with token %llu is held by this session: it was acked, "
+			      "expired or taken over",
+			      (unsigned long long)m->token);
 	if (rc != 0)
 		return rc;
 	/* The end of a session returns its items in steps: those left here belong to it no longer.
@@ -299,10 +305,12 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 	if (m->op == ACK_EXTEND)
 		return extend(a, m, &work, out);
 	if (m->reason.len > LIMIT_TEXT_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the reason has %zu bytes; expected at most %llu",
-			      m->reason.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
+		return refuse(out, SLUICE_E_LIMIT,
+			      "the reason has %zu bytes; expected at most %llu", m->reason.len,
+			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	if (!named_held(m, &work))
-		return refuse(out, SLUICE_E_STALE_TOKEN, "none of these items is still held under token %llu",
+		return refuse(out, SLUICE_E_STALE_TOKEN,
+			      "none of these items is still held under token %llu",
 			      (unsigned long long)m->token);
 	ready_before = work.cell.ready;
 	rc = ack_named(a, m, &work);
@@ -318,7 +326,8 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 
 /* ---- expiry ---- */
 
-int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t deadline_ms)
+int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
+		    uint64_t deadline_ms)
 {
 	if (deadline_ms < io_cell->scan_not_before)
 		deadline_ms = io_cell->scan_not_before;
@@ -353,12 +362,13 @@ int queue_boot_mono(struct store_txn *txn, uint64_t *ret)
 
 /* Returns up to *io_max items of an ended lease, and removes them from it. Begun items count a
  * failed attempt. */
-static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_grant *grant,
-			const char *reason, uint32_t *io_max)
+static int grant_return(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			struct queue_grant *grant, const char *reason, uint32_t *io_max)
 {
 	uint64_t first_held = UINT64_MAX;
 
-	for (uint64_t seq = grant->first; grant->out > 0 && seq < grant->first + grant->bits; seq++) {
+	for (uint64_t seq = grant->first; grant->out > 0 && seq < grant->first + grant->bits;
+	     seq++) {
 		bool begun;
 		int rc;
 
@@ -439,8 +449,9 @@ static int expire_walk(struct apply *a, uint64_t queue, struct queue_cell *cell,
 			break;
 		if (grant.kind == GRANT_SESSION)
 			continue;
-		deadline = grant.deadline_ms > boot_mono + grant.lease_ms ? grant.deadline_ms
-									  : boot_mono + grant.lease_ms;
+		deadline = grant.deadline_ms > boot_mono + grant.lease_ms
+				   ? grant.deadline_ms
+				   : boot_mono + grant.lease_ms;
 		if (deadline > a->mono_ms) {
 			if (deadline < cell->scan_min)
 				cell->scan_min = deadline;
@@ -488,7 +499,8 @@ int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub, uint32_t *i
 	} else {
 		cell.scan_token = 0;
 		cell.scan_not_before = a->mono_ms + walk_pause_ms(&cell);
-		rc = cell.scan_min == UINT64_MAX ? 0 : queue_lease_arm(a, queue, &cell, cell.scan_min);
+		rc = cell.scan_min == UINT64_MAX ? 0
+						 : queue_lease_arm(a, queue, &cell, cell.scan_min);
 	}
 	if (rc == 0)
 		rc = queue_cell_put(a, queue, &cell);
@@ -607,8 +619,8 @@ int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret)
 	return rc;
 }
 
-int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
-			bool *ret_done)
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token,
+			uint32_t *io_work, bool *ret_done)
 {
 	struct queue_cell cell;
 	struct queue_grant grant;

@@ -66,7 +66,8 @@ int claim_report_damaged(struct apply *a, uint64_t queue, uint64_t seq)
 /* Never more than the count of ready entries, which must not fall below 0. */
 static bool wants_more(const struct picked *picked, const struct queue_cell *cell, uint32_t max)
 {
-	return picked->count < max && picked->count < cell->ready && picked->set_aside < SET_ASIDE_MAX;
+	return picked->count < max && picked->count < cell->ready &&
+	       picked->set_aside < SET_ASIDE_MAX;
 }
 
 /* A damaged item must not block the following ones. Items picked before it are delivered first;
@@ -75,11 +76,12 @@ static bool wants_more(const struct picked *picked, const struct queue_cell *cel
  * older version: so an item in order may not have been counted as ready (ready_bound). In a queue
  * of jobs it counts as delayed from now on, since its job is open, until the job leaves the queue
  * (queue_job_remove). */
-static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq, bool exception,
-		     struct picked *picked)
+static int set_aside(struct apply *a, uint64_t queue, struct queue_cell *cell, uint64_t seq,
+		     bool exception, struct picked *picked)
 {
 	bool jobs = cell->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS;
-	bool counted = exception || ((jobs || cell->delayed == 0) && cell->ready > cell->exceptions);
+	bool counted =
+		exception || ((jobs || cell->delayed == 0) && cell->ready > cell->exceptions);
 
 	if (cell->ready == 0)
 		return store_damaged("its content is not valid");
@@ -137,7 +139,8 @@ int pick_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell, ui
 			}
 			if (rc == SLUICE_E_CORRUPT) {
 				rc = set_aside(a, queue, cell, seq, true, picked);
-			} else if (rc != 0 || !window_has(picked, seq) || !bytes_fit(picked, item.body.len)) {
+			} else if (rc != 0 || !window_has(picked, seq) ||
+				   !bytes_fit(picked, item.body.len)) {
 				break;
 			} else {
 				pick(picked, seq, item.body.len);

@@ -44,6 +44,7 @@ int pick_in_order(struct apply *a, uint64_t queue, struct queue_cell *cell, uint
 int claim_report_damaged(struct apply *a, uint64_t queue, uint64_t seq) SLUICE_MUST_USE;
 /* The same for an entry that a consumer resumes under a token; seq is the token itself when the
  * grant is damaged. */
-int claim_report_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq, uint64_t token) SLUICE_MUST_USE;
+int claim_report_damaged_grant(struct apply *a, uint64_t queue, uint64_t seq,
+			       uint64_t token) SLUICE_MUST_USE;
 
 #endif

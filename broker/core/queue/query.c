@@ -14,7 +14,8 @@
 #include "protocol/limits.h"
 
 enum { PEEK_BODY_BYTES_MAX = 1024, PEEK_WINDOW = 4096, DAMAGE_TEXT_BYTES = 300 };
-static_assert(PEEK_WINDOW > LIMIT_SIZE(LIST_ROWS_MAX), "a window holds all rows of a reply and one more");
+static_assert(PEEK_WINDOW > LIMIT_SIZE(LIST_ROWS_MAX),
+	      "a window holds all rows of a reply and one more");
 
 /* The reply's array has room for it. */
 static int row_add(struct query *q, uint64_t id, void *user)
@@ -26,8 +27,8 @@ static int row_add(struct query *q, uint64_t id, void *user)
 
 	(void)user;
 	if (rc == 0)
-		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor,
-			       &config);
+		rc = topo_find(q->txn, q->gateway, TOPO_QUEUE, id,
+			       &sluice__queue_config__descriptor, &config);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info = malloc(sizeof(*info));
@@ -73,10 +74,11 @@ static int list(struct query *q, const Sluice__QueueList *m)
 					: name_each(q, NAME_QUEUE, m->after, m->max, row_add, NULL);
 }
 
-/* ---- peek ----
- * In turns, in three phases that go round until the rows are enough or the queue is at its end:
- *   PEEK_ITEMS   items are walked and those that may be shown are noted, a window of them at a time;
- *   PEEK_GRANTS  whether one below the queue's head is leased stands in a grant only: each grant is decoded once for a whole window;
+/* ---- peek ---- In turns, in three phases that go round until the rows are enough or the queue is
+ * at its end:
+ *   PEEK_ITEMS items are walked and those that may be shown are noted, a window of them at a time;
+ *   PEEK_GRANTS whether one below the queue's head is leased stands in a grant only: each grant is
+ *   decoded once for a whole window;
  *   PEEK_ROWS    the rows, each looked up as it is now: what was acked meanwhile is left out. */
 
 enum { PEEK_ITEMS = 1, PEEK_GRANTS, PEEK_ROWS };
@@ -114,8 +116,8 @@ static bool bytes_copy(ProtobufCBinaryData *to, struct sluice_slice from, size_t
 	return true;
 }
 
-static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *item, const char *state,
-		    Sluice__ItemInfo *row)
+static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *item,
+		    const char *state, Sluice__ItemInfo *row)
 {
 	struct sluice_slice rest = item->body;
 	struct envelope envelope;
@@ -130,7 +132,8 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 				 ? item->due_mono_ms - peek->q->clock.mono_ms
 				 : 0;
 	row->state = query_text(slice_text(state));
-	row->last_reason = query_text(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
+	row->last_reason =
+		query_text(item->dead_reason.len > 0 ? item->dead_reason : item->last_reason);
 	row->dead_from = query_text(item->dead_from);
 	complete = row->state != NULL && row->last_reason != NULL && row->dead_from != NULL;
 	if (peek->grant_token != 0 && strcmp(state, "leased") == 0) {
@@ -138,12 +141,13 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 		row->holder_session = peek->grant.session;
 		if (peek->grant.since_ms != 0 && peek->grant.since_ms < peek->q->clock.mono_ms)
 			row->held_ms = peek->q->clock.mono_ms - peek->grant.since_ms;
-		rc = session_holder(peek->q->txn, peek->q->gateway, row->holder_session, &row->holder,
-				    &row->holder_address);
+		rc = session_holder(peek->q->txn, peek->q->gateway, row->holder_session,
+				    &row->holder, &row->holder_address);
 		if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
 			return rc;
 		row->extend_max_ms = peek->grant.extend_max_ms;
-		if (peek->grant.kind == GRANT_TIMED && peek->grant.deadline_ms > peek->q->clock.mono_ms)
+		if (peek->grant.kind == GRANT_TIMED &&
+		    peek->grant.deadline_ms > peek->q->clock.mono_ms)
 			row->lease_left_ms = peek->grant.deadline_ms - peek->q->clock.mono_ms;
 	}
 	if (peek->cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS)
@@ -161,14 +165,15 @@ static int row_fill(struct peek *peek, uint64_t seq, const struct queue_item *it
 /* Whether it is one of those in order that a purge removed, and its sweep has not come to yet. */
 static bool peek_purged(const struct queue_cell *cell, uint64_t seq, const struct queue_item *item)
 {
-	return cell->sweep_from != cell->sweep_to && !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) &&
-	       seq >= cell->sweep_from && seq < cell->sweep_to;
+	return cell->sweep_from != cell->sweep_to &&
+	       !(item->flags & (ITEM_DELAYED | ITEM_OVERTAKEN)) && seq >= cell->sweep_from &&
+	       seq < cell->sweep_to;
 }
 
 /* Whether it has an entry in `ready`, and whether a purge removed it whose sweep has not
  * finished. */
-static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *item, bool *ret_excepted,
-		   bool *ret_purged)
+static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *item,
+		   bool *ret_excepted, bool *ret_purged)
 {
 	const struct queue_cell *cell = &peek->cell;
 	struct sluice_slice value;
@@ -180,7 +185,8 @@ static int look_up(struct peek *peek, uint64_t seq, const struct queue_item *ite
 	*ret_purged = peek_purged(cell, seq, item);
 	if (*ret_purged || item->flags & ITEM_DELAYED || seq >= cell->head)
 		return 0;
-	key_ready(&key, peek->q->gateway, peek->state->queue, cell->priority ? item->priority : 0, 0, seq);
+	key_ready(&key, peek->q->gateway, peek->state->queue, cell->priority ? item->priority : 0,
+		  0, seq);
 	rc = store_get(peek->q->txn, STORE_READY, key_slice(&key), &value);
 	if (rc == 0 && !ready_decode(value, &generation))
 		return store_damaged("its content is not valid");
@@ -231,15 +237,16 @@ static int half_begin(struct peek *peek, struct half *half, uint64_t place, uint
 }
 
 /* Notes an item unless the filter excludes it. excepted: it has an entry in `ready`. */
-static void note_item(struct peek *peek, uint64_t place, uint64_t seq, const struct queue_item *item,
-		      bool excepted, const char *want)
+static void note_item(struct peek *peek, uint64_t place, uint64_t seq,
+		      const struct queue_item *item, bool excepted, const char *want)
 {
 	struct peek_state *state = peek->state;
 	bool delayed = item->flags & ITEM_DELAYED;
-	bool may_be_leased = !delayed && !excepted && seq < peek->cell.head && peek->cell.leased > 0;
+	bool may_be_leased =
+		!delayed && !excepted && seq < peek->cell.head && peek->cell.leased > 0;
 
-	if (want[0] != 0 &&
-	    ((strcmp(want, "delayed") == 0) != delayed || (strcmp(want, "leased") == 0 && !may_be_leased)))
+	if (want[0] != 0 && ((strcmp(want, "delayed") == 0) != delayed ||
+			     (strcmp(want, "leased") == 0 && !may_be_leased)))
 		return;
 	state->noted[state->count++] =
 		(struct noted){.seq = seq, .place = place, .may_be_leased = may_be_leased};
@@ -261,14 +268,15 @@ static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed
 	const bool leased_only = strcmp(want, "leased") == 0;
 	int rc = 0;
 
-	for (bool first = true; rc == 0 && state->count < window && (first || !query_spent(peek->q));
-	     first = false) {
+	for (bool first = true;
+	     rc == 0 && state->count < window && (first || !query_spent(peek->q)); first = false) {
 		bool upper = delayed->seq < ready->seq, excepted, purged;
 		struct half *half = upper ? delayed : ready;
 		struct queue_item item;
 
 		/* An item that was never claimed is not leased, nor is any after it. */
-		state->ended = half->seq == UINT64_MAX || (leased_only && half->seq >= peek->cell.head);
+		state->ended =
+			half->seq == UINT64_MAX || (leased_only && half->seq >= peek->cell.head);
 		if (state->ended)
 			break;
 		state->after = half->seq;
@@ -284,7 +292,8 @@ static int peek_walk(struct peek *peek, struct half *ready, struct half *delayed
 		if (rc == 0)
 			rc = look_up(peek, half->seq, &item, &excepted, &purged);
 		if (rc == 0 && !purged)
-			note_item(peek, upper ? QUEUE_DELAYED : 0, half->seq, &item, excepted, want);
+			note_item(peek, upper ? QUEUE_DELAYED : 0, half->seq, &item, excepted,
+				  want);
 		if (rc == 0)
 			rc = half_next(peek, half, upper ? QUEUE_DELAYED : 0);
 	}
@@ -432,7 +441,8 @@ static int peek_row(struct peek *peek, const struct noted *noted, const char *wa
 	struct queue_item item;
 	Sluice__ItemInfo *row;
 	bool held;
-	int rc = queue_item_get(q->txn, q->gateway, peek->state->queue, noted->place | noted->seq, &item);
+	int rc = queue_item_get(q->txn, q->gateway, peek->state->queue, noted->place | noted->seq,
+				&item);
 
 	/* It became due meanwhile. */
 	if (rc == SLUICE_E_NOT_FOUND && noted->place != 0)
@@ -480,8 +490,8 @@ static int peek_rows(struct peek *peek, const Sluice__QueuePeek *m, uint32_t max
 	}
 	if (rc != 0)
 		return rc;
-	*ret_done =
-		q->reply->more || (state->row == state->count && (state->ended || q->reply->n_items == max));
+	*ret_done = q->reply->more ||
+		    (state->row == state->count && (state->ended || q->reply->n_items == max));
 	if (*ret_done) {
 		q->again = false;
 		q->reply->more = q->reply->more || !state->ended;
@@ -501,7 +511,8 @@ static int peek_begin(struct query *q, const Sluice__QueuePeek *m, uint32_t max)
 	if (m->state[0] != 0 && strcmp(m->state, "ready") != 0 && strcmp(m->state, "leased") != 0 &&
 	    strcmp(m->state, "delayed") != 0)
 		return query_refuse(q, SLUICE_E_INVAL,
-				    "state is '%s'; expected ready, leased or delayed, or nothing for all",
+				    "state is '%s'; expected ready, leased or delayed, or nothing "
+				    "for all",
 				    m->state);
 	rc = name_find(q->txn, q->gateway, NAME_QUEUE, slice_text(m->name), &queue);
 	if (rc == SLUICE_E_NOT_FOUND)

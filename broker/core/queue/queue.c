@@ -45,7 +45,8 @@ static int config_check(const Sluice__QueueConfig *config, struct outcome *out)
 	int rc;
 
 	if (config == NULL)
-		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a QueueConfig");
+		return refuse(out, SLUICE_E_INVAL,
+			      "no configuration was given; expected a QueueConfig");
 	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "queue name: %s", why);
@@ -54,12 +55,14 @@ static int config_check(const Sluice__QueueConfig *config, struct outcome *out)
 		return refuse(out, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
 			      config->lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
 			      (unsigned long long)LIMIT_LEASE_MS_MAX);
-	if (config->kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS && config->kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
+	if (config->kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS &&
+	    config->kind != SLUICE__QUEUE_KIND__QUEUE_JOBS)
 		return refuse(out, SLUICE_E_INVAL, "kind is %d; expected 0 (items) or 1 (jobs)",
 			      (int)config->kind);
 	if (config->kind == SLUICE__QUEUE_KIND__QUEUE_JOBS && config->n_subjects > 0)
 		return refuse(out, SLUICE_E_INVAL,
-			      "a queue of jobs takes no subjects: jobs come by submit, not by publish");
+			      "a queue of jobs takes no subjects: jobs come by submit, not by "
+			      "publish");
 	if (strlen(config->description) > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "description is longer than %llu bytes",
 			      (unsigned long long)LIMIT_TEXT_BYTES_MAX);
@@ -79,16 +82,19 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 		return 0;
 	rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(name), ret);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return refuse(out, rc, "dead-letter queue '%s' does not exist; create it first", name);
+		return refuse(out, rc, "dead-letter queue '%s' does not exist; create it first",
+			      name);
 	if (rc == 0)
 		rc = queue_cell_get(a->txn, a->gateway, *ret, &cell);
 	if (rc != 0)
 		return rc;
 	if (cell.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
 		return refuse(out, SLUICE_E_INVAL,
-			      "dead-letter queue '%s' is a queue of jobs; expected one of items", name);
+			      "dead-letter queue '%s' is a queue of jobs; expected one of items",
+			      name);
 	if (strcmp(name, config->name) == 0)
-		return refuse(out, SLUICE_E_INVAL, "queue '%s' cannot be its own dead-letter queue", name);
+		return refuse(out, SLUICE_E_INVAL, "queue '%s' cannot be its own dead-letter queue",
+			      name);
 	return 0;
 }
 
@@ -97,9 +103,9 @@ static int dead_letter_find(struct apply *a, const Sluice__QueueConfig *config, 
 static int lifecycle_named(struct apply *a, const Sluice__QueueConfig *config, struct outcome *out)
 {
 	uint64_t id;
-	int rc = config->lifecycle[0] != 0
-			 ? name_find(a->txn, a->gateway, NAME_LIFECYCLE, slice_text(config->lifecycle), &id)
-			 : 0;
+	int rc = config->lifecycle[0] != 0 ? name_find(a->txn, a->gateway, NAME_LIFECYCLE,
+						       slice_text(config->lifecycle), &id)
+					   : 0;
 
 	return rc == SLUICE_E_NOT_FOUND
 		       ? refuse(out, rc, "lifecycle '%.150s' does not exist; create it first",
@@ -107,12 +113,14 @@ static int lifecycle_named(struct apply *a, const Sluice__QueueConfig *config, s
 		       : rc;
 }
 
-static void cell_configure(struct queue_cell *cell, const Sluice__QueueConfig *config, uint64_t dead_letter)
+static void cell_configure(struct queue_cell *cell, const Sluice__QueueConfig *config,
+			   uint64_t dead_letter)
 {
 	cell->kind = (uint8_t)config->kind;
 	cell->priority = config->priority ? 1 : 0;
 	cell->lease_ms = config->lease_ms != 0 ? config->lease_ms : QUEUE_DEFAULT_LEASE_MS;
-	cell->max_attempts = config->max_attempts != 0 ? config->max_attempts : QUEUE_DEFAULT_ATTEMPTS;
+	cell->max_attempts =
+		config->max_attempts != 0 ? config->max_attempts : QUEUE_DEFAULT_ATTEMPTS;
 	cell->max_items = config->max_items;
 	cell->dead_letter = dead_letter;
 }
@@ -177,11 +185,13 @@ static Sluice__QueueConfig effective(const Sluice__QueueConfig *config)
 	return full;
 }
 
-static int create_same(struct apply *a, uint64_t id, const Sluice__QueueConfig *config, struct outcome *out)
+static int create_same(struct apply *a, uint64_t id, const Sluice__QueueConfig *config,
+		       struct outcome *out)
 {
 	Sluice__QueueConfig has, wants = effective(config);
 	ProtobufCMessage *stored = NULL;
-	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor, &stored);
+	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, id, &sluice__queue_config__descriptor,
+			   &stored);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
@@ -191,7 +201,8 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__QueueConfig *
 	return rc != 0 || refused(out)
 		       ? rc
 		       : router_subjects_bound(a, config->subjects, config->n_subjects,
-					       SLUICE__TARGET_KIND__TARGET_QUEUE, id, config->name, out);
+					       SLUICE__TARGET_KIND__TARGET_QUEUE, id, config->name,
+					       out);
 }
 
 int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct outcome *out)
@@ -220,8 +231,8 @@ int queue_create_apply(struct apply *a, const Sluice__QueueCreate *m, struct out
 	return queue_new(a, config, dead_letter, &id);
 }
 
-static int queue_named(struct apply *a, const char *name, uint64_t *ret_id, struct queue_cell *ret_cell,
-		       struct outcome *out)
+static int queue_named(struct apply *a, const char *name, uint64_t *ret_id,
+		       struct queue_cell *ret_cell, struct outcome *out)
 {
 	int rc = name_find(a->txn, a->gateway, NAME_QUEUE, slice_text(name), ret_id);
 
@@ -262,7 +273,9 @@ int queue_alter_apply(struct apply *a, const Sluice__QueueAlter *m, struct outco
 
 int queue_delete_apply(struct apply *a, const Sluice__QueueDelete *m, struct outcome *out)
 {
-	struct effect effect = {.kind = FX_QUEUE_DELETED, .gateway = a->gateway, .command = a->position};
+	struct effect effect = {.kind = FX_QUEUE_DELETED,
+				.gateway = a->gateway,
+				.command = a->position};
 	struct queue_cell cell;
 	uint64_t id;
 	int rc = queue_named(a, m->name, &id, &cell, out);
@@ -270,11 +283,12 @@ int queue_delete_apply(struct apply *a, const Sluice__QueueDelete *m, struct out
 	if (rc != 0 || refused(out))
 		return rc;
 	if (strcmp(m->name, "dead-letter") == 0)
-		return refuse(out, SLUICE_E_IN_USE, "the gateway's dead-letter queue always exists");
+		return refuse(out, SLUICE_E_IN_USE,
+			      "the gateway's dead-letter queue always exists");
 	if (cell.kind == SLUICE__QUEUE_KIND__QUEUE_JOBS &&
 	    cell.ready + cell.leased + cell.orphaned + cell.delayed > 0)
-		return refuse(out, SLUICE_E_IN_USE, "queue '%s' has open jobs; cancel or finish them first",
-			      m->name);
+		return refuse(out, SLUICE_E_IN_USE,
+			      "queue '%s' has open jobs; cancel or finish them first", m->name);
 	if (m->if_empty && cell.ready + cell.leased + cell.delayed > 0)
 		return refuse(out, SLUICE_E_IN_USE, "queue '%s' is not empty", m->name);
 	/* Marked at once; TICK deletes the items. */
@@ -306,7 +320,8 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 		return refuse(out, SLUICE_E_WRONG_STATE,
 			      "queue '%s' holds jobs; cancel them instead of purging", m->name);
 	if (cell.sweep_from != cell.sweep_to)
-		return refuse(out, SLUICE_E_BUSY, "a purge of queue '%s' is still under way", m->name);
+		return refuse(out, SLUICE_E_BUSY, "a purge of queue '%s' is still under way",
+			      m->name);
 	out->kind = OUT_ACKED;
 	out->count = cell.ready > UINT32_MAX ? UINT32_MAX : (uint32_t)cell.ready;
 	cell.sweep_from = cell.head;
@@ -328,8 +343,8 @@ int queue_purge_apply(struct apply *a, const Sluice__QueuePurge *m, struct outco
 int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF])
 {
 	ProtobufCMessage *message = NULL;
-	int rc =
-		topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor, &message);
+	int rc = topo_find(a->txn, a->gateway, TOPO_QUEUE, queue, &sluice__queue_config__descriptor,
+			   &message);
 
 	ret[0] = 0;
 	if (rc == SLUICE_E_NOT_FOUND)
@@ -349,8 +364,8 @@ int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, ui
 	return queue_room_check_records(a, queue, kind, count, &records, out);
 }
 
-int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
-			     uint32_t *ret_records, struct outcome *out)
+int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind,
+			     uint32_t count, uint32_t *ret_records, struct outcome *out)
 {
 	struct queue_cell cell;
 	char name[QUEUE_NAME_BUF];
@@ -372,16 +387,18 @@ int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind 
 	if (cell.kind != kind)
 		return refuse(out, SLUICE_E_INVAL,
 			      kind == SLUICE__QUEUE_KIND__QUEUE_ITEMS
-				      ? "queue '%.150s' holds jobs: submit a job instead of putting an item"
-				      : "queue '%.150s' is of kind items; jobs need one of kind jobs",
+				      ? "queue '%.150s' holds jobs: submit a job instead of "
+					"putting an item"
+				      : "queue '%.150s' is of kind items; jobs need one of kind "
+					"jobs",
 			      name);
 	return refuse(out, SLUICE_E_QUEUE_FULL, "queue '%.150s' holds %llu of at most %llu", name,
 		      (unsigned long long)held, (unsigned long long)cell.max_items);
 }
 
 /* Changes the cell without storing it. */
-static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell, struct queue_item *item,
-		    uint32_t delay_ms)
+static int put_item(struct apply *a, uint64_t queue, struct queue_cell *cell,
+		    struct queue_item *item, uint32_t delay_ms)
 {
 	uint64_t seq = cell->tail++;
 	int rc;
@@ -441,7 +458,8 @@ int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec
 	return put_one(a, queue, &item, spec->delay_ms, ret_seq);
 }
 
-int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *run, uint64_t *ret_seq)
+int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *run,
+		  uint64_t *ret_seq)
 {
 	struct queue_cell cell;
 	bool was_empty;
@@ -462,7 +480,8 @@ int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *r
 	return rc != 0 ? rc : put_end(a, queue, &cell, was_empty);
 }
 
-int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority, uint64_t *ret_seq)
+int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority,
+		  uint64_t *ret_seq)
 {
 	uint8_t number[NUMBER_BYTES];
 	struct queue_item item = {.put_time_ms = a->wall_ms,
@@ -488,15 +507,17 @@ int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t prio
 		rc = store_del(a->txn, STORE_READY, key_slice(&key));
 	}
 	if (rc == SLUICE_E_NOT_FOUND) { /* a claim has set it aside because of damage */
-		invariant(cell.delayed > 0, "queue %llu: job entry %llu is neither ready nor set aside",
-			  ULL(queue), ULL(seq));
+		invariant(cell.delayed > 0,
+			  "queue %llu: job entry %llu is neither ready nor set aside", ULL(queue),
+			  ULL(seq));
 		cell.delayed--;
 		return queue_cell_put(a, queue, &cell);
 	}
 	if (rc != 0)
 		return rc; /* whether it is ready or set aside is not known */
-	invariant(cell.ready > 0 && seq < cell.tail, "queue %llu: entry %llu goes, ready %llu, tail %llu",
-		  ULL(queue), ULL(seq), ULL(cell.ready), ULL(cell.tail));
+	invariant(cell.ready > 0 && seq < cell.tail,
+		  "queue %llu: entry %llu goes, ready %llu, tail %llu", ULL(queue), ULL(seq),
+		  ULL(cell.ready), ULL(cell.tail));
 	cell.ready--;
 	cell.exceptions -= seq < cell.head;
 	return queue_cell_put(a, queue, &cell);
@@ -514,7 +535,8 @@ int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orpha
 	return queue_cell_put(a, queue, &cell);
 }
 
-int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, struct queue_ref *ret)
+int core_queue_find(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		    struct queue_ref *ret)
 {
 	struct queue_cell cell;
 	uint64_t id;

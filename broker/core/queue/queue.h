@@ -18,8 +18,8 @@ int queue_name(struct apply *a, uint64_t queue, char ret[QUEUE_NAME_BUF]) SLUICE
 /* Creates the gateway's dead-letter queue; called by gateway_create. */
 int queue_install_dead_letter(struct apply *a) SLUICE_MUST_USE;
 struct queue_put_spec {
-	struct sluice_slice
-		envelope; /* encoded, with its subject and absolute: its time delta is relative to time_ms */
+	struct sluice_slice envelope; /* encoded, with its subject and absolute: its time delta is
+					 relative to time_ms */
 	uint64_t time_ms;
 	uint8_t priority;
 	uint32_t delay_ms;
@@ -33,8 +33,9 @@ struct queue_put_spec {
 int queue_room_check(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
 		     struct outcome *out) SLUICE_MUST_USE;
 /* The same, and how many records each of them takes: 1, with priorities 2. */
-int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind, uint32_t count,
-			     uint32_t *ret_records, struct outcome *out) SLUICE_MUST_USE;
+int queue_room_check_records(struct apply *a, uint64_t queue, Sluice__QueueKind kind,
+			     uint32_t count, uint32_t *ret_records,
+			     struct outcome *out) SLUICE_MUST_USE;
 int queue_put(struct apply *a, uint64_t queue, const struct queue_put_spec *spec,
 	      uint64_t *ret_seq) SLUICE_MUST_USE;
 /* Puts many events into one queue, in order; number of the first in *ret_seq. */
@@ -55,9 +56,11 @@ int queue_put_run(struct apply *a, uint64_t queue, const struct queue_put_run *r
  * ready. */
 int queue_job_put(struct apply *a, uint64_t queue, uint64_t job, uint8_t priority,
 		  uint64_t *ret_seq) SLUICE_MUST_USE;
-int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq, uint8_t priority) SLUICE_MUST_USE;
+int queue_job_remove(struct apply *a, uint64_t queue, uint64_t seq,
+		     uint8_t priority) SLUICE_MUST_USE;
 /* Changes the counts of leased and orphaned jobs in the queue's cell. */
-int queue_job_count(struct apply *a, uint64_t queue, int leased_delta, int orphaned_delta) SLUICE_MUST_USE;
+int queue_job_count(struct apply *a, uint64_t queue, int leased_delta,
+		    int orphaned_delta) SLUICE_MUST_USE;
 
 /* ---- claim.c: CLAIM of items, for dispatch/claim.c ---- */
 int claim_items(struct apply *a, struct queue_cell *cell, const struct cmd_claim *m,
@@ -84,8 +87,8 @@ int queue_boot(struct apply *a) SLUICE_MUST_USE;
 int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret) SLUICE_MUST_USE;
 /* The session that held the grant has ended: returns items, up to *io_work records, which is
  * reduced by them; *ret_done: all are returned. */
-int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token, uint32_t *io_work,
-			bool *ret_done) SLUICE_MUST_USE;
+int queue_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_t token,
+			uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
 int queue_leases_fire(struct apply *a, uint64_t queue, uint64_t sub,
 		      uint32_t *io_work); /* TIMER_QUEUE_LEASES */
 int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq,
@@ -95,6 +98,7 @@ int queue_item_due_fire(struct apply *a, uint64_t queue, uint64_t seq,
 /* TIMER_SWEEP, SWEEP_QUEUE: records of a deleted queue, or of a purge. */
 int queue_sweep(struct apply *a, uint64_t queue, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
 
-int queue_query(struct query *q, const Sluice__Request *request); /* queue_show, queue_list, queue_peek */
+int queue_query(struct query *q,
+		const Sluice__Request *request); /* queue_show, queue_list, queue_peek */
 
 #endif

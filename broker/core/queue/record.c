@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function pair each, big-endian, packed. */
+ * Queue records: cell, item, grant, ready entry; bytes <-> structs. Layouts are in one function
+ * pair each, big-endian, packed. */
 #include <assert.h>
 
 #include "broker/core/base/state.h"
@@ -95,15 +96,17 @@ int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue, stru
 /* Checks without reading the items: a count that fell below zero is nearly 2^64. */
 static void cell_check(uint64_t queue, const struct queue_cell *cell)
 {
-	invariant(cell->kind <= SLUICE__QUEUE_KIND__QUEUE_JOBS && cell->priority <= 1 && cell->deleted <= 1,
-		  "queue %llu: kind %u, priority %u, deleted %u", ULL(queue), cell->kind, cell->priority,
-		  cell->deleted);
+	invariant(cell->kind <= SLUICE__QUEUE_KIND__QUEUE_JOBS && cell->priority <= 1 &&
+			  cell->deleted <= 1,
+		  "queue %llu: kind %u, priority %u, deleted %u", ULL(queue), cell->kind,
+		  cell->priority, cell->deleted);
 	invariant(!cell->priority || cell->head == cell->tail,
 		  "queue %llu has priorities: head %llu, tail %llu", ULL(queue), ULL(cell->head),
 		  ULL(cell->tail));
 	/* At the end of the entries in order counts are not checked: records lost to damage leave
 	 * them too high. */
-	invariant(cell->head == cell->tail || cell->ready - cell->exceptions <= cell->tail - cell->head,
+	invariant(cell->head == cell->tail ||
+			  cell->ready - cell->exceptions <= cell->tail - cell->head,
 		  "queue %llu: ready %llu, exceptions %llu, head %llu, tail %llu", ULL(queue),
 		  ULL(cell->ready), ULL(cell->exceptions), ULL(cell->head), ULL(cell->tail));
 	invariant(cell->sweep_from <= cell->sweep_to || (cell->sweep_from & QUEUE_SWEEP_EXCEPTIONS),
@@ -112,12 +115,14 @@ static void cell_check(uint64_t queue, const struct queue_cell *cell)
 	invariant(cell->sweep_to <= cell->tail, "queue %llu: swept to %llu, tail %llu", ULL(queue),
 		  ULL(cell->sweep_to), ULL(cell->tail));
 	invariant(cell->tail < QUEUE_DELAYED, "queue %llu: tail %llu", ULL(queue), ULL(cell->tail));
-	invariant(cell->head <= cell->tail, "queue %llu: head %llu, tail %llu", (unsigned long long)queue,
-		  (unsigned long long)cell->head, (unsigned long long)cell->tail);
+	invariant(cell->head <= cell->tail, "queue %llu: head %llu, tail %llu",
+		  (unsigned long long)queue, (unsigned long long)cell->head,
+		  (unsigned long long)cell->tail);
 	invariant(cell->exceptions <= cell->ready, "queue %llu: %llu exceptions, %llu ready",
 		  (unsigned long long)queue, (unsigned long long)cell->exceptions,
 		  (unsigned long long)cell->ready);
-	invariant(((cell->ready | cell->leased | cell->delayed | cell->orphaned | cell->bytes) >> 63) == 0,
+	invariant(((cell->ready | cell->leased | cell->delayed | cell->orphaned | cell->bytes) >>
+		   63) == 0,
 		  "queue %llu: ready %llu, leased %llu, delayed %llu, orphaned %llu, bytes %llu",
 		  (unsigned long long)queue, (unsigned long long)cell->ready,
 		  (unsigned long long)cell->leased, (unsigned long long)cell->delayed,
@@ -132,10 +137,12 @@ int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cel
 	cell_check(queue, cell);
 	queue_cell_encode(bytes, cell);
 	key_hot(&key, a->gateway, HOT_QUEUE, queue);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key),
+			 (struct sluice_slice){bytes, sizeof(bytes)});
 }
 
-/* ---- item: u64 put time, u32 attempts, u8 priority, u8 flags, u16 dead_from, u16 dead_reason, u16 last_reason, u64 due; strings; body ---- */
+/* ---- item: u64 put time, u32 attempts, u8 priority, u8 flags, u16 dead_from, u16 dead_reason, u16
+ * last_reason, u64 due; strings; body ---- */
 
 void queue_item_head_encode(uint8_t head[QUEUE_ITEM_FIXED_BYTES], const struct queue_item *item)
 {
@@ -171,7 +178,8 @@ int queue_item_decode(struct sluice_slice value, struct queue_item *ret)
 	ret->dead_reason = (struct sluice_slice){at + from, reason};
 	ret->last_reason = (struct sluice_slice){at + from + reason, last};
 	at += from + reason + last;
-	ret->body = (struct sluice_slice){at, value.len - QUEUE_ITEM_FIXED_BYTES - from - reason - last};
+	ret->body = (struct sluice_slice){at, value.len - QUEUE_ITEM_FIXED_BYTES - from - reason -
+						      last};
 	return 0;
 }
 
@@ -222,10 +230,11 @@ int queue_item_del(struct apply *a, uint64_t queue, uint64_t seq)
 
 int queue_item_keep(struct apply *a, struct queue_item *io_item)
 {
-	struct sluice_slice *parts[] = {&io_item->dead_from, &io_item->dead_reason, &io_item->last_reason,
-					&io_item->body};
-	uint8_t *copy = effects_alloc(a->effects, io_item->dead_from.len + io_item->dead_reason.len +
-							  io_item->last_reason.len + io_item->body.len);
+	struct sluice_slice *parts[] = {&io_item->dead_from, &io_item->dead_reason,
+					&io_item->last_reason, &io_item->body};
+	uint8_t *copy =
+		effects_alloc(a->effects, io_item->dead_from.len + io_item->dead_reason.len +
+						  io_item->last_reason.len + io_item->body.len);
 
 	if (copy == NULL)
 		return SLUICE_E_NOMEM;
@@ -253,22 +262,30 @@ uint64_t queue_item_bytes(const struct queue_item *item)
 	return QUEUE_ITEM_FIXED_BYTES + item->body.len;
 }
 
-/* ---- grant: u64 session, u8 kind and bits, u64 deadline, u32 lease, u64 first, u16 bits, u16 out, bitmap, with GRANT_BEGUN another of the
- * same size: what is begun, with GRANT_SINCE u64 since when, with GRANT_EXTEND_MAX u32 ms ---- */
+/* ---- grant: u64 session, u8 kind and bits, u64 deadline, u32 lease, u64 first, u16 bits, u16 out,
+ * bitmap, with GRANT_BEGUN another of the same size: what is begun, with GRANT_SINCE u64 since
+ * when, with GRANT_EXTEND_MAX u32 ms ---- */
 
 enum { GRANT_FIXED_BYTES = 8 + 1 + 8 + 4 + 8 + 2 + 2 };
 /* Beside the kind; 128 is reserved for a list of numbers instead of the bitmap. */
-enum { GRANT_EXTEND_MAX = 8, GRANT_SINCE = 16, GRANT_REPORTS = 32, GRANT_BEGUN = 64, GRANT_KIND_MASK = 7 };
+enum {
+	GRANT_EXTEND_MAX = 8,
+	GRANT_SINCE = 16,
+	GRANT_REPORTS = 32,
+	GRANT_BEGUN = 64,
+	GRANT_KIND_MASK = 7
+};
 
-static_assert(GRANT_FIXED_BYTES + 2 * (LIMIT_SIZE(GRANT_ITEMS_MAX) / 8) + 8 + 4 <= QUEUE_GRANT_BYTES_MAX,
+static_assert(GRANT_FIXED_BYTES + 2 * (LIMIT_SIZE(GRANT_ITEMS_MAX) / 8) + 8 + 4 <=
+		      QUEUE_GRANT_BYTES_MAX,
 	      "room for all fields");
 
 void grant_set(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
 
-	invariant(bit < LIMIT_GRANT_ITEMS_MAX && !grant_has(grant, seq), "item %llu in a grant from %llu",
-		  ULL(seq), ULL(grant->first));
+	invariant(bit < LIMIT_GRANT_ITEMS_MAX && !grant_has(grant, seq),
+		  "item %llu in a grant from %llu", ULL(seq), ULL(grant->first));
 	grant->bitmap[bit / 8] |= (uint8_t)(1u << (bit % 8));
 	grant->out++;
 	if (bit >= grant->bits)
@@ -279,8 +296,8 @@ void grant_begin(struct queue_grant *grant, uint64_t seq)
 {
 	uint64_t bit = seq - grant->first;
 
-	invariant(grant_has(grant, seq), "item %llu is begun, and not in the grant from %llu", ULL(seq),
-		  ULL(grant->first));
+	invariant(grant_has(grant, seq), "item %llu is begun, and not in the grant from %llu",
+		  ULL(seq), ULL(grant->first));
 	grant->begun[bit / 8] |= (uint8_t)(1u << (bit % 8));
 	grant->any_begun = true;
 }
@@ -290,8 +307,9 @@ void grant_clear(struct queue_grant *grant, uint64_t seq)
 	uint64_t bit = seq - grant->first;
 
 	invariant(grant_has(grant, seq) && grant->out > 0,
-		  "item %llu is not out in the grant from %llu of %u bits, %u out", (unsigned long long)seq,
-		  (unsigned long long)grant->first, grant->bits, grant->out);
+		  "item %llu is not out in the grant from %llu of %u bits, %u out",
+		  (unsigned long long)seq, (unsigned long long)grant->first, grant->bits,
+		  grant->out);
 	grant->bitmap[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
 	grant->begun[bit / 8] &= (uint8_t) ~(1u << (bit % 8));
 	grant->out--;
@@ -303,7 +321,8 @@ size_t grant_encode(uint8_t buf[QUEUE_GRANT_BYTES_MAX], const struct queue_grant
 
 	put_be64(buf, grant->session);
 	buf[8] = (uint8_t)(grant->kind | (grant->reports ? GRANT_REPORTS : 0) |
-			   (grant->any_begun ? GRANT_BEGUN : 0) | (grant->since_ms != 0 ? GRANT_SINCE : 0) |
+			   (grant->any_begun ? GRANT_BEGUN : 0) |
+			   (grant->since_ms != 0 ? GRANT_SINCE : 0) |
 			   (grant->extend_max_ms != 0 ? GRANT_EXTEND_MAX : 0));
 	put_be64(buf + 9, grant->deadline_ms);
 	put_be32(buf + 17, grant->lease_ms);
@@ -383,8 +402,8 @@ static void bits_check(uint64_t queue, uint64_t token, const struct queue_grant 
 		invariant((begun & ~bits) == 0, "queue %llu, grant %llu: what is not out is begun",
 			  ULL(queue), ULL(token));
 	}
-	invariant(out == grant->out, "queue %llu, grant %llu: %d bits are set, %u are out", ULL(queue),
-		  ULL(token), out, grant->out);
+	invariant(out == grant->out, "queue %llu, grant %llu: %d bits are set, %u are out",
+		  ULL(queue), ULL(token), out, grant->out);
 }
 
 int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct queue_grant *grant)
@@ -394,7 +413,8 @@ int grant_store(struct apply *a, uint64_t queue, uint64_t token, const struct qu
 	struct key key;
 
 	invariant(grant->bits <= LIMIT_GRANT_ITEMS_MAX && grant->out <= grant->bits,
-		  "queue %llu, grant %llu: %u out of %u", ULL(queue), ULL(token), grant->out, grant->bits);
+		  "queue %llu, grant %llu: %u out of %u", ULL(queue), ULL(token), grant->out,
+		  grant->bits);
 	invariant(grant->session != 0 && token != 0 && token <= a->index,
 		  "queue %llu: grant %llu of session %llu, at index %llu", ULL(queue), ULL(token),
 		  ULL(grant->session), ULL(a->index));
@@ -428,13 +448,14 @@ bool ready_decode(struct sluice_slice value, uint32_t *ret_purge_generation)
 	return true;
 }
 
-int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority, uint64_t seq)
+int ready_put(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint8_t priority,
+	      uint64_t seq)
 {
 	struct key key;
 	uint8_t generation[READY_BYTES];
 
-	invariant(seq < io_cell->tail, "queue %llu: item %llu comes back, tail %llu", ULL(queue), ULL(seq),
-		  ULL(io_cell->tail));
+	invariant(seq < io_cell->tail, "queue %llu: item %llu comes back, tail %llu", ULL(queue),
+		  ULL(seq), ULL(io_cell->tail));
 	ready_encode(generation, io_cell->purge_generation);
 	key_ready(&key, a->gateway, queue, io_cell->priority ? priority : 0, 0, seq);
 	io_cell->exceptions++;

@@ -41,7 +41,8 @@ enum {
 /* 1: the format without scan_not_before; it can be read. */
 enum { QUEUE_CELL_1_BYTES = 3 + 3 * 4 + 18 * 8, QUEUE_CELL_BYTES = QUEUE_CELL_1_BYTES + 8 };
 void queue_cell_encode(uint8_t buf[QUEUE_CELL_BYTES], const struct queue_cell *cell);
-int queue_cell_decode(struct sluice_slice value, struct queue_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
+int queue_cell_decode(struct sluice_slice value,
+		      struct queue_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
 int queue_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t queue,
 		   struct queue_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int queue_cell_put(struct apply *a, uint64_t queue, const struct queue_cell *cell) SLUICE_MUST_USE;
@@ -71,7 +72,8 @@ struct queue_item {
 };
 /* The part of fixed size; the three texts and the body follow it. */
 void queue_item_head_encode(uint8_t head[QUEUE_ITEM_FIXED_BYTES], const struct queue_item *item);
-int queue_item_decode(struct sluice_slice value, struct queue_item *ret) SLUICE_MUST_USE; /* CORRUPT */
+int queue_item_decode(struct sluice_slice value,
+		      struct queue_item *ret) SLUICE_MUST_USE; /* CORRUPT */
 int queue_item_put(struct apply *a, uint64_t queue, uint64_t seq,
 		   const struct queue_item *item) SLUICE_MUST_USE;
 /* Borrowed until the next write. */
@@ -97,8 +99,8 @@ struct queue_grant {
 	uint64_t first;		/* sequence number of bit 0 */
 	uint16_t bits;		/* up to LIMIT_GRANT_ITEMS_MAX */
 	uint16_t out;		/* bits that are set */
-	bool reports;		/* the consumer reports the items that it begins: others were not begun */
-	bool any_begun;		/* a bit of begun is set */
+	bool reports;	/* the consumer reports the items that it begins: others were not begun */
+	bool any_begun; /* a bit of begun is set */
 	uint8_t bitmap[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8];
 	uint8_t begun[LIMIT_SIZE(GRANT_ITEMS_MAX) / 8]; /* reported by the consumer */
 };
@@ -110,11 +112,13 @@ static inline bool grant_has(const struct queue_grant *grant, uint64_t seq)
 /* Whether the end of the lease counts as a failed attempt of this item. Begun items: those that the
  * consumer reported; for a consumer that does not report, the first item still held (`first_held`),
  * because items are processed in order. */
-static inline bool grant_was_begun(const struct queue_grant *grant, uint64_t seq, uint64_t first_held)
+static inline bool grant_was_begun(const struct queue_grant *grant, uint64_t seq,
+				   uint64_t first_held)
 {
 	uint64_t bit = seq - grant->first;
 
-	return (grant->begun[bit / 8] >> (bit % 8) & 1) != 0 || (!grant->reports && seq == first_held);
+	return (grant->begun[bit / 8] >> (bit % 8) & 1) != 0 ||
+	       (!grant->reports && seq == first_held);
 }
 void grant_set(struct queue_grant *grant, uint64_t seq);
 void grant_begin(struct queue_grant *grant, uint64_t seq); /* marks a held item as begun */

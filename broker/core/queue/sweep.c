@@ -9,7 +9,8 @@ enum { READS_PER_WORK = 16 };
 
 /* The next record of the queue, also a damaged one; NOT_FOUND after the last. */
 static int next_of_queue(struct store_scan *scan, uint32_t gateway, uint64_t queue,
-			 struct sluice_slice *ret_key, struct sluice_slice *ret_value, bool *ret_damaged)
+			 struct sluice_slice *ret_key, struct sluice_slice *ret_value,
+			 bool *ret_damaged)
 {
 	struct sluice_slice key = {NULL, 0};
 	int rc = store_scan_next(scan, &key, ret_value);
@@ -40,7 +41,8 @@ static int drop_table(struct apply *a, enum store_table table, uint64_t queue, u
 		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
 		if (rc != 0)
 			break;
-		if (table == STORE_GRANT && !damaged && key_two_in(found, a->gateway, queue, &token)) {
+		if (table == STORE_GRANT && !damaged &&
+		    key_two_in(found, a->gateway, queue, &token)) {
 			if (grant_decode(value, &grant) == 0 && grant.kind == GRANT_SESSION)
 				rc = session_disown(a, grant.session, OWNED_GRANT, token);
 			if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
@@ -72,7 +74,8 @@ static int sweep_deleted(struct apply *a, uint64_t queue, uint32_t *io_work, boo
 	return store_del(a->txn, STORE_HOT, key_slice(&key));
 }
 
-/* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were looked at. */
+/* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were
+ * looked at. */
 static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell,
 				   uint32_t *io_work)
 {
@@ -99,8 +102,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 		}
 		/* The next TICK continues after it: puts since the purge may be more than one TICK
 		 * can check. */
-		cell->sweep_from =
-			QUEUE_SWEEP_EXCEPTIONS | (uint64_t)(255 - ready.priority) << 48 | (ready.seq + 1);
+		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | (uint64_t)(255 - ready.priority) << 48 |
+				   (ready.seq + 1);
 		if (generation == cell->purge_generation)
 			continue;
 		rc = queue_item_drop(a, queue, cell, ready.seq);
@@ -114,7 +117,8 @@ static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue
 
 /* Items that were ready in order at the purge: in [sweep_from, sweep_to), never granted; delayed
  * ones stay. */
-static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			      uint32_t *io_work)
 {
 	struct store_scan *scan = NULL;
 	struct sluice_slice found, value;
@@ -150,8 +154,8 @@ static int sweep_purged_items(struct apply *a, uint64_t queue, struct queue_cell
 }
 
 /* Whether a claim may still come to the item by its entry in `ready`. Its priority is unknown. */
-static int is_exception(struct apply *a, uint64_t queue, const struct queue_cell *cell, uint64_t seq,
-			uint32_t *io_work, bool *ret)
+static int is_exception(struct apply *a, uint64_t queue, const struct queue_cell *cell,
+			uint64_t seq, uint32_t *io_work, bool *ret)
 {
 	struct sluice_slice value;
 	struct key key;
@@ -173,10 +177,11 @@ static int is_exception(struct apply *a, uint64_t queue, const struct queue_cell
 }
 
 /* Damaged items that were in the queue at the purge and that claims passed by, or whose lease or
- * delay cannot end any more as it should: no one else deletes them. A lease of one finds it missing,
- * which is like damaged; the timer of a delayed one corrects its count. Returns 1 at the end of the
- * half. */
-static int sweep_damaged_half(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+ * delay cannot end any more as it should: no one else deletes them. A lease of one finds it
+ * missing, which is like damaged; the timer of a delayed one corrects its count. Returns 1 at the
+ * end of the half. */
+static int sweep_damaged_half(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			      uint32_t *io_work)
 {
 	const uint64_t half = cell->sweep_from & QUEUE_SWEEP_DELAYED ? QUEUE_DELAYED : 0;
 	struct store_scan *scan = NULL;
@@ -194,14 +199,15 @@ static int sweep_damaged_half(struct apply *a, uint64_t queue, struct queue_cell
 		rc = next_of_queue(scan, a->gateway, queue, &found, &value, &damaged);
 		if (rc == 0 && !key_two_in(found, a->gateway, queue, &place))
 			rc = store_damaged("its content is not valid");
-		else if (rc == 0 &&
-			 ((place & QUEUE_DELAYED) != half || (place & ~QUEUE_DELAYED) >= cell->sweep_to))
+		else if (rc == 0 && ((place & QUEUE_DELAYED) != half ||
+				     (place & ~QUEUE_DELAYED) >= cell->sweep_to))
 			rc = SLUICE_E_NOT_FOUND;
 		if (rc != 0)
 			break;
 		(*io_work)--;
 		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED |
-				   (half != 0 ? QUEUE_SWEEP_DELAYED : 0) | ((place & ~QUEUE_DELAYED) + 1);
+				   (half != 0 ? QUEUE_SWEEP_DELAYED : 0) |
+				   ((place & ~QUEUE_DELAYED) + 1);
 		if (!damaged && queue_item_decode(value, &item) == 0)
 			continue;
 		if (half == 0)
@@ -214,7 +220,8 @@ static int sweep_damaged_half(struct apply *a, uint64_t queue, struct queue_cell
 	return rc == SLUICE_E_NOT_FOUND ? 1 : rc;
 }
 
-static int sweep_damaged(struct apply *a, uint64_t queue, struct queue_cell *cell, uint32_t *io_work)
+static int sweep_damaged(struct apply *a, uint64_t queue, struct queue_cell *cell,
+			 uint32_t *io_work)
 {
 	int rc = 1;
 
@@ -223,7 +230,8 @@ static int sweep_damaged(struct apply *a, uint64_t queue, struct queue_cell *cel
 	if (rc != 1)
 		return rc;
 	if (!(cell->sweep_from & QUEUE_SWEEP_DELAYED))
-		cell->sweep_from = QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED | QUEUE_SWEEP_DELAYED;
+		cell->sweep_from =
+			QUEUE_SWEEP_EXCEPTIONS | QUEUE_SWEEP_DAMAGED | QUEUE_SWEEP_DELAYED;
 	return sweep_damaged_half(a, queue, cell, io_work);
 }
 

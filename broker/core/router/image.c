@@ -186,7 +186,8 @@ static void edge_link(struct router_image *image, uint32_t edge_at)
 	image->generation++;
 }
 
-static int edge_insert(struct router_image *image, const struct image_router *router, uint32_t edge_at)
+static int edge_insert(struct router_image *image, const struct image_router *router,
+		       uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 	struct sluice_slice rest = {edge->pattern, edge->pattern_bytes};
@@ -197,7 +198,8 @@ static int edge_insert(struct router_image *image, const struct image_router *ro
 
 	if (router->kind == SLUICE__ROUTER_KIND__ROUTER_DIRECT)
 		rc = child_get(trie, node, rest, &node);
-	while (rc == 0 && router->kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT && rest.data != NULL && !tail) {
+	while (rc == 0 && router->kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT &&
+	       rest.data != NULL && !tail) {
 		struct sluice_slice token = token_next(&rest);
 		char first = token.len == 1 ? *(const char *)token.data : 0;
 
@@ -228,8 +230,8 @@ static void edge_unlink(struct router_image *image, uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 
-	invariant(!edge->gone, "edge %llu of gateway %u is removed twice", (unsigned long long)edge->id,
-		  image->gateway);
+	invariant(!edge->gone, "edge %llu of gateway %u is removed twice",
+		  (unsigned long long)edge->id, image->gateway);
 	if (edge->prev != 0)
 		image->edges[edge->prev - 1].next = edge->next;
 	else
@@ -237,8 +239,9 @@ static void edge_unlink(struct router_image *image, uint32_t edge_at)
 	if (edge->next != 0)
 		image->edges[edge->next - 1].prev = edge->prev;
 	for (uint32_t node = edge->node; node != 0; node = image->trie->nodes[node].up) {
-		invariant(image->trie->nodes[node].live > 0, "edge %llu of gateway %u was not counted",
-			  (unsigned long long)edge->id, image->gateway);
+		invariant(image->trie->nodes[node].live > 0,
+			  "edge %llu of gateway %u was not counted", (unsigned long long)edge->id,
+			  image->gateway);
 		image->trie->nodes[node].live--;
 	}
 	edge->gone = true;
@@ -285,7 +288,8 @@ static int array_room(void **io_array, size_t count, size_t item_bytes)
 	return 0;
 }
 
-static int router_add(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message)
+static int router_add(struct router_image *image, struct store_txn *txn, uint64_t id,
+		      const void *message)
 {
 	const Sluice__RouterConfig *config = message;
 	struct image_router router = {.id = id, .kind = (uint32_t)config->kind};
@@ -310,8 +314,9 @@ static int edge_append(struct router_image *image, const struct image_edge *edge
 {
 	const struct image_router *router = router_image_find(image, edge->router);
 	struct image_edge own = *edge;
-	int rc = router == NULL ? store_damaged("its content is not valid")
-				: array_room((void **)&image->edges, image->edge_count, sizeof(own));
+	int rc = router == NULL
+			 ? store_damaged("its content is not valid")
+			 : array_room((void **)&image->edges, image->edge_count, sizeof(own));
 
 	if (rc != 0)
 		return rc;
@@ -323,7 +328,8 @@ static int edge_append(struct router_image *image, const struct image_edge *edge
 	return edge_insert(image, router, (uint32_t)image->edge_count - 1);
 }
 
-static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t id, const void *message)
+static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t id,
+		    const void *message)
 {
 	static const enum name_kind kinds[] = {NAME_STREAM, NAME_QUEUE, NAME_ROUTER};
 	const Sluice__Edge *stored = message;
@@ -336,15 +342,15 @@ static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t 
 		return store_damaged("its content is not valid");
 	rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(stored->router), &edge.router);
 	if (rc == 0)
-		rc = name_find(txn, image->gateway, kinds[edge.target_kind], slice_text(stored->target),
-			       &edge.target);
+		rc = name_find(txn, image->gateway, kinds[edge.target_kind],
+			       slice_text(stored->target), &edge.target);
 	return rc != 0 ? rc : edge_append(image, &edge);
 }
 
 static int definitions_each(struct router_image *image, struct store_txn *txn, enum topo_kind kind,
 			    const ProtobufCMessageDescriptor *descriptor,
-			    int (*add)(struct router_image *image, struct store_txn *txn, uint64_t id,
-				       const void *message))
+			    int (*add)(struct router_image *image, struct store_txn *txn,
+				       uint64_t id, const void *message))
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -376,7 +382,8 @@ static int definitions_each(struct router_image *image, struct store_txn *txn, e
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version, struct router_image **ret)
+static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version,
+		      struct router_image **ret)
 {
 	struct router_image *image = calloc(1, sizeof(*image));
 	int rc = 0;
@@ -415,7 +422,8 @@ const struct image_router *router_image_find(const struct router_image *image, u
 		else
 			high = middle;
 	}
-	return low < image->router_count && image->routers[low].id == id ? &image->routers[low] : NULL;
+	return low < image->router_count && image->routers[low].id == id ? &image->routers[low]
+									 : NULL;
 }
 
 /* ---- cache ---- */
@@ -465,7 +473,8 @@ static bool edge_undo(struct router_image *image)
 {
 	struct image_edge *edge = &image->edges[image->edge_count - 1];
 
-	if (array_room((void **)&image->patterns, image->pattern_count, sizeof(*image->patterns)) != 0)
+	if (array_room((void **)&image->patterns, image->pattern_count, sizeof(*image->patterns)) !=
+	    0)
 		return false;
 	edge_unlink(image, (uint32_t)image->edge_count - 1);
 	image->patterns[image->pattern_count++] = edge->pattern;
@@ -484,8 +493,9 @@ static bool changes_undo(struct router_image *image)
 			edge_link(image, change->edge);
 			continue;
 		}
-		invariant(change->edge + 1 == image->edge_count, "edge %u of %zu was the last that was put",
-			  change->edge, image->edge_count);
+		invariant(change->edge + 1 == image->edge_count,
+			  "edge %u of %zu was the last that was put", change->edge,
+			  image->edge_count);
 		/* by another change of the batch, undone before */
 		if (image->edges[change->edge].gone)
 			return false;
@@ -521,12 +531,14 @@ void router_cache_abort(struct router_cache *cache)
 static struct router_image *image_of(struct apply *a)
 {
 	struct router_cache *cache = a->core->routers;
-	struct router_image *image = a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
+	struct router_image *image =
+		a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
 	uint64_t version;
 
 	if (image == NULL)
 		return NULL;
-	if (counter_get(a->txn, a->gateway, COUNTER_TOPO_VERSION, &version) == 0 && image->version == version)
+	if (counter_get(a->txn, a->gateway, COUNTER_TOPO_VERSION, &version) == 0 &&
+	    image->version == version)
 		return image;
 	router_image_drop(a);
 	return NULL;
@@ -558,9 +570,10 @@ void router_image_edge_put(struct apply *a, const struct image_edge *edge)
 	if (image == NULL)
 		return;
 	invariant(image->edge_count == 0 || image->edges[image->edge_count - 1].id < edge->id,
-		  "edge %llu of gateway %u comes after %llu", (unsigned long long)edge->id, a->gateway,
-		  (unsigned long long)image->edges[image->edge_count - 1].id);
-	if (edge_append(image, edge) != 0 || !change_note(image, (uint32_t)image->edge_count - 1, true))
+		  "edge %llu of gateway %u comes after %llu", (unsigned long long)edge->id,
+		  a->gateway, (unsigned long long)image->edges[image->edge_count - 1].id);
+	if (edge_append(image, edge) != 0 ||
+	    !change_note(image, (uint32_t)image->edge_count - 1, true))
 		router_image_drop(a);
 }
 
@@ -591,7 +604,8 @@ void router_image_edge_drop(struct apply *a, uint64_t id)
 static void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
 {
 	struct router_cache *cache = a->core->routers;
-	struct router_image *image = a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
+	struct router_image *image =
+		a->gateway < cache->image_count ? cache->images[a->gateway] : NULL;
 
 	if (image == NULL)
 		return;
@@ -646,7 +660,8 @@ struct walk {
 	struct sluice_slice subject;
 	uint32_t depth;
 	size_t matches;
-	uint64_t steps; /* nodes and edges visited: depends on present edges only, not on removed ones */
+	uint64_t steps; /* nodes and edges visited: depends on present edges only, not on removed
+			   ones */
 	int failed;
 };
 
@@ -665,8 +680,10 @@ static void collect(struct walk *walk, uint32_t edge_at)
 			continue;
 		}
 		if (cache->found_count == cache->found_capacity) {
-			size_t capacity = cache->found_capacity == 0 ? 64 : cache->found_capacity * 2;
-			struct route_target *found = realloc(cache->found, capacity * sizeof(*found));
+			size_t capacity =
+				cache->found_capacity == 0 ? 64 : cache->found_capacity * 2;
+			struct route_target *found =
+				realloc(cache->found, capacity * sizeof(*found));
 
 			if (found == NULL) {
 				walk->failed = SLUICE_E_NOMEM;
@@ -675,7 +692,8 @@ static void collect(struct walk *walk, uint32_t edge_at)
 			cache->found = found;
 			cache->found_capacity = capacity;
 		}
-		cache->found[cache->found_count++] = (struct route_target){edge->target_kind, edge->target};
+		cache->found[cache->found_count++] =
+			(struct route_target){edge->target_kind, edge->target};
 		walk->matches++;
 	}
 }
@@ -706,7 +724,8 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
  * unbounded. */
 static void router_walk(struct walk *walk, uint64_t id)
 {
-	struct image_router *router = (struct image_router *)(uintptr_t)router_image_find(walk->image, id);
+	struct image_router *router =
+		(struct image_router *)(uintptr_t)router_image_find(walk->image, id);
 	size_t before = walk->matches;
 	uint32_t child;
 
@@ -800,7 +819,8 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	hash = crc32c(subject.data, subject.len) ^ (uint32_t)router * UINT32_C(2654435761);
 	slot = &image->slots[hash % SLOT_COUNT];
 	if (slot->router == router && slot->generation == image->generation && slot->hash == hash &&
-	    slot->subject_bytes == subject.len && memcmp(slot->subject, subject.data, subject.len) == 0) {
+	    slot->subject_bytes == subject.len &&
+	    memcmp(slot->subject, subject.data, subject.len) == 0) {
 		/* As if it were not cached: refusals must not depend on the state of the cache. */
 		a->core->work.steps += slot->steps;
 		*ret = slot->targets;
@@ -808,7 +828,10 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 		return 0;
 	}
 	cache->found_count = 0;
-	walk = (struct walk){.cache = cache, .image = image, .subject = subject, .number = ++cache->walks};
+	walk = (struct walk){.cache = cache,
+			     .image = image,
+			     .subject = subject,
+			     .number = ++cache->walks};
 	router_walk(&walk, router);
 	a->core->work.steps += walk.steps;
 	if (walk.failed != 0)
@@ -816,7 +839,8 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	found_sort(cache);
 	*ret = cache->found;
 	*ret_count = cache->found_count;
-	if (cache->found_count <= ROUTER_TARGETS_MAX_CACHED && subject.len <= SUBJECT_BYTES_CACHED) {
+	if (cache->found_count <= ROUTER_TARGETS_MAX_CACHED &&
+	    subject.len <= SUBJECT_BYTES_CACHED) {
 		slot->router = router;
 		slot->generation = image->generation;
 		slot->hash = hash;
@@ -825,7 +849,8 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 		slot->count = (uint16_t)cache->found_count;
 		memcpy(slot->subject, subject.data, subject.len);
 		if (cache->found_count > 0)
-			memcpy(slot->targets, cache->found, cache->found_count * sizeof(*cache->found));
+			memcpy(slot->targets, cache->found,
+			       cache->found_count * sizeof(*cache->found));
 	}
 	return 0;
 }

@@ -78,7 +78,8 @@ int router_image_get(struct apply *a, struct router_image **ret) SLUICE_MUST_USE
 /* NULL: none */
 const struct image_router *router_image_find(const struct router_image *image, uint64_t id);
 
-/* Targets of a subject from a router (0: the default router), streams first, each once, in id order. Borrowed until the next call.
+/* Targets of a subject from a router (0: the default router), streams first, each once, in id
+ * order. Borrowed until the next call.
  * none: 0 targets (after alternates). */
 int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 		 const struct route_target **ret, size_t *ret_count) SLUICE_MUST_USE;

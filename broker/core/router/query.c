@@ -74,7 +74,8 @@ static int row_add(struct query *q, uint64_t id, bool with_edges)
 	sluice__router_info__init(info);
 	q->reply->routers[q->reply->n_routers++] = info;
 	info->id = id;
-	rc = topo_find(q->txn, q->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &config);
+	rc = topo_find(q->txn, q->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor,
+		       &config);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->config = (Sluice__RouterConfig *)config;
@@ -107,8 +108,9 @@ static int list(struct query *q, const Sluice__RouterList *m)
 {
 	if (q->reply->routers == NULL)
 		q->reply->routers = calloc(rows_max(m->max), sizeof(*q->reply->routers));
-	return q->reply->routers == NULL ? SLUICE_E_NOMEM
-					 : name_each(q, NAME_ROUTER, m->after, m->max, list_row, NULL);
+	return q->reply->routers == NULL
+		       ? SLUICE_E_NOMEM
+		       : name_each(q, NAME_ROUTER, m->after, m->max, list_row, NULL);
 }
 
 int router_query(struct query *q, const Sluice__Request *request)

@@ -29,8 +29,8 @@ struct graph_link {
 	size_t from, to; /* routers of the image */
 };
 
-static void link_add(const struct router_image *image, const struct image_router *from, uint64_t to_id,
-		     struct graph_link *links, size_t *io_count)
+static void link_add(const struct router_image *image, const struct image_router *from,
+		     uint64_t to_id, struct graph_link *links, size_t *io_count)
 {
 	const struct image_router *to = router_image_find(image, to_id);
 
@@ -41,7 +41,8 @@ static void link_add(const struct router_image *image, const struct image_router
 }
 
 /* Links between routers: edges, and alternates. Few edges are links. Malloc'd. */
-static int links_gather(const struct router_image *image, struct graph_link **ret, size_t *ret_count)
+static int links_gather(const struct router_image *image, struct graph_link **ret,
+			size_t *ret_count)
 {
 	struct graph_link *links;
 	size_t most = image->router_count;
@@ -127,17 +128,18 @@ static int link_check(struct apply *a, uint64_t from, uint64_t to, struct outcom
 	free(nodes);
 	if (cycle)
 		return refuse(out, SLUICE_E_CONFLICT,
-			      "the routers would form a cycle; an event must not come back to a router");
+			      "the routers would form a cycle; an event must not come back to a "
+			      "router");
 	if (routers > LIMIT_ROUTER_DEPTH_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "an event would pass %u routers; at most %llu", routers,
-			      (unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
+		return refuse(out, SLUICE_E_LIMIT, "an event would pass %u routers; at most %llu",
+			      routers, (unsigned long long)LIMIT_ROUTER_DEPTH_MAX);
 	return 0;
 }
 
 /* ---- edges ---- */
 
-static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_t target, uint64_t router,
-				     struct sluice_slice pattern)
+static struct sluice_slice edge_name(uint8_t *buf, uint32_t target_kind, uint64_t target,
+				     uint64_t router, struct sluice_slice pattern)
 {
 	return edge_name_encode(buf, &(struct edge_name){.target_kind = (uint8_t)target_kind,
 							 .target = target,
@@ -150,8 +152,8 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 		    bool *ret_new)
 {
 	uint8_t buf[EDGE_NAME_BYTES_MAX];
-	struct sluice_slice name =
-		edge_name(buf, (uint32_t)edge->target_kind, target, router, slice_text(edge->pattern));
+	struct sluice_slice name = edge_name(buf, (uint32_t)edge->target_kind, target, router,
+					     slice_text(edge->pattern));
 	uint64_t id;
 	int rc = name_find(a->txn, a->gateway, NAME_EDGE, name, &id);
 
@@ -168,7 +170,8 @@ static int edge_put(struct apply *a, const Sluice__Edge *edge, uint64_t router, 
 	if (rc == 0)
 		router_image_edge_put(a, &(struct image_edge){.id = id,
 							      .router = router,
-							      .target_kind = (uint32_t)edge->target_kind,
+							      .target_kind =
+								      (uint32_t)edge->target_kind,
 							      .target = target,
 							      .pattern = edge->pattern});
 	return rc;
@@ -222,8 +225,9 @@ int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, u
 {
 	const enum topo_kind kind =
 		target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? TOPO_STREAM : TOPO_QUEUE;
-	const ProtobufCMessageDescriptor *descriptor =
-		kind == TOPO_STREAM ? &sluice__stream_config__descriptor : &sluice__queue_config__descriptor;
+	const ProtobufCMessageDescriptor *descriptor = kind == TOPO_STREAM
+							       ? &sluice__stream_config__descriptor
+							       : &sluice__queue_config__descriptor;
 	Sluice__Edge edge = SLUICE__EDGE__INIT;
 	ProtobufCMessage *definition = NULL;
 	char router[] = DEFAULT_NAME;
@@ -247,8 +251,9 @@ int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, u
 	return rc;
 }
 
-int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
-			  uint64_t target, const char *name, struct outcome *out)
+int router_subjects_bound(struct apply *a, char *const *patterns, size_t count,
+			  uint32_t target_kind, uint64_t target, const char *name,
+			  struct outcome *out)
 {
 	for (size_t i = 0; i < count; i++) {
 		uint8_t buf[EDGE_NAME_BYTES_MAX];
@@ -262,8 +267,10 @@ int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, 
 
 		if (rc == SLUICE_E_NOT_FOUND)
 			return refuse(out, SLUICE_E_CONFLICT,
-				      "%s '%.100s' exists with other subjects: '%.100s' is not bound to it",
-				      target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? "stream" : "queue",
+				      "%s '%.100s' exists with other subjects: '%.100s' is not "
+				      "bound to it",
+				      target_kind == SLUICE__TARGET_KIND__TARGET_STREAM ? "stream"
+											: "queue",
 				      name, patterns[i]);
 		if (rc != 0)
 			return rc;
@@ -277,11 +284,12 @@ struct edge_ref {
 	uint64_t id;
 };
 
-static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, struct edge_ref *ret,
-			size_t *ret_count)
+static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target,
+			struct edge_ref *ret, size_t *ret_count)
 {
 	uint8_t buf[EDGE_NAME_BYTES_MAX];
-	struct sluice_slice prefix = edge_name(buf, target_kind, target, 0, (struct sluice_slice){NULL, 0});
+	struct sluice_slice prefix =
+		edge_name(buf, target_kind, target, 0, (struct sluice_slice){NULL, 0});
 	struct store_scan *scan;
 	struct sluice_slice found, value, name;
 	struct edge_name edge;
@@ -294,8 +302,9 @@ static int edges_gather(struct apply *a, uint32_t target_kind, uint64_t target, 
 	if (rc != 0)
 		return rc;
 	while (count < DROP_AT_ONCE && (rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (!key_name_in(found, a->gateway, NAME_EDGE, &name) || !edge_name_decode(name, &edge) ||
-		    edge.target_kind != target_kind || edge.target != target)
+		if (!key_name_in(found, a->gateway, NAME_EDGE, &name) ||
+		    !edge_name_decode(name, &edge) || edge.target_kind != target_kind ||
+		    edge.target != target)
 			break;
 		if (!number_read(value, &ret[count].id) || name.len > EDGE_NAME_BYTES_MAX) {
 			rc = store_damaged("its content is not valid");
@@ -344,7 +353,8 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 	return rc == 0 ? 0 : refuse(out, rc, "pattern '%.100s': %s", pattern, why);
 }
 
-static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret, struct outcome *out)
+static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
+		       struct outcome *out)
 {
 	struct sluice_slice name = slice_text(edge->target);
 	ProtobufCMessage *queue = NULL;
@@ -365,10 +375,10 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 		jobs = ((Sluice__QueueConfig *)queue)->kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS;
 		protobuf_c_message_free_unpacked(queue, NULL);
 		if (jobs)
-			return refuse(
-				out, SLUICE_E_INVAL,
-				"queue '%.100s' holds jobs, which come by submit; expected one of items",
-				edge->target);
+			return refuse(out, SLUICE_E_INVAL,
+				      "queue '%.100s' holds jobs, which come by submit; expected "
+				      "one of items",
+				      edge->target);
 		break;
 	case SLUICE__TARGET_KIND__TARGET_ROUTER:
 		rc = name_find(a->txn, a->gateway, NAME_ROUTER, name, ret);
@@ -378,8 +388,9 @@ static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,
 			      "target kind %d; expected 0 (stream), 1 (queue) or 2 (router)",
 			      (int)edge->target_kind);
 	}
-	return rc != SLUICE_E_NOT_FOUND ? rc
-					: refuse(out, rc, "target '%.200s' does not exist", edge->target);
+	return rc != SLUICE_E_NOT_FOUND
+		       ? rc
+		       : refuse(out, rc, "target '%.200s' does not exist", edge->target);
 }
 
 struct router_ref {
@@ -387,7 +398,8 @@ struct router_ref {
 	uint32_t kind;
 };
 
-static int router_find(struct apply *a, const char *name, struct router_ref *ret, struct outcome *out)
+static int router_find(struct apply *a, const char *name, struct router_ref *ret,
+		       struct outcome *out)
 {
 	ProtobufCMessage *message = NULL;
 	int rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(name), &ret->id);
@@ -395,8 +407,8 @@ static int router_find(struct apply *a, const char *name, struct router_ref *ret
 	if (rc == SLUICE_E_NOT_FOUND)
 		return refuse(out, rc, "router '%.200s' does not exist", name);
 	if (rc == 0)
-		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id, &sluice__router_config__descriptor,
-			       &message);
+		rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, ret->id,
+			       &sluice__router_config__descriptor, &message);
 	if (rc == SLUICE_E_NOT_FOUND)
 		rc = store_damaged("its content is not valid");
 	if (rc != 0)
@@ -411,8 +423,8 @@ static const char *router_or_default(const char *name)
 	return name[0] != 0 ? name : DEFAULT_NAME;
 }
 
-static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_ref *router, uint64_t *target,
-		      struct outcome *out)
+static int edge_check(struct apply *a, const Sluice__Edge *edge, struct router_ref *router,
+		      uint64_t *target, struct outcome *out)
 {
 	int rc;
 
@@ -478,14 +490,16 @@ int router_unbind_apply(struct apply *a, const Sluice__RouterUnbind *m, struct o
 
 /* ---- create, alter, delete ---- */
 
-static int config_check(struct apply *a, const Sluice__RouterConfig *config, uint64_t id, struct outcome *out)
+static int config_check(struct apply *a, const Sluice__RouterConfig *config, uint64_t id,
+			struct outcome *out)
 {
 	const char *why = NULL;
 	uint64_t alternate;
 	int rc;
 
 	if (config == NULL)
-		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a RouterConfig");
+		return refuse(out, SLUICE_E_INVAL,
+			      "no configuration was given; expected a RouterConfig");
 	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "router name: %s", why);
@@ -500,14 +514,17 @@ static int config_check(struct apply *a, const Sluice__RouterConfig *config, uin
 		return 0;
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(config->alternate), &alternate);
 	if (rc == SLUICE_E_NOT_FOUND)
-		return refuse(out, rc, "alternate router '%.200s' does not exist", config->alternate);
+		return refuse(out, rc, "alternate router '%.200s' does not exist",
+			      config->alternate);
 	return rc != 0 ? rc : link_check(a, id, alternate, out);
 }
 
-static int create_same(struct apply *a, uint64_t id, const Sluice__RouterConfig *config, struct outcome *out)
+static int create_same(struct apply *a, uint64_t id, const Sluice__RouterConfig *config,
+		       struct outcome *out)
 {
 	ProtobufCMessage *stored = NULL;
-	int rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor, &stored);
+	int rc = topo_find(a->txn, a->gateway, TOPO_ROUTER, id, &sluice__router_config__descriptor,
+			   &stored);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
@@ -525,9 +542,9 @@ int router_create_apply(struct apply *a, const Sluice__RouterCreate *m, struct o
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_ROUTER, slice_text(m->config->name), &id);
 	if (rc == 0)
-		return m->if_not_exists
-			       ? create_same(a, id, m->config, out)
-			       : refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists", m->config->name);
+		return m->if_not_exists ? create_same(a, id, m->config, out)
+					: refuse(out, SLUICE_E_EXISTS, "router '%.200s' exists",
+						 m->config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = counter_next(a, COUNTER_ROUTER, &id);
@@ -545,7 +562,8 @@ int router_alter_apply(struct apply *a, const Sluice__RouterAlter *m, struct out
 	int rc;
 
 	if (m->config == NULL)
-		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a RouterConfig");
+		return refuse(out, SLUICE_E_INVAL,
+			      "no configuration was given; expected a RouterConfig");
 	rc = router_find(a, m->config->name, &router, out);
 	if (rc != 0 || refused(out))
 		return rc;
@@ -568,8 +586,9 @@ static int in_use_check(struct apply *a, uint64_t id, const char *name, struct o
 
 	for (size_t i = 0; rc == 0 && i < image->router_count; i++) {
 		if (image->routers[i].alternate == id)
-			return refuse(out, SLUICE_E_IN_USE, "router '%.100s' is the alternate of '%.100s'",
-				      name, image->routers[i].name);
+			return refuse(out, SLUICE_E_IN_USE,
+				      "router '%.100s' is the alternate of '%.100s'", name,
+				      image->routers[i].name);
 	}
 	return rc;
 }
@@ -589,7 +608,8 @@ static int edges_drop_from(struct apply *a, uint64_t router)
 		if (!edge->gone && edge->router == router)
 			rc = edge_delete(a,
 					 edge_name(buf, edge->target_kind, edge->target, router,
-						   (struct sluice_slice){edge->pattern, edge->pattern_bytes}),
+						   (struct sluice_slice){edge->pattern,
+									 edge->pattern_bytes}),
 					 edge->id);
 	}
 	return rc;

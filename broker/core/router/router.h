@@ -15,8 +15,9 @@ int router_subjects_bind(struct apply *a, char *const *patterns, size_t count, u
 			 uint64_t target) SLUICE_MUST_USE;
 /* For if_not_exists: refuses CONFLICT unless each pattern is bound to the target in the default
  * router. The target may have other edges: binds are separate calls. */
-int router_subjects_bound(struct apply *a, char *const *patterns, size_t count, uint32_t target_kind,
-			  uint64_t target, const char *name, struct outcome *out) SLUICE_MUST_USE;
+int router_subjects_bound(struct apply *a, char *const *patterns, size_t count,
+			  uint32_t target_kind, uint64_t target, const char *name,
+			  struct outcome *out) SLUICE_MUST_USE;
 /* Removes every edge to a stream or queue that is deleted. */
 int router_drop_target(struct apply *a, uint32_t target_kind, uint64_t target) SLUICE_MUST_USE;
 

@@ -94,8 +94,8 @@ int session_put(struct apply *a, uint64_t id, const struct session *session)
 	invariant(id != 0 && session->name.len <= 255 && session->client.len <= 1024,
 		  "session %llu: a name of %zu bytes, a client of %zu", ULL(id), session->name.len,
 		  session->client.len);
-	invariant(!session->ended || session->name.len == 0, "session %llu has ended and has a name",
-		  ULL(id));
+	invariant(!session->ended || session->name.len == 0,
+		  "session %llu has ended and has a name", ULL(id));
 	bytes = session_encode(buf, session);
 	key_one(&key, a->gateway, id);
 	return store_put(a->txn, STORE_SESSION, key_slice(&key), (struct sluice_slice){buf, bytes});
@@ -149,8 +149,8 @@ static int owned_repair(struct apply *a, struct owned_entry *entry)
 	return rc == SLUICE_E_CORRUPT || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
-			 size_t max, size_t *ret_count)
+int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind,
+			 struct owned_entry *ret, size_t max, size_t *ret_count)
 {
 	size_t prefix = kind != 0 ? KEY_ONE_BYTES + 1 : KEY_ONE_BYTES;
 	struct store_scan *scan;
@@ -193,8 +193,10 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, 
 	return rc;
 }
 
-int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
-		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user), void *user)
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from,
+		       uint32_t max,
+		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
+		       void *user)
 {
 	struct owned_entry entries[OWNED_AT_ONCE];
 	size_t count = OWNED_AT_ONCE;
@@ -220,9 +222,11 @@ int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, 
 
 /* ---- reads ---- */
 
-int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name, uint64_t *ret)
+int core_session_named(struct store_txn *txn, uint32_t gateway, struct sluice_slice name,
+		       uint64_t *ret)
 {
-	int rc = name.len > 0 ? name_find(txn, gateway, NAME_SESSION, name, ret) : SLUICE_E_NOT_FOUND;
+	int rc = name.len > 0 ? name_find(txn, gateway, NAME_SESSION, name, ret)
+			      : SLUICE_E_NOT_FOUND;
 
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
@@ -278,8 +282,8 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, const struc
 		rc = key_one_decode(found, &id) ? session_decode(value, &session)
 						: store_damaged("its content is not valid");
 		if (rc == 0 && !session.ended)
-			rc = each(user, &(struct session_row){id.gateway, id.number, session.timeout_ms,
-							      session.address});
+			rc = each(user, &(struct session_row){id.gateway, id.number,
+							      session.timeout_ms, session.address});
 		if (rc != 0)
 			break;
 	}
@@ -405,7 +409,8 @@ int session_query(struct query *q, const Sluice__Request *request)
 	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret_label, char **ret_address)
+int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t id, char **ret_label,
+		   char **ret_address)
 {
 	struct session session;
 	int rc = session_get(txn, gateway, id, &session);

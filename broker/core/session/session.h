@@ -24,12 +24,14 @@ enum {
 	SESSION_FIXED_BYTES = 1 + 16 + 4 + 8 + 2 + 2,
 	SESSION_MORE_BYTES = 1 + 2 + 2 + 2, /* before the texts; not in format 1 */
 	SESSION_BYTES_MAX = SESSION_FIXED_BYTES + SESSION_MORE_BYTES + LIMIT_SIZE(NAME_BYTES_MAX) +
-			    LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX + SESSION_ADDRESS_BYTES_MAX
+			    LIMIT_SIZE(TEXT_BYTES_MAX) + 2 * SESSION_WHO_BYTES_MAX +
+			    SESSION_ADDRESS_BYTES_MAX
 };
 size_t session_encode(uint8_t buf[SESSION_BYTES_MAX], const struct session *session);
 int session_decode(struct sluice_slice value, struct session *ret) SLUICE_MUST_USE; /* CORRUPT */
 /* Texts are borrowed until the next write. NOT_FOUND, CORRUPT. */
-int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct session *ret) SLUICE_MUST_USE;
+int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id,
+		struct session *ret) SLUICE_MUST_USE;
 /* The texts must not point into the store. */
 int session_put(struct apply *a, uint64_t id, const struct session *session) SLUICE_MUST_USE;
 
@@ -43,10 +45,12 @@ enum owned_kind {
 };
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
 		uint64_t sub) SLUICE_MUST_USE;
-int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id) SLUICE_MUST_USE;
+int session_disown(struct apply *a, uint64_t session, enum owned_kind kind,
+		   uint64_t id) SLUICE_MUST_USE;
 /* Calls each for the owned entries of a session with ids from `from` on, at most max; each may
  * disown its entry. A result of each other than 0 ends the walk and is returned. */
-int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from, uint32_t max,
+int session_owned_each(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t from,
+		       uint32_t max,
 		       int (*each)(struct apply *a, uint64_t id, uint64_t sub, void *user),
 		       void *user) SLUICE_MUST_USE;
 /* One entry that a session owns. */
@@ -69,16 +73,18 @@ struct owned_ops {
 /* NULL: a session owns nothing of this kind. */
 static inline const struct owned_ops *owned_ops_of(const struct apply *a, uint8_t kind)
 {
-	return kind < OWNED_KIND_COUNT && a->core->owned[kind].end != NULL ? &a->core->owned[kind] : NULL;
+	return kind < OWNED_KIND_COUNT && a->core->owned[kind].end != NULL ? &a->core->owned[kind]
+									   : NULL;
 }
 /* Up to max entries of a session from the key `from` on; kind 0: of all kinds. Copied, so that the
  * table may be written. */
-int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind, struct owned_entry *ret,
-			 size_t max, size_t *ret_count) SLUICE_MUST_USE;
+int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind,
+			 struct owned_entry *ret, size_t max, size_t *ret_count) SLUICE_MUST_USE;
 
 /* The session's name, or the name of its client, for texts; malloc'd. NOT_FOUND when it does not
  * exist any more. Any transaction. */
-int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret) SLUICE_MUST_USE;
+int session_label(struct store_txn *txn, uint32_t gateway, uint64_t session,
+		  char **ret) SLUICE_MUST_USE;
 /* The same, and the address that it was opened from; both malloc'd, also when one of them
  * failed. */
 int session_holder(struct store_txn *txn, uint32_t gateway, uint64_t session, char **ret_label,

@@ -7,7 +7,8 @@
 #include "broker/core/stream/stream.h"
 #include "broker/util/invariant.h"
 
-int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell, struct segment_info *info)
+int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell,
+		   struct segment_info *info)
 {
 	if (info->segment.time_max_ms > cell->time_max_ms)
 		cell->time_max_ms = info->segment.time_max_ms;

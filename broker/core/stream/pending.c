@@ -49,7 +49,8 @@ int pending_flush_log(struct apply *a, uint64_t stream)
 	for (size_t i = 0; i < PENDING_LOGS_MAX; i++) {
 		struct pending_log *pending = &a->core->pending[i];
 
-		if (pending->count > 0 && pending->stream == stream && pending->gateway == a->gateway)
+		if (pending->count > 0 && pending->stream == stream &&
+		    pending->gateway == a->gateway)
 			return pending_store(a, pending);
 	}
 	return 0;
@@ -70,7 +71,8 @@ static int pending_place(struct apply *a, uint64_t stream, struct pending_log **
 	for (size_t i = 0; i < PENDING_LOGS_MAX; i++) {
 		struct pending_log *pending = &a->core->pending[i];
 
-		if (pending->count > 0 && pending->stream == stream && pending->gateway == a->gateway) {
+		if (pending->count > 0 && pending->stream == stream &&
+		    pending->gateway == a->gateway) {
 			*ret = pending;
 			return 0;
 		}

@@ -83,8 +83,9 @@ static int subjects_load(struct query *q, uint64_t stream, uint64_t router, stru
 	if (rc != 0)
 		return rc;
 	while ((rc = store_scan_next(scan, &found, &value)) == 0) {
-		if (!key_name_in(found, q->gateway, NAME_EDGE, &name) || !edge_name_decode(name, &edge) ||
-		    edge.target_kind != from.target_kind || edge.target != stream || edge.router != router)
+		if (!key_name_in(found, q->gateway, NAME_EDGE, &name) ||
+		    !edge_name_decode(name, &edge) || edge.target_kind != from.target_kind ||
+		    edge.target != stream || edge.router != router)
 			break;
 		if (found.len == list->last_len && memcmp(found.data, list->last, found.len) == 0)
 			continue;
@@ -153,7 +154,8 @@ static bool row_is_open(const struct query *q)
 	return list != NULL && list->open;
 }
 
-static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_slice name, uint64_t id)
+static int cursor_row(struct query *q, Sluice__StreamInfo *info, struct sluice_slice name,
+		      uint64_t id)
 {
 	Sluice__CursorInfo *row = malloc(sizeof(*row));
 	struct cursor_cell cursor;
@@ -243,7 +245,8 @@ static int row_add(struct query *q, uint64_t id, bool with_cursors)
 	sluice__stream_info__init(info);
 	q->reply->streams[q->reply->n_streams++] = info;
 	info->id = id;
-	rc = topo_find(q->txn, q->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor, &config);
+	rc = topo_find(q->txn, q->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor,
+		       &config);
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
 	info->config = (Sluice__StreamConfig *)config;
@@ -287,8 +290,9 @@ static int list(struct query *q, const Sluice__StreamList *m)
 	}
 	if (q->reply->streams == NULL)
 		q->reply->streams = calloc(rows_max(m->max), sizeof(*q->reply->streams));
-	return q->reply->streams == NULL ? SLUICE_E_NOMEM
-					 : name_each(q, NAME_STREAM, m->after, m->max, list_row, NULL);
+	return q->reply->streams == NULL
+		       ? SLUICE_E_NOMEM
+		       : name_each(q, NAME_STREAM, m->after, m->max, list_row, NULL);
 }
 
 int stream_query(struct query *q, const Sluice__Request *request)

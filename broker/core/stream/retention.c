@@ -18,14 +18,16 @@
 enum { AGE_TIMER_MS_MIN = 100, LOG_KEY_BYTES = 20 };
 
 /* The oldest segment of a log, below `limit`. NOT_FOUND when there is none. */
-static int oldest(struct apply *a, uint64_t log, const struct log_cell *cell, struct segment_info *ret)
+static int oldest(struct apply *a, uint64_t log, const struct log_cell *cell,
+		  struct segment_info *ret)
 {
 	if (cell->base >= cell->next)
 		return SLUICE_E_NOT_FOUND;
 	return segment_find(a->txn, a->gateway, log, cell->base, ret);
 }
 
-static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell, const struct segment_info *info)
+static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell,
+			const struct segment_info *info)
 {
 	struct key key;
 
@@ -37,9 +39,11 @@ static int segment_drop(struct apply *a, uint64_t log, struct log_cell *cell, co
 	return store_del(a->txn, STORE_LOG, key_slice(&key));
 }
 
-static bool is_too_old(const struct apply *a, const struct log_cell *cell, const struct segment_info *info)
+static bool is_too_old(const struct apply *a, const struct log_cell *cell,
+		       const struct segment_info *info)
 {
-	return cell->max_age_ms != 0 && age_doubt(a) == 0 && age_of(a, info->append_ms) >= cell->max_age_ms;
+	return cell->max_age_ms != 0 && age_doubt(a) == 0 &&
+	       age_of(a, info->append_ms) >= cell->max_age_ms;
 }
 
 static int retention_arm(struct apply *a, uint64_t stream, struct log_cell *cell, uint64_t due)
@@ -65,7 +69,8 @@ static uint64_t too_old_due(const struct apply *a, const struct log_cell *cell,
 }
 
 /* Drops segments beyond the bounds; *ret_rest: there are more. */
-static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work, bool *ret_rest)
+static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work,
+		bool *ret_rest)
 {
 	struct segment_info info;
 	bool is_first = true;
@@ -75,8 +80,8 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 	if (cell->max_events != 0 && cell->next - cell->first > cell->max_events)
 		cell->first = cell->next - cell->max_events;
 	for (;;) {
-		bool over =
-			(cell->max_bytes != 0 && cell->bytes > cell->max_bytes) || cell->first > cell->base;
+		bool over = (cell->max_bytes != 0 && cell->bytes > cell->max_bytes) ||
+			    cell->first > cell->base;
 
 		/* With an age bound the oldest segment has to be checked, once per run, if no timer
 		 * is set for it. */
@@ -89,9 +94,9 @@ static int trim(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_
 		if (info.segment.last >= cell->first && !is_too_old(a, cell, &info) &&
 		    (cell->max_bytes == 0 || cell->bytes <= cell->max_bytes ||
 		     info.segment.last + 1 == cell->next))
-			return cell->max_age_ms == 0
-				       ? 0
-				       : retention_arm(a, stream, cell, too_old_due(a, cell, &info));
+			return cell->max_age_ms == 0 ? 0
+						     : retention_arm(a, stream, cell,
+								     too_old_due(a, cell, &info));
 		if (*io_work == 0) {
 			*ret_rest = true;
 			return 0;
@@ -143,8 +148,8 @@ int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t due, uint32
 /* ---- deleted streams ---- */
 
 /* Deletes the records of a table that start with a prefix. *ret_done false: the work is spent. */
-static int drop_prefix(struct apply *a, enum store_table table, const struct key *prefix, uint32_t *io_work,
-		       bool *ret_done)
+static int drop_prefix(struct apply *a, enum store_table table, const struct key *prefix,
+		       uint32_t *io_work, bool *ret_done)
 {
 	struct store_scan *scan;
 	struct sluice_slice found, value;
@@ -156,8 +161,8 @@ static int drop_prefix(struct apply *a, enum store_table table, const struct key
 	while (rc == 0 && *io_work > 0) {
 		rc = store_scan_next(scan, &found, &value);
 		if (rc == SLUICE_E_NOT_FOUND ||
-		    (rc == 0 &&
-		     (found.len < prefix->len || memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
+		    (rc == 0 && (found.len < prefix->len ||
+				 memcmp(found.data, prefix->bytes, prefix->len) != 0))) {
 			*ret_done = true;
 			rc = 0;
 			break;

@@ -62,14 +62,16 @@ int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell)
 	struct key key;
 
 	invariant(cell->first <= cell->next && cell->base <= cell->next,
-		  "log %llu: first %llu, base %llu, next %llu", ULL(log), ULL(cell->first), ULL(cell->base),
-		  ULL(cell->next));
+		  "log %llu: first %llu, base %llu, next %llu", ULL(log), ULL(cell->first),
+		  ULL(cell->base), ULL(cell->next));
 	invariant(cell->bytes >> 63 == 0, "log %llu: %llu bytes", ULL(log), ULL(cell->bytes));
-	invariant(!cell->deleted || cell->first == cell->next, "log %llu is deleted: first %llu, next %llu",
-		  ULL(log), ULL(cell->first), ULL(cell->next));
+	invariant(!cell->deleted || cell->first == cell->next,
+		  "log %llu is deleted: first %llu, next %llu", ULL(log), ULL(cell->first),
+		  ULL(cell->next));
 	log_cell_encode(buf, cell);
 	key_hot(&key, a->gateway, HOT_LOG, log);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){buf, sizeof(buf)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key),
+			 (struct sluice_slice){buf, sizeof(buf)});
 }
 
 /* ---- segments ---- */
@@ -80,14 +82,17 @@ uint64_t time_add(uint64_t base_ms, int64_t delta_ms)
 		return base_ms < (uint64_t) - (delta_ms + 1) + 1
 			       ? 0
 			       : base_ms - ((uint64_t) - (delta_ms + 1) + 1);
-	return base_ms > UINT64_MAX - (uint64_t)delta_ms ? UINT64_MAX : base_ms + (uint64_t)delta_ms;
+	return base_ms > UINT64_MAX - (uint64_t)delta_ms ? UINT64_MAX
+							 : base_ms + (uint64_t)delta_ms;
 }
 
-static uint32_t segment_crc(const uint8_t *header, struct sluice_slice subject, struct sluice_slice payload)
+static uint32_t segment_crc(const uint8_t *header, struct sluice_slice subject,
+			    struct sluice_slice payload)
 {
 	uint32_t crc = crc32c(header, SEGMENT_CRC_AT);
 
-	crc = crc32c_extend(crc, header + SEGMENT_CRC_AT + 4, SEGMENT_HEADER_BYTES - SEGMENT_CRC_AT - 4);
+	crc = crc32c_extend(crc, header + SEGMENT_CRC_AT + 4,
+			    SEGMENT_HEADER_BYTES - SEGMENT_CRC_AT - 4);
 	crc = crc32c_extend(crc, subject.data, subject.len);
 	return crc32c_extend(crc, payload.data, payload.len);
 }
@@ -154,10 +159,11 @@ int segment_put(struct apply *a, uint64_t log, const struct segment_info *info)
 	struct key key;
 
 	invariant(segment->base <= segment->last && segment->last - segment->base <= UINT32_MAX,
-		  "log %llu: a segment from %llu to %llu", ULL(log), ULL(segment->base), ULL(segment->last));
-	invariant(segment->count > 0 && segment->count - 1 <= segment->last - segment->base,
-		  "log %llu: %u events from %llu to %llu", ULL(log), segment->count, ULL(segment->base),
+		  "log %llu: a segment from %llu to %llu", ULL(log), ULL(segment->base),
 		  ULL(segment->last));
+	invariant(segment->count > 0 && segment->count - 1 <= segment->last - segment->base,
+		  "log %llu: %u events from %llu to %llu", ULL(log), segment->count,
+		  ULL(segment->base), ULL(segment->last));
 	invariant(segment->subject.len <= UINT16_MAX, "log %llu: a subject of %zu bytes", ULL(log),
 		  segment->subject.len);
 	segment_header_encode(header, info);
@@ -228,7 +234,8 @@ int core_segment_read(struct store_txn *txn, uint32_t gateway, uint64_t log, uin
 
 /* The first event of a segment at or after `from` whose time is not before time_ms; the offset
  * after the segment when there is none. */
-static int seek_within(const struct segment *segment, uint64_t from, uint64_t time_ms, uint64_t *ret_offset)
+static int seek_within(const struct segment *segment, uint64_t from, uint64_t time_ms,
+		       uint64_t *ret_offset)
 {
 	struct sluice_slice rest = segment->payload;
 	struct envelope envelope;
@@ -255,8 +262,8 @@ static int seek_within(const struct segment *segment, uint64_t from, uint64_t ti
 
 /* The running maximum of times grows along the log: the first segment in which it reaches time_ms
  * has the first event that is not before it. */
-static int seek_segment(struct store_txn *txn, uint32_t gateway, uint64_t log, const struct log_cell *cell,
-			uint64_t time_ms, uint64_t *ret_offset)
+static int seek_segment(struct store_txn *txn, uint32_t gateway, uint64_t log,
+			const struct log_cell *cell, uint64_t time_ms, uint64_t *ret_offset)
 {
 	uint64_t low = cell->base, high = cell->next;
 	struct segment_info info;

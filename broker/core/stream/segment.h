@@ -26,9 +26,10 @@ int log_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t log,
 		 struct log_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 int log_cell_put(struct apply *a, uint64_t log, const struct log_cell *cell) SLUICE_MUST_USE;
 
-/* Header: u8 format, u8 flags (0), u8 codec, u8 0, u32 CRC of everything else, u32 count, u32 last - first
- * offset, u64 base of times, u64 largest time, u64 largest time of the log up to here, u64 age stamp of the
- * append, u64 producer, u32 epoch, u32 raw bytes, u64 first sequence, u16 subject bytes; subject; payload. */
+/* Header: u8 format, u8 flags (0), u8 codec, u8 0, u32 CRC of everything else, u32 count, u32 last
+ * - first offset, u64 base of times, u64 largest time, u64 largest time of the log up to here, u64
+ * age stamp of the append, u64 producer, u32 epoch, u32 raw bytes, u64 first sequence, u16 subject
+ * bytes; subject; payload. */
 enum { SEGMENT_HEADER_BYTES = 74, SEGMENT_FORMAT = 1, SEGMENT_CRC_AT = 4 };
 
 struct segment_info {
@@ -42,7 +43,8 @@ struct segment_info {
 void segment_header_encode(uint8_t header[SEGMENT_HEADER_BYTES], const struct segment_info *info);
 /* CORRUPT: the length, the format or the CRC is wrong. The caller sets base, which is in the
  * key. */
-int segment_decode(struct sluice_slice value, uint64_t base, struct segment_info *ret) SLUICE_MUST_USE;
+int segment_decode(struct sluice_slice value, uint64_t base,
+		   struct segment_info *ret) SLUICE_MUST_USE;
 int segment_put(struct apply *a, uint64_t log, const struct segment_info *info) SLUICE_MUST_USE;
 /* As core_segment_read, with the other fields of the header. */
 int segment_find(struct store_txn *txn, uint32_t gateway, uint64_t log, uint64_t offset,

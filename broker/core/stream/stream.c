@@ -19,7 +19,8 @@ static int config_check(const Sluice__StreamConfig *config, struct outcome *out)
 	int rc;
 
 	if (config == NULL)
-		return refuse(out, SLUICE_E_INVAL, "no configuration was given; expected a StreamConfig");
+		return refuse(out, SLUICE_E_INVAL,
+			      "no configuration was given; expected a StreamConfig");
 	rc = name_check(slice_text(config->name), &why);
 	if (rc != 0)
 		return refuse(out, rc, "stream name: %s", why);
@@ -47,10 +48,12 @@ static void cell_configure(struct log_cell *cell, const Sluice__StreamConfig *co
 	cell->max_events = config->max_events;
 }
 
-static int create_same(struct apply *a, uint64_t id, const Sluice__StreamConfig *config, struct outcome *out)
+static int create_same(struct apply *a, uint64_t id, const Sluice__StreamConfig *config,
+		       struct outcome *out)
 {
 	ProtobufCMessage *stored = NULL;
-	int rc = topo_find(a->txn, a->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor, &stored);
+	int rc = topo_find(a->txn, a->gateway, TOPO_STREAM, id, &sluice__stream_config__descriptor,
+			   &stored);
 
 	if (rc != 0)
 		return rc == SLUICE_E_NOT_FOUND ? store_damaged("it is missing") : rc;
@@ -59,7 +62,8 @@ static int create_same(struct apply *a, uint64_t id, const Sluice__StreamConfig 
 	return rc != 0 || refused(out)
 		       ? rc
 		       : router_subjects_bound(a, config->subjects, config->n_subjects,
-					       SLUICE__TARGET_KIND__TARGET_STREAM, id, config->name, out);
+					       SLUICE__TARGET_KIND__TARGET_STREAM, id, config->name,
+					       out);
 }
 
 int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct outcome *out)
@@ -73,9 +77,9 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 		return rc;
 	rc = name_find(a->txn, a->gateway, NAME_STREAM, slice_text(config->name), &id);
 	if (rc == 0)
-		return m->if_not_exists
-			       ? create_same(a, id, config, out)
-			       : refuse(out, SLUICE_E_EXISTS, "stream '%.200s' exists", config->name);
+		return m->if_not_exists ? create_same(a, id, config, out)
+					: refuse(out, SLUICE_E_EXISTS, "stream '%.200s' exists",
+						 config->name);
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
 	rc = router_subjects_check(a, config->subjects, config->n_subjects, out);
@@ -95,8 +99,8 @@ int stream_create_apply(struct apply *a, const Sluice__StreamCreate *m, struct o
 	return rc != 0 ? rc : topo_changed(a);
 }
 
-static int stream_named(struct apply *a, const char *name, uint64_t *ret_id, struct log_cell *ret_cell,
-			struct outcome *out)
+static int stream_named(struct apply *a, const char *name, uint64_t *ret_id,
+			struct log_cell *ret_cell, struct outcome *out)
 {
 	int rc = name_find(a->txn, a->gateway, NAME_STREAM, slice_text(name), ret_id);
 
@@ -134,7 +138,9 @@ int stream_alter_apply(struct apply *a, const Sluice__StreamAlter *m, struct out
 
 int stream_delete_apply(struct apply *a, const Sluice__StreamDelete *m, struct outcome *out)
 {
-	struct effect effect = {.kind = FX_STREAM_DELETED, .command = a->position, .gateway = a->gateway};
+	struct effect effect = {.kind = FX_STREAM_DELETED,
+				.command = a->position,
+				.gateway = a->gateway};
 	struct log_cell cell;
 	uint64_t id;
 	int rc = stream_named(a, m->name, &id, &cell, out);
@@ -161,7 +167,8 @@ int stream_delete_apply(struct apply *a, const Sluice__StreamDelete *m, struct o
 
 /* ---- append ---- */
 
-int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec, uint64_t *ret_offset)
+int stream_append(struct apply *a, uint64_t stream, const struct append_spec *spec,
+		  uint64_t *ret_offset)
 {
 	uint32_t work = RETENTION_WORK_PER_APPEND;
 	struct segment_info info;
@@ -172,18 +179,19 @@ int stream_append(struct apply *a, uint64_t stream, const struct append_spec *sp
 		rc = log_cell_get(a->txn, a->gateway, stream, &cell);
 	if (rc != 0)
 		return rc;
-	info.segment = (struct segment){.base = cell.next,
-					.last = cell.next + spec->count - 1,
-					.count = spec->count,
-					.time_ms = spec->time_ms,
-					.time_max_ms = time_add(spec->time_ms, spec->time_delta_max_ms),
-					.codec = spec->codec,
-					.raw_bytes = spec->raw_bytes,
-					.producer = spec->producer,
-					.epoch = spec->epoch,
-					.first_seq = spec->first_seq,
-					.subject = spec->subject,
-					.payload = spec->payload};
+	info.segment =
+		(struct segment){.base = cell.next,
+				 .last = cell.next + spec->count - 1,
+				 .count = spec->count,
+				 .time_ms = spec->time_ms,
+				 .time_max_ms = time_add(spec->time_ms, spec->time_delta_max_ms),
+				 .codec = spec->codec,
+				 .raw_bytes = spec->raw_bytes,
+				 .producer = spec->producer,
+				 .epoch = spec->epoch,
+				 .first_seq = spec->first_seq,
+				 .subject = spec->subject,
+				 .payload = spec->payload};
 	*ret_offset = cell.next;
 	cell.next += spec->count;
 	rc = segment_append(a, stream, &cell, &info);
@@ -241,8 +249,8 @@ int cursor_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, ui
 	return rc != 0 ? rc : cursor_cell_decode(value, ret);
 }
 
-int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream, struct sluice_slice name,
-		     uint64_t *ret_offset)
+int core_cursor_find(struct store_txn *txn, uint32_t gateway, uint64_t stream,
+		     struct sluice_slice name, uint64_t *ret_offset)
 {
 	char buf[CURSOR_NAME_BYTES_MAX];
 	struct cursor_cell cell;
@@ -267,11 +275,12 @@ static int cursor_put(struct apply *a, uint64_t stream, uint64_t cursor, uint64_
 
 	cursor_cell_encode(bytes, &cell);
 	key_hot_cursor(&key, a->gateway, stream, cursor);
-	return store_put(a->txn, STORE_HOT, key_slice(&key), (struct sluice_slice){bytes, sizeof(bytes)});
+	return store_put(a->txn, STORE_HOT, key_slice(&key),
+			 (struct sluice_slice){bytes, sizeof(bytes)});
 }
 
-static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t stream, uint64_t cursor,
-		       struct outcome *out)
+static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t stream,
+		       uint64_t cursor, struct outcome *out)
 {
 	struct cursor_cell cell;
 	int rc = cursor_cell_get(a->txn, a->gateway, stream, cursor, &cell);
@@ -282,7 +291,8 @@ static int cursor_move(struct apply *a, const Sluice__CursorSet *m, uint64_t str
 		return refuse(out, SLUICE_E_CONFLICT,
 			      "cursor '%.100s' is at %llu already; moving it back to %llu "
 			      "requires 'back'",
-			      m->cursor, (unsigned long long)cell.offset, (unsigned long long)m->offset);
+			      m->cursor, (unsigned long long)cell.offset,
+			      (unsigned long long)m->offset);
 	return cursor_put(a, stream, cursor, m->offset);
 }
 
@@ -301,15 +311,17 @@ int cursor_set_apply(struct apply *a, const Sluice__CursorSet *m, struct outcome
 	if (rc != 0)
 		return refuse(out, rc, "cursor name: %s", why);
 	if (m->stream_id != 0 && m->stream_id != stream)
-		return refuse(
-			out, SLUICE_E_NOT_FOUND,
-			"stream '%.100s' was deleted and created again: it is number %llu, and the offset is of "
-			"number %llu",
-			m->stream, (unsigned long long)stream, (unsigned long long)m->stream_id);
+		return refuse(out, SLUICE_E_NOT_FOUND,
+			      "stream '%.100s' was deleted and created again: it is number %llu, "
+			      "and the offset is of "
+			      "number %llu",
+			      m->stream, (unsigned long long)stream,
+			      (unsigned long long)m->stream_id);
 	if (m->offset > cell.next)
 		return refuse(out, SLUICE_E_INVAL,
 			      "offset %llu is beyond the end of stream '%.100s'; at most %llu",
-			      (unsigned long long)m->offset, m->stream, (unsigned long long)cell.next);
+			      (unsigned long long)m->offset, m->stream,
+			      (unsigned long long)cell.next);
 	name = cursor_name_encode(buf, stream, slice_text(m->cursor));
 	rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	if (rc == 0)
@@ -339,7 +351,8 @@ int cursor_delete_apply(struct apply *a, const Sluice__CursorDelete *m, struct o
 		rc = name_find(a->txn, a->gateway, NAME_CURSOR, name, &cursor);
 	}
 	if (rc == SLUICE_E_NOT_FOUND)
-		return refuse(out, rc, "stream '%.100s' has no cursor '%.100s'", m->stream, m->cursor);
+		return refuse(out, rc, "stream '%.100s' has no cursor '%.100s'", m->stream,
+			      m->cursor);
 	if (rc == 0)
 		rc = name_del(a, NAME_CURSOR, name);
 	key_hot_cursor(&key, a->gateway, stream, cursor);

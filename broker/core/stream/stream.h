@@ -32,7 +32,8 @@ struct cursor_cell {
 };
 enum { CURSOR_CELL_BYTES = 8 + 8 };
 void cursor_cell_encode(uint8_t buf[CURSOR_CELL_BYTES], const struct cursor_cell *cell);
-int cursor_cell_decode(struct sluice_slice value, struct cursor_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
+int cursor_cell_decode(struct sluice_slice value,
+		       struct cursor_cell *ret) SLUICE_MUST_USE; /* CORRUPT */
 int cursor_cell_get(struct store_txn *txn, uint32_t gateway, uint64_t stream, uint64_t cursor,
 		    struct cursor_cell *ret) SLUICE_MUST_USE; /* NOT_FOUND */
 
@@ -44,7 +45,8 @@ int segment_append(struct apply *a, uint64_t stream, struct log_cell *cell,
 /* Notes that the log grew, for the batch's end. */
 int stream_grown(struct apply *a, uint64_t stream) SLUICE_MUST_USE;
 /* At the batch's end: FX_LOG_GROWN, once per log. */
-int stream_grown_emit(struct core *core, struct store_txn *txn, struct effects *effects) SLUICE_MUST_USE;
+int stream_grown_emit(struct core *core, struct store_txn *txn,
+		      struct effects *effects) SLUICE_MUST_USE;
 
 /* ---- pending.c: events that core publishes, stored at the end of their command ---- */
 int pending_add(struct apply *a, uint64_t stream, const struct envelope *envelope) SLUICE_MUST_USE;
@@ -55,12 +57,14 @@ void pending_drop(struct core *core); /* for a refused transaction, an aborted b
 
 /* ---- retention.c ---- */
 /* Within *io_work records; sets a timer for the rest. Changes the cell without storing it. */
-int retention_run(struct apply *a, uint64_t stream, struct log_cell *cell, uint32_t *io_work) SLUICE_MUST_USE;
+int retention_run(struct apply *a, uint64_t stream, struct log_cell *cell,
+		  uint32_t *io_work) SLUICE_MUST_USE;
 enum { RETENTION_WORK_PER_APPEND = 8 };
 /* TIMER_STREAM_RETENTION. */
 int stream_retention_fire(struct apply *a, uint64_t stream, uint64_t sub, uint32_t *io_work);
 /* TIMER_SWEEP, SWEEP_STREAM: records of a deleted stream. */
-int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work, bool *ret_done) SLUICE_MUST_USE;
+int stream_sweep(struct apply *a, uint64_t stream, uint32_t *io_work,
+		 bool *ret_done) SLUICE_MUST_USE;
 
 int stream_query(struct query *q, const Sluice__Request *request); /* stream_show, stream_list */
 

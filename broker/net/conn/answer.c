@@ -17,7 +17,8 @@ static size_t answer_cost(const struct answer *answer)
 	return sizeof(*answer) + answer->len;
 }
 
-void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence)
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
+			  uint64_t sequence)
 {
 	struct answer *answer;
 
@@ -32,10 +33,14 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 		conn_kill(conn, "no memory for an answer");
 		return;
 	}
-	*answer =
-		(struct answer){.sequence = sequence, .conn = conn, .corr = corr, .bytes = reply, .len = len};
+	*answer = (struct answer){.sequence = sequence,
+				  .conn = conn,
+				  .corr = corr,
+				  .bytes = reply,
+				  .len = len};
 	invariant(conn->io->answers == NULL || conn->io->answers->prev->sequence <= sequence,
-		  "an answer for release %llu comes behind one for %llu", (unsigned long long)sequence,
+		  "an answer for release %llu comes behind one for %llu",
+		  (unsigned long long)sequence,
 		  (unsigned long long)conn->io->answers->prev->sequence);
 	DL_APPEND(conn->io->answers, answer);
 	DL_APPEND2(conn->answers, answer, conn_prev, conn_next);
@@ -48,7 +53,8 @@ static void answer_drop(struct answer *answer)
 	struct conn *conn = answer->conn;
 
 	invariant(conn->pending_count > 0 && conn->pending_bytes >= answer_cost(answer),
-		  "connection %llu has %llu answers or commands under way, of %llu bytes; one takes %zu",
+		  "connection %llu has %llu answers or commands under way, of %llu bytes; one "
+		  "takes %zu",
 		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
 		  (unsigned long long)conn->pending_bytes, answer_cost(answer));
 	DL_DELETE(conn->io->answers, answer);

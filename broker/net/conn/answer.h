@@ -22,7 +22,8 @@ struct answer {
 
 /* Passes a packed Reply to conn->protocol->answer, now or when the release `sequence` has been
  * handled. takes reply. */
-void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len, uint64_t sequence);
+void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
+			  uint64_t sequence);
 void answers_flush(struct io *io); /* those whose release was handled */
 void answers_drop(struct conn *conn);
 

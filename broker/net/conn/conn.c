@@ -39,9 +39,9 @@ static void log_accepted(const struct conn *conn)
 	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
 		return;
 	log_line(LOG_LEVEL_DEBUG, log_id("net.accepted", "a connection was accepted"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("peer", conn_peer(conn->fd, peer)), log_str("protocol", conn->protocol->name(conn)),
-		 log_u64("left_out", left_out));
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+		 log_str("protocol", conn->protocol->name(conn)), log_u64("left_out", left_out));
 }
 
 static void log_closed(const struct conn *conn)
@@ -53,9 +53,10 @@ static void log_closed(const struct conn *conn)
 	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
 		return;
 	log_line(LOG_LEVEL_DEBUG, log_id("net.closed", "a connection has ended"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("peer", conn_peer(conn->fd, peer)), log_str("reason", conn->why),
-		 log_u64("session", conn->session), log_u64("ms", io_now_ms() - conn->opened_ms),
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+		 log_str("reason", conn->why), log_u64("session", conn->session),
+		 log_u64("ms", io_now_ms() - conn->opened_ms),
 		 log_u64("unanswered", conn->pending_count), log_u64("left_out", left_out));
 }
 
@@ -73,7 +74,8 @@ void conn_life_set(struct conn *conn)
 {
 	uint64_t limit = conn_life_ms(conn);
 
-	wheel_set(&conn->io->lives, &conn->due, conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
+	wheel_set(&conn->io->lives, &conn->due,
+		  conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
 }
 
 /* Without the port: connections from one address are counted together. */
@@ -92,7 +94,8 @@ static void address_set(struct conn *conn)
 				sizeof(conn->address));
 }
 
-struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener, int fd)
+struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
+			 int fd)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	bool known = false;
@@ -134,7 +137,8 @@ static void session_unlist(struct conn *conn)
 		  "connection %llu is not listed by session %llu", (unsigned long long)conn->id,
 		  (unsigned long long)conn->session);
 	if (conn->session != 0)
-		DL_DELETE2(*conn_session_list(conn->io, conn->session), conn, session_prev, session_next);
+		DL_DELETE2(*conn_session_list(conn->io, conn->session), conn, session_prev,
+			   session_next);
 	conn->session = 0;
 }
 
@@ -169,15 +173,17 @@ static void conn_free(struct conn *conn)
 	readings_drop(conn);
 	waits_drop(conn);
 	wheel_remove(&io->lives, &conn->due);
-	invariant(conn->dead && conn->subs == NULL && conn->waiter_count == 0 && conn->pending_count == 0 &&
-			  conn->pending_bytes == 0 && !conn->is_reader,
-		  "connection %llu is freed with %llu requests of %llu bytes and %llu waits under way",
+	invariant(conn->dead && conn->subs == NULL && conn->waiter_count == 0 &&
+			  conn->pending_count == 0 && conn->pending_bytes == 0 && !conn->is_reader,
+		  "connection %llu is freed with %llu requests of %llu bytes and %llu waits under "
+		  "way",
 		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
 		  (unsigned long long)conn->pending_bytes, (unsigned long long)conn->waiter_count);
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
-	if (conn->attached && engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink,
-						    conn->id, (uint32_t)idle, conn->used) != 0)
+	if (conn->attached &&
+	    engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink, conn->id,
+				  (uint32_t)idle, conn->used) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
 			 log_u64("session", conn->session));
 	session_unlist(conn);
@@ -202,7 +208,8 @@ void conns_reap(struct io *io)
 
 int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
 {
-	int rc = engine_session_attach(conn->io->engine, gateway, session, &conn->io->sink, conn->id);
+	int rc = engine_session_attach(conn->io->engine, gateway, session, &conn->io->sink,
+				       conn->id);
 
 	if (rc != 0)
 		return rc;
@@ -255,9 +262,11 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t w
 
 static void pending_undo(struct conn *conn, struct pending *pending)
 {
-	invariant(conn->pending_count > 0 && conn->pending_bytes >= pending->bytes && conn->ordinal > 0,
-		  "connection %llu: %llu commands under way, of %llu bytes; one takes %llu", ULL(conn->id),
-		  ULL(conn->pending_count), ULL(conn->pending_bytes), ULL(pending->bytes));
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= pending->bytes &&
+			  conn->ordinal > 0,
+		  "connection %llu: %llu commands under way, of %llu bytes; one takes %llu",
+		  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes),
+		  ULL(pending->bytes));
 	DL_DELETE(conn->pendings, pending);
 	conn->pending_count--;
 	conn->pending_bytes -= pending->bytes;
@@ -265,8 +274,8 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	free(pending);
 }
 
-static int submit(struct conn *conn, struct net_submission *own, const struct command *command, size_t bytes,
-		  bool control, uint32_t what, uint64_t corr)
+static int submit(struct conn *conn, struct net_submission *own, const struct command *command,
+		  size_t bytes, bool control, uint32_t what, uint64_t corr)
 {
 	struct pending *pending = pending_add(conn, bytes, what, corr);
 	int rc;
@@ -296,8 +305,8 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 	return rc;
 }
 
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
-		uint32_t what, uint64_t corr)
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes,
+		bool control, uint32_t what, uint64_t corr)
 {
 	struct net_submission *own = calloc(1, sizeof(*own));
 

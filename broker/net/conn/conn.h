@@ -31,9 +31,11 @@ struct deferred_read {
 
 /* ---- life ---- */
 /* takes fd. NULL: closed already. */
-struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener, int fd);
+struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
+			 int fd);
 void conns_reap(struct io *io); /* frees those that are dead */
-int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms) SLUICE_MUST_USE;
+int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session,
+		uint32_t timeout_ms) SLUICE_MUST_USE;
 /* Its time limit has changed or begins: 10 s until HELLO, then the timeout of its session. */
 void conn_life_set(struct conn *conn);
 uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
@@ -42,8 +44,8 @@ uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
 /* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on
  * error), which holds the slices and the struct of command. BUSY: the connection is blocked and
  * will receive the same bytes again. */
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes, bool control,
-		uint32_t what, uint64_t corr) SLUICE_MUST_USE;
+int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes,
+		bool control, uint32_t what, uint64_t corr) SLUICE_MUST_USE;
 /* The same for a protobuf message that lives in block, which is taken (also on error). */
 int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
 			struct message_block **block, size_t bytes, bool control, uint32_t what,

@@ -38,10 +38,12 @@ enum { LOW_BYTES = 4 << 20 };
 
 static void unsent_sub(struct conn *conn, uint64_t bytes)
 {
-	uint64_t before = atomic_fetch_sub_explicit(&conn->io->net->unsent, bytes, memory_order_relaxed);
+	uint64_t before =
+		atomic_fetch_sub_explicit(&conn->io->net->unsent, bytes, memory_order_relaxed);
 
 	invariant(before >= bytes, "%llu bytes of all are unsent, %llu of connection %llu",
-		  (unsigned long long)before, (unsigned long long)bytes, (unsigned long long)conn->id);
+		  (unsigned long long)before, (unsigned long long)bytes,
+		  (unsigned long long)conn->id);
 }
 
 /* False: the connection has ended. */
@@ -61,7 +63,8 @@ static bool write_some(struct conn *conn)
 		unsent_sub(conn, (uint64_t)sent);
 		/* Estimated as if answers and deliveries were mixed evenly; exact whenever all is
 		 * sent. */
-		conn->unsent_answers -= (size_t)((double)conn->unsent_answers * sent / (double)unsent);
+		conn->unsent_answers -=
+			(size_t)((double)conn->unsent_answers * sent / (double)unsent);
 		if ((size_t)sent == unsent)
 			conn->unsent_answers = 0;
 	}
@@ -251,7 +254,8 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 
 static void feed_kept(struct conn *conn)
 {
-	conn->kept_start = conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
+	conn->kept_start =
+		conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
 	if (kept_len(conn) == 0)
 		conn->kept_start = conn->kept_end = 0;
 }
@@ -375,8 +379,10 @@ void conn_parse(struct conn *conn)
 int conn_open(struct conn *conn)
 {
 	conn->out = evbuffer_new();
-	conn->readable = event_new(conn->io->base, conn->fd, EV_READ | EV_PERSIST, on_readable, conn);
-	conn->writable = event_new(conn->io->base, conn->fd, EV_WRITE | EV_PERSIST, on_writable, conn);
+	conn->readable =
+		event_new(conn->io->base, conn->fd, EV_READ | EV_PERSIST, on_readable, conn);
+	conn->writable =
+		event_new(conn->io->base, conn->fd, EV_WRITE | EV_PERSIST, on_writable, conn);
 	if (conn->out == NULL || conn->readable == NULL || conn->writable == NULL ||
 	    event_add(conn->readable, NULL) != 0)
 		return SLUICE_E_NOMEM;

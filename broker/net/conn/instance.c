@@ -42,8 +42,8 @@ int instances_create(struct instances **ret)
 static void instance_drop(struct instances *instances, struct instance *instance)
 {
 	invariant(instance->conns == 0 && instances->gone_count > 0,
-		  "an instance with %llu connections, %zu gone", (unsigned long long)instance->conns,
-		  instances->gone_count);
+		  "an instance with %llu connections, %zu gone",
+		  (unsigned long long)instance->conns, instances->gone_count);
 	DL_DELETE(instances->gone, instance);
 	instances->gone_count--;
 	HASH_DELETE(hh, instances->all, instance);
@@ -56,7 +56,8 @@ void instances_destroy(struct instances *instances)
 		return;
 	while (instances->gone != NULL)
 		instance_drop(instances, instances->gone);
-	invariant(instances->all == NULL, "%u instances still have connections", HASH_COUNT(instances->all));
+	invariant(instances->all == NULL, "%u instances still have connections",
+		  HASH_COUNT(instances->all));
 	(void)pthread_mutex_destroy(&instances->lock);
 	free(instances);
 }
@@ -99,8 +100,8 @@ static void unref(struct instances *instances, struct instance *instance)
 		instance_drop(instances, instances->gone);
 }
 
-int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt, struct instance **ret,
-		   uint64_t *ret_last)
+int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt,
+		   struct instance **ret, uint64_t *ret_last)
 {
 	struct instance *instance;
 
@@ -118,7 +119,8 @@ int instance_enter(struct instances *instances, const uint8_t *id, uint64_t atte
 	return instance == NULL ? SLUICE_E_NOMEM : SLUICE_E_WRONG_STATE;
 }
 
-void instance_leave(struct instances *instances, struct instance *instance, uint64_t attempt, bool taken)
+void instance_leave(struct instances *instances, struct instance *instance, uint64_t attempt,
+		    bool taken)
 {
 	if (taken)
 		instance->attempt = attempt;

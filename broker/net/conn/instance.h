@@ -28,11 +28,12 @@ void instances_destroy(struct instances *instances);
 /* Locks the order of all attempts until instance_leave: taking a session in between happens in the
  * same order, and must be short. id: INSTANCE_BYTES. WRONG_STATE: the attempt is late, *ret_last is
  * the accepted one; NOMEM. After an error nothing is locked. */
-int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt, struct instance **ret,
-		   uint64_t *ret_last) SLUICE_MUST_USE;
+int instance_enter(struct instances *instances, const uint8_t *id, uint64_t attempt,
+		   struct instance **ret, uint64_t *ret_last) SLUICE_MUST_USE;
 /* taken: the attempt becomes the last accepted one, and *ret of instance_enter belongs to the
  * connection, which releases it with instance_unref. Otherwise the attempt leaves no trace. */
-void instance_leave(struct instances *instances, struct instance *instance, uint64_t attempt, bool taken);
+void instance_leave(struct instances *instances, struct instance *instance, uint64_t attempt,
+		    bool taken);
 void instance_unref(struct instances *instances, struct instance *instance); /* accepts NULL */
 
 #endif

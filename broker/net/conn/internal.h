@@ -75,7 +75,8 @@ struct conn {
 	bool reading;
 	bool is_stopped; /* not read from: in io->stopped */
 	struct conn *stopped_prev, *stopped_next;
-	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again */
+	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again
+		       */
 	struct conn *blocked_prev, *blocked_next;
 	bool unflushed; /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
@@ -134,7 +135,7 @@ struct io {
 	pthread_mutex_t lock;
 	struct io_note *notes, **notes_tail; /* lock */
 	bool stop;			     /* lock */
-	struct wheel lives;	/* of connections: when each is to be checked again; conn.c sets them */
+	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */
 	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
 	uint64_t released;	/* sequence of the last release handled; release.c */
 

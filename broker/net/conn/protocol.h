@@ -51,7 +51,8 @@ struct protocol_ops {
 
 	/* ---- commands and reads ---- */
 	/* The answer of a command; what and corr are those of conn_submit. */
-	void (*reply)(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome);
+	void (*reply)(struct conn *conn, uint32_t what, uint64_t corr,
+		      const struct outcome *outcome);
 	/* Commands of the connection were answered, or its output has drained, and conn->reads is
 	 * not empty. NULL: the protocol adds none. */
 	void (*reads_due)(struct conn *conn);

@@ -105,14 +105,17 @@ static bool turn(struct conn *conn, struct reading *reading)
 		conn->protocol->job_wait(conn, (uint32_t)reading->corr, reading->request->job_wait);
 		return true;
 	}
-	rc = reading->read != NULL ? 0 : core_read_begin(conn->gateway, reading->request, &reading->read);
+	rc = reading->read != NULL
+		     ? 0
+		     : core_read_begin(conn->gateway, reading->request, &reading->read);
 	io->readings_begun += reading->read != NULL && reading->turns == 0;
 	reading->turns++;
 	if (rc == 0)
 		rc = engine_read_begin(io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_read_turn(reading->read, txn, (struct query_clock){now.mono_ms, now.wall_ms},
-				    READ_TURN_COST, &done, &reply, &len);
+		rc = core_read_turn(reading->read, txn,
+				    (struct query_clock){now.mono_ms, now.wall_ms}, READ_TURN_COST,
+				    &done, &reply, &len);
 	io->round_cost += txn != NULL ? store_txn_read_cost(txn) : 0;
 	store_abort(txn);
 	if (rc == 0 && !done)

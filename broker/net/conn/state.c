@@ -90,11 +90,13 @@ const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
 	socklen_t len = sizeof(addr);
 	char host[INET6_ADDRSTRLEN] = "";
 
-	static_assert(PEER_TEXT_BYTES >= INET6_ADDRSTRLEN + sizeof("[]:65535"), "an address and its port");
+	static_assert(PEER_TEXT_BYTES >= INET6_ADDRSTRLEN + sizeof("[]:65535"),
+		      "an address and its port");
 	(void)snprintf(text, PEER_TEXT_BYTES, "-");
 	if (getpeername(fd, (struct sockaddr *)&addr, &len) != 0)
 		return text;
-	if (addr.ss_family == AF_INET && inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)) != NULL)
+	if (addr.ss_family == AF_INET &&
+	    inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)) != NULL)
 		(void)snprintf(text, PEER_TEXT_BYTES, "%s:%u", host, ntohs(v4->sin_port));
 	else if (addr.ss_family == AF_INET6 &&
 		 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)) != NULL)
@@ -127,24 +129,27 @@ size_t conn_unsent(const struct conn *conn)
 bool conn_is_full(const struct conn *conn)
 {
 	const struct net *net = conn->io->net;
-	uint64_t max = net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
+	uint64_t max =
+		net->config.outbox_bytes_max != 0 ? net->config.outbox_bytes_max : 512u << 20;
 	size_t unsent = conn_unsent(conn);
 
 	return unsent > LIMIT_OUTBOX_BYTES_MAX / 2 ||
-	       (unsent > FAIR_BYTES && atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
+	       (unsent > FAIR_BYTES &&
+		atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
 }
 
 bool conn_may_take(const struct conn *conn)
 {
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
-	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX && conn->pending_bytes < PENDING_BYTES_MAX &&
-	       !conn_is_full(conn);
+	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
+	       conn->pending_bytes < PENDING_BYTES_MAX && !conn_is_full(conn);
 }
 
 void conn_unlist(struct conn *conn)
 {
 	invariant(!conn->unflushed || conn->flush_prev != NULL,
-		  "connection %llu is not in the list of what is unflushed", (unsigned long long)conn->id);
+		  "connection %llu is not in the list of what is unflushed",
+		  (unsigned long long)conn->id);
 	if (conn->unflushed)
 		DL_DELETE2(conn->io->unflushed, conn, flush_prev, flush_next);
 	conn->unflushed = false;
@@ -165,9 +170,11 @@ static void log_output(const struct conn *conn)
 				"notices"),
 			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-			 log_u64("session", conn->session), log_str("protocol", conn->protocol->name(conn)),
+			 log_u64("session", conn->session),
+			 log_str("protocol", conn->protocol->name(conn)),
 			 log_u64("unsent_bytes", conn_unsent(conn)),
-			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX), log_u64("left_out", left_out));
+			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX),
+			 log_u64("left_out", left_out));
 }
 
 void conn_write(struct conn *conn, const void *bytes, size_t len)

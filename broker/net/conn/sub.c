@@ -197,7 +197,8 @@ void sub_close(struct sub *sub)
 
 void sub_wants_pump(struct sub *sub)
 {
-	invariant(sub->kind == SUB_FOLLOW, "subscription %llu is no follower", (unsigned long long)sub->tag);
+	invariant(sub->kind == SUB_FOLLOW, "subscription %llu is no follower",
+		  (unsigned long long)sub->tag);
 	if (sub->listed || sub->credit == 0 || sub->conn->dead || sub->conn->closing)
 		return;
 	sub->listed = true;
@@ -259,8 +260,9 @@ static void send_caught_up(struct sub *sub)
 static void end_damaged(struct sub *sub, int rc)
 {
 	log_line(LOG_LEVEL_ERROR,
-		 log_id("store.corrupt", "a stored record is damaged; the subscription of its follower is "
-					 "ended"),
+		 log_id("store.corrupt",
+			"a stored record is damaged; the subscription of its follower is "
+			"ended"),
 		 log_str("record", store_last_error()));
 	sub->conn->protocol->subscription_end(sub, rc, store_last_error());
 	sub_drop(sub);
@@ -271,7 +273,8 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 {
 	while (sub->credit > 0 && *io_budget > 0) {
 		struct segment segment;
-		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next, &segment);
+		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next,
+					   &segment);
 
 		if (rc == SLUICE_E_NOT_FOUND) {
 			send_caught_up(sub);
@@ -313,7 +316,8 @@ void subs_pump(struct io *io)
 			break;
 		}
 		invariant(sub->listed && sub->conn->io == io,
-			  "follower %llu is in the list of another thread", (unsigned long long)sub->tag);
+			  "follower %llu is in the list of another thread",
+			  (unsigned long long)sub->tag);
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
 		if (sub->conn->dead || conn_is_full(sub->conn)) {

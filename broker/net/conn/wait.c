@@ -69,7 +69,8 @@ static void waiter_drop(struct waiter *waiter)
 	struct conn *conn = waiter->conn;
 	struct waited *waited = waiter->waited;
 
-	invariant(conn->waiter_count > 0, "connection %llu has no waiters", (unsigned long long)conn->id);
+	invariant(conn->waiter_count > 0, "connection %llu has no waiters",
+		  (unsigned long long)conn->id);
 	wheel_remove(&conn->io->waits, &waiter->due);
 	DL_DELETE2(conn->waiters, waiter, conn_prev, conn_next);
 	conn->waiter_count--;
@@ -81,7 +82,8 @@ static void waiter_drop(struct waiter *waiter)
 	free(waited);
 }
 
-int wait_add(struct conn *conn, uint32_t corr, const char *job, uint64_t number, uint64_t timeout_ms)
+int wait_add(struct conn *conn, uint32_t corr, const char *job, uint64_t number,
+	     uint64_t timeout_ms)
 {
 	struct waiter *waiter = calloc(1, sizeof(*waiter));
 	struct waited *waited = waiter != NULL ? waited_get(conn->io, conn->gateway, job) : NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The timer wheel: a list for each tick modulo WHEEL_SLOTS. An entry lies in the list of the first tick that is not before its
- * deadline, so the list of a tick that has come holds what is due and what is due in a later turn.
+ * The timer wheel: a list for each tick modulo WHEEL_SLOTS. An entry lies in the list of the first
+ * tick that is not before its deadline, so the list of a tick that has come holds what is due and
+ * what is due in a later turn.
  */
 #include "broker/net/conn/wheel.h"
 
@@ -42,8 +43,8 @@ void wheel_remove(struct wheel *wheel, struct wheel_entry *entry)
 {
 	if (!entry->set)
 		return;
-	invariant(entry->list <= WHEEL_SLOTS && wheel->count > 0, "list %u, %zu entries", entry->list,
-		  wheel->count);
+	invariant(entry->list <= WHEEL_SLOTS && wheel->count > 0, "list %u, %zu entries",
+		  entry->list, wheel->count);
 	DL_DELETE(wheel->lists[entry->list], entry);
 	entry->set = false;
 	wheel->count--;

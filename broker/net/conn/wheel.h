@@ -32,7 +32,8 @@ void wheel_init(struct wheel *wheel, uint64_t now_ms);
 /* Sets or moves a deadline. One that has passed already is due at the next pass. */
 void wheel_set(struct wheel *wheel, struct wheel_entry *entry, uint64_t due_ms);
 void wheel_remove(struct wheel *wheel, struct wheel_entry *entry); /* nothing when it is not set */
-/* Removes and returns one whose deadline is not after now_ms, at most WHEEL_TICK_MS late; NULL: none. */
+/* Removes and returns one whose deadline is not after now_ms, at most WHEEL_TICK_MS late; NULL:
+ * none. */
 struct wheel_entry *wheel_due(struct wheel *wheel, uint64_t now_ms);
 
 #endif

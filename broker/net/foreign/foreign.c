@@ -85,7 +85,8 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 		return SLUICE_E_CLOSED;
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_gateway_find(txn, (struct sluice_slice){gateway, strlen(gateway)}, &number);
+		rc = core_gateway_find(txn, (struct sluice_slice){gateway, strlen(gateway)},
+				       &number);
 	store_abort(txn);
 	if (rc != 0)
 		return rc;
@@ -152,7 +153,8 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 	block->publish.subject = (struct sluice_slice){block->bytes, subject.len};
 	block->publish.target = (struct sluice_slice){block->bytes + subject.len, queue.len};
 	block->publish.payload.data = block->bytes + subject.len + queue.len;
-	block->publish.payload.len = envelope_encode(block->bytes + subject.len + queue.len, &envelope);
+	block->publish.payload.len =
+		envelope_encode(block->bytes + subject.len + queue.len, &envelope);
 	block->publish.raw_bytes = (uint32_t)block->publish.payload.len;
 	command.body = &block->publish;
 	return conn_submit(conn, &command, block, bytes, false, FOREIGN_ANSWER, tag);
@@ -160,8 +162,8 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 
 /* ---- consume, credit, ack ---- */
 
-static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice queue, uint32_t credit,
-			uint32_t lease_ms)
+static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice queue,
+			uint32_t credit, uint32_t lease_ms)
 {
 	struct conn *conn = (struct conn *)handle;
 	struct consumer_spec spec = {.gateway = conn->gateway,
@@ -189,7 +191,8 @@ static int host_consume(sluice_conn *handle, uint64_t tag, struct sluice_slice q
 		rc = core_queue_find(txn, conn->gateway, queue, &ref);
 	store_abort(txn);
 	if (rc == 0 && ref.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
-		rc = SLUICE_E_UNSUPPORTED; /* jobs are for the native protocol: their leases outlive connections */
+		rc = SLUICE_E_UNSUPPORTED; /* jobs are for the native protocol: their leases outlive
+					      connections */
 	if (rc != 0)
 		return rc;
 	sub = calloc(1, sizeof(*sub));
@@ -255,8 +258,8 @@ static int host_ack(sluice_conn *handle, uint64_t tag, uint64_t consumer_tag, sl
 
 /* ---- follow, request ---- */
 
-static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice stream, uint64_t offset,
-		       uint32_t credit)
+static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice stream,
+		       uint64_t offset, uint32_t credit)
 {
 	struct conn *conn = (struct conn *)handle;
 	struct store_txn *txn = NULL;
@@ -293,7 +296,8 @@ static int host_follow(sluice_conn *handle, uint64_t tag, struct sluice_slice st
 	return rc;
 }
 
-static void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
+static void foreign_answer(struct conn *conn, uint64_t tag, int code, const uint8_t *reply,
+			   size_t len)
 {
 	give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ANSWER,
 						   .tag = tag,
@@ -316,8 +320,8 @@ static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice b
 		return SLUICE_E_CLOSED;
 	if (conn->pending_count >= LIMIT_INFLIGHT_REQUESTS_MAX)
 		return SLUICE_E_BUSY;
-	rc = message_unpack_block(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX, &block,
-				  &message, &why);
+	rc = message_unpack_block(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX,
+				  &block, &message, &why);
 	if (rc != 0)
 		return rc;
 	if (!core_request_is_query((const Sluice__Request *)message)) {
@@ -342,7 +346,8 @@ static const struct sluice_listener_host foreign_host = {
 
 /* ---- effects ---- */
 
-static void foreign_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+static void foreign_reply(struct conn *conn, uint32_t what, uint64_t corr,
+			  const struct outcome *outcome)
 {
 	int code = outcome->code;
 
@@ -372,15 +377,17 @@ static void give_items(struct conn *conn, const struct sub *sub, const struct ef
 			rest = (struct sluice_slice){at + 10, rest.len - 10};
 			if (envelope_next(&rest, &envelope, &why) != 0)
 				return;
-			give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ITEM,
-								   .tag = sub->number,
-								   .token = effect->token,
-								   .seq = effect->runs[r].first + i,
-								   .attempts = (uint32_t)at[0] << 8 | at[1],
-								   .subject = envelope.subject,
-								   .key = envelope.key,
-								   .body = envelope.body,
-								   .time_ms = put_time});
+			give(conn,
+			     (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ITEM,
+							     .tag = sub->number,
+							     .token = effect->token,
+							     .seq = effect->runs[r].first + i,
+							     .attempts =
+								     (uint32_t)at[0] << 8 | at[1],
+							     .subject = envelope.subject,
+							     .key = envelope.key,
+							     .body = envelope.body,
+							     .time_ms = put_time});
 		}
 	}
 }
@@ -426,7 +433,8 @@ static void foreign_effect(struct conn *conn, struct sub *sub, const struct effe
 	}
 }
 
-static int foreign_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
+static int foreign_deliver_segment(struct sub *sub, const struct segment *segment,
+				   uint64_t *io_budget)
 {
 	struct sluice_slice raw = segment->payload;
 	uint8_t *plain = NULL;
@@ -453,8 +461,9 @@ static int foreign_deliver_segment(struct sub *sub, const struct segment *segmen
 		     (struct sluice_listener_effect){.kind = SLUICE_EFFECT_EVENT,
 						     .tag = sub->number,
 						     .offset = offset,
-						     .subject = segment->subject.len > 0 ? segment->subject
-											 : envelope.subject,
+						     .subject = segment->subject.len > 0
+									? segment->subject
+									: envelope.subject,
 						     .key = envelope.key,
 						     .body = envelope.body,
 						     .time_ms = segment->time_ms +
@@ -488,10 +497,11 @@ static void foreign_closed(struct conn *conn)
 
 static void foreign_writable(struct conn *conn)
 {
-	ops_of(conn)->effect(conn->state,
-			     &(struct sluice_listener_effect){.struct_size =
-								      sizeof(struct sluice_listener_effect),
-							      .kind = SLUICE_EFFECT_WRITABLE});
+	ops_of(conn)
+		->effect(conn->state,
+			 &(struct sluice_listener_effect){.struct_size = sizeof(
+								  struct sluice_listener_effect),
+							  .kind = SLUICE_EFFECT_WRITABLE});
 }
 
 static void foreign_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)

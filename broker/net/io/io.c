@@ -63,8 +63,10 @@ void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *
 {
 	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
 
-	io_note(io,
-		&(struct io_note){.kind = IO_ADOPT, .fd = fd, .protocol = protocol, .listener = listener});
+	io_note(io, &(struct io_note){.kind = IO_ADOPT,
+				      .fd = fd,
+				      .protocol = protocol,
+				      .listener = listener});
 }
 
 static void sink_post(struct engine_sink *sink, struct engine_release *release)
@@ -290,8 +292,9 @@ int io_init(struct io *io, struct net *net)
 	io->wake = event_new(io->base, io->wake_fd, EV_READ | EV_PERSIST, on_wake, io);
 	io->timer = event_new(io->base, -1, EV_PERSIST, on_timer, io);
 	io->again = evtimer_new(io->base, on_again, io);
-	if (io->wake == NULL || io->timer == NULL || io->again == NULL || event_add(io->wake, NULL) != 0 ||
-	    event_add(io->timer, &timer) != 0 || event_add(io->again, &(struct timeval){0, 0}) != 0)
+	if (io->wake == NULL || io->timer == NULL || io->again == NULL ||
+	    event_add(io->wake, NULL) != 0 || event_add(io->timer, &timer) != 0 ||
+	    event_add(io->again, &(struct timeval){0, 0}) != 0)
 		return SLUICE_E_NOMEM;
 	return engine_sink_add(net->engine, &io->sink);
 }

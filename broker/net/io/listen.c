@@ -75,13 +75,14 @@ static void pause_accept(struct listening *listening, int error)
 		listening->logged_errno = error;
 		if (error == EMFILE || error == ENFILE)
 			log_line(LOG_LEVEL_ERROR,
-				 log_id("net.descriptors",
-					"no file descriptor is left for a new connection; it waits"),
+				 log_id("net.descriptors", "no file descriptor is left for a new "
+							   "connection; it waits"),
 				 log_str("error", strerror(error)),
 				 log_u64("connections", atomic_load(&listening->net->connections)));
 		else
 			log_line(LOG_LEVEL_ERROR,
-				 log_id("net.accept", "accept() failed and is retried; connections wait"),
+				 log_id("net.accept",
+					"accept() failed and is retried; connections wait"),
 				 log_i64("errno", error), log_str("error", strerror(error)),
 				 log_u64("retry_ms", RETRY_MS));
 	}
@@ -93,8 +94,8 @@ static void pause_accept(struct listening *listening, int error)
  * bound together. */
 static bool count_one(struct net *net)
 {
-	uint64_t max =
-		net->config.connections_max != 0 ? net->config.connections_max : CONNECTIONS_MAX_DEFAULT;
+	uint64_t max = net->config.connections_max != 0 ? net->config.connections_max
+							: CONNECTIONS_MAX_DEFAULT;
 
 	if (atomic_fetch_add(&net->connections, 1) < max)
 		return true;
@@ -171,7 +172,8 @@ static int bind_failed(const char *step, int error, const char **ret_why)
 	return error == EADDRINUSE ? SLUICE_E_IN_USE : SLUICE_E_IO;
 }
 
-static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port, const char **ret_why)
+static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,
+		   const char **ret_why)
 {
 	struct sockaddr_storage addr = {0};
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
@@ -226,10 +228,11 @@ int listener_open(struct net *net, const struct protocol_ops *protocol, const vo
 	listening->net = net;
 	listening->protocol = protocol;
 	listening->listener = listener;
-	listening->event =
-		event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST, on_accept, listening);
+	listening->event = event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST,
+				     on_accept, listening);
 	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
-	if (listening->event == NULL || listening->retry == NULL || event_add(listening->event, NULL) != 0) {
+	if (listening->event == NULL || listening->retry == NULL ||
+	    event_add(listening->event, NULL) != 0) {
 		if (listening->event != NULL)
 			event_free(listening->event);
 		if (listening->retry != NULL)

@@ -19,8 +19,9 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	struct pending *pending = (struct pending *)(uintptr_t)origin->tag;
 	struct conn *conn = pending->conn;
 
-	invariant(pending->prev != NULL && (conn == NULL || (conn->io == io && conn->pending_count > 0 &&
-							     conn->pending_bytes >= pending->bytes)),
+	invariant(pending->prev != NULL &&
+			  (conn == NULL || (conn->io == io && conn->pending_count > 0 &&
+					    conn->pending_bytes >= pending->bytes)),
 		  "an answer for connection %llu, which has %llu commands of %llu bytes under way",
 		  conn != NULL ? (unsigned long long)conn->id : 0,
 		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
@@ -71,7 +72,8 @@ static void to_subscribers(struct io *io, const struct effect *effect, enum sub_
 	}
 }
 
-static void dispatch(struct io *io, const struct engine_release *release, const struct effect *effect)
+static void dispatch(struct io *io, const struct engine_release *release,
+		     const struct effect *effect)
 {
 	const struct origin *origin;
 

@@ -67,7 +67,8 @@ static void job_notice(struct conn *conn, const struct effect *effect)
 	native_message(conn, FRAME_NOTICE, 0, &notice.base);
 }
 
-/* ---- grants to a consumer that the client has closed: it has not seen them, so none is begun ---- */
+/* ---- grants to a consumer that the client has closed: it has not seen them, so none is begun
+ * ---- */
 
 struct release_block {
 	struct cmd_ack ack;
@@ -80,7 +81,8 @@ static int items_give_back(struct conn *conn, const struct sub *sub, const struc
 
 	if (block == NULL)
 		return SLUICE_E_NOMEM;
-	block->ack = (struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
+	block->ack =
+		(struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
 	command.body = &block->ack;
 	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0);
 }
@@ -133,11 +135,13 @@ static void session_ended(struct conn *conn, const struct effect *effect)
 {
 	if (effect->lapsed)
 		(void)native_fail(conn, SLUICE_E_TIMEOUT,
-				  "the session's timeout expired while this connection was resuming "
+				  "the session's timeout expired while this connection was "
+				  "resuming "
 				  "it; open another session");
 	else
 		(void)native_fail(conn, SLUICE_E_SESSION_GONE,
-				  "the session has ended: it was closed, or another client opened its name");
+				  "the session has ended: it was closed, or another client opened "
+				  "its name");
 }
 
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect)
@@ -186,8 +190,8 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 		 * queue stops the deliveries. */
 		if (effect->outcome->code != SLUICE_E_CORRUPT)
 			return;
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0, SLUICE_E_CORRUPT,
-			      effect->outcome->text);
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0,
+			      SLUICE_E_CORRUPT, effect->outcome->text);
 		sub_drop(sub);
 		return;
 	default:
@@ -212,7 +216,8 @@ void native_caught_up(struct sub *sub)
 
 void native_subscription_end(struct sub *sub, int code, const char *text)
 {
-	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0, code, text);
+	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0,
+		      code, text);
 }
 
 static void segment_whole(struct sub *sub, const struct segment *segment)
@@ -228,8 +233,9 @@ static void segment_whole(struct sub *sub, const struct segment *segment)
 					.payload = segment->payload};
 
 	deliver_frame(sub->conn, &deliver, NULL);
-	invariant(sub->next <= segment->last, "subscription %llu is at %llu, and is given up to %llu",
-		  ULL(sub->number), ULL(sub->next), ULL(segment->last));
+	invariant(sub->next <= segment->last,
+		  "subscription %llu is at %llu, and is given up to %llu", ULL(sub->number),
+		  ULL(sub->next), ULL(segment->last));
 	sub->credit -= segment->count < sub->credit ? segment->count : sub->credit;
 	sub->next = segment->last + 1;
 }
@@ -258,7 +264,8 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 			continue;
 		sub->next = offset + 1;
 		if (sub->filter != NULL &&
-		    !pattern_matches(filter, segment->subject.len > 0 ? segment->subject : envelope.subject))
+		    !pattern_matches(filter, segment->subject.len > 0 ? segment->subject
+								      : envelope.subject))
 			continue;
 		memcpy(bytes + len, envelope.encoded.data, envelope.encoded.len);
 		len += envelope.encoded.len;

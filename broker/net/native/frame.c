@@ -37,8 +37,8 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	size_t len = protobuf_c_message_get_packed_size(message);
 	struct frame_header header = {.body_bytes = (uint32_t)len, .type = type, .corr = corr};
 
-	invariant(message_text_bad(message) == NULL, "%s of %s is not text", message_text_bad(message),
-		  message->descriptor->name);
+	invariant(message_text_bad(message) == NULL, "%s of %s is not text",
+		  message_text_bad(message), message->descriptor->name);
 	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + len);
 		if (bytes == NULL) {
@@ -64,10 +64,10 @@ static void log_failure(const struct conn *conn, int code, const char *text)
 	if (!log_enabled(level) || !log_may(&rate, &left_out))
 		return;
 	log_line(level, log_id("net.refused", "a connection is ended with an ERROR"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("peer", conn_peer(conn->fd, peer)), log_u64("session", conn->session),
-		 log_str("code", sluice_error_name(code)), log_str("text", text),
-		 log_u64("left_out", left_out));
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+		 log_u64("session", conn->session), log_str("code", sluice_error_name(code)),
+		 log_str("text", text), log_u64("left_out", left_out));
 }
 
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text)
@@ -78,10 +78,10 @@ void native_log_refused(const struct conn *conn, uint64_t corr, int code, const 
 	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
 		return;
 	log_line(LOG_LEVEL_DEBUG, log_id("request.refused", "a request was refused"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_u64("session", conn->session), log_u64("corr", corr),
-		 log_str("code", sluice_error_name(code)), log_str("text", text),
-		 log_u64("left_out", left_out));
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+		 log_u64("conn", conn->id), log_u64("session", conn->session),
+		 log_u64("corr", corr), log_str("code", sluice_error_name(code)),
+		 log_str("text", text), log_u64("left_out", left_out));
 }
 
 long native_fail(struct conn *conn, int code, const char *format, ...)
@@ -131,8 +131,8 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
-		   uint64_t to_offset, int code, const char *text)
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub,
+		   uint64_t offset, uint64_t to_offset, int code, const char *text)
 {
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;
 

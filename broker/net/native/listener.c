@@ -23,16 +23,19 @@
 
 /* Of a PUBLISHED or ACKED: an outcome's, or one of this file's. */
 enum { ANSWER_TEXT_BYTES_MAX = 256 };
-static_assert(sizeof(((struct outcome *)0)->text) <= ANSWER_TEXT_BYTES_MAX, "an outcome's text goes into it");
+static_assert(sizeof(((struct outcome *)0)->text) <= ANSWER_TEXT_BYTES_MAX,
+	      "an outcome's text goes into it");
 
 static void published(struct conn *conn, uint32_t corr, const struct frame_published *answer)
 {
 	uint8_t body[2 + FRAME_PUBLISHED_FIXED_BYTES + ANSWER_TEXT_BYTES_MAX];
 
-	invariant(answer->text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes", answer->text.len);
+	invariant(answer->text.len <= ANSWER_TEXT_BYTES_MAX, "a text of %zu bytes",
+		  answer->text.len);
 	body[0] = 0;
 	body[1] = 1;
-	native_frame(conn, FRAME_PUBLISHED, corr, body, 2 + frame_published_encode(body + 2, answer));
+	native_frame(conn, FRAME_PUBLISHED, corr, body,
+		     2 + frame_published_encode(body + 2, answer));
 }
 
 static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, uint32_t affected,
@@ -49,8 +52,8 @@ static void acked(struct conn *conn, uint32_t corr, int code, uint64_t index, ui
 
 /* ---- PUBLISH ---- */
 
-static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish, int code,
-			  const char *text)
+static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_publish *publish,
+			  int code, const char *text)
 {
 	struct frame_published answer = {.producer = publish->producer,
 					 .first_seq = publish->first_seq,
@@ -65,7 +68,8 @@ static int publish_refuse(struct conn *conn, uint32_t corr, const struct frame_p
 
 /* Checks everything that core relies on, on the I/O thread; a batch whose events have their own
  * subjects is decompressed here too, since core splits it. */
-static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_raw, const char **ret_why)
+static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_raw,
+			   const char **ret_why)
 {
 	struct sluice_slice raw = publish->payload;
 	int rc = 0;
@@ -80,7 +84,8 @@ static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_ra
 		raw = (struct sluice_slice){*ret_raw, publish->raw_bytes};
 	}
 	if (rc == 0)
-		rc = batch_check(raw, publish->count, publish->subject.len > 0, NULL, NULL, ret_why);
+		rc = batch_check(raw, publish->count, publish->subject.len > 0, NULL, NULL,
+				 ret_why);
 	return rc;
 }
 
@@ -132,7 +137,8 @@ static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body
 		block->publish.codec = BATCH_RAW;
 	free(raw);
 	command.body = &block->publish;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false, NATIVE_PUBLISHED, corr);
+	rc = conn_submit(conn, &command, block, sizeof(*block) + payload_len, false,
+			 NATIVE_PUBLISHED, corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)
@@ -209,14 +215,15 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 		return (int)native_fail(conn, SLUICE_E_LIMIT, "CREDIT of %u; expected at most %llu",
 					credit.more, (unsigned long long)LIMIT_CREDIT_MAX);
 	if (sub->kind == SUB_CONSUME) {
-		if (engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag, credit.more) == 0)
+		if (engine_consumer_credit(conn->io->engine, &conn->io->sink, sub->tag,
+					   credit.more) == 0)
 			return 0;
 		conn_block(conn);
 		return 1;
 	}
 	starved = sub->credit == 0;
-	sub->credit =
-		sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX : sub->credit + credit.more;
+	sub->credit = sub->credit + credit.more > LIMIT_CREDIT_MAX ? LIMIT_CREDIT_MAX
+								   : sub->credit + credit.more;
 	/* With credit left the follower is at the end of the stream, or waits for its output: both
 	 * continue otherwise. */
 	if (starved)
@@ -226,7 +233,8 @@ static int on_credit(struct conn *conn, struct sluice_slice body)
 
 /* ---- frames in ---- */
 
-static int on_frame(struct native *native, const struct frame_header *header, struct sluice_slice body)
+static int on_frame(struct native *native, const struct frame_header *header,
+		    struct sluice_slice body)
 {
 	struct conn *conn = native->conn;
 
@@ -253,7 +261,8 @@ static int on_frame(struct native *native, const struct frame_header *header, st
 		conn_close_soon(conn, "GOODBYE");
 		return -1;
 	case FRAME_HELLO:
-		return (int)native_fail(conn, SLUICE_E_PROTOCOL, "a second HELLO on one connection");
+		return (int)native_fail(conn, SLUICE_E_PROTOCOL,
+					"a second HELLO on one connection");
 	default:
 		/* An unknown type gets an error, not a closed connection. */
 		native_refuse(conn, header->corr, SLUICE_E_UNKNOWN_TYPE, "frame type %u is unknown",
@@ -272,10 +281,10 @@ static long native_bytes(struct conn *conn, const void *bytes, size_t len)
 	while (len - used >= FRAME_HEADER_BYTES) {
 		struct frame_header header;
 		const char *why = "";
-		int rc =
-			frame_header_decode(at + used,
-					    native->greeted ? LIMIT_FRAME_BYTES_MAX : LIMIT_PREAUTH_BYTES_MAX,
-					    &header, &why);
+		int rc = frame_header_decode(at + used,
+					     native->greeted ? LIMIT_FRAME_BYTES_MAX
+							     : LIMIT_PREAUTH_BYTES_MAX,
+					     &header, &why);
 
 		if (rc != 0)
 			return native_fail(conn, rc, "frame: %s", why);
@@ -284,7 +293,8 @@ static long native_bytes(struct conn *conn, const void *bytes, size_t len)
 			break;
 		}
 		rc = on_frame(native, &header,
-			      (struct sluice_slice){at + used + FRAME_HEADER_BYTES, header.body_bytes});
+			      (struct sluice_slice){at + used + FRAME_HEADER_BYTES,
+						    header.body_bytes});
 		if (rc < 0)
 			return -1;
 		if (rc > 0)
@@ -298,7 +308,8 @@ static long native_bytes(struct conn *conn, const void *bytes, size_t len)
 
 /* ---- the answer of a command ---- */
 
-static void native_reply(struct conn *conn, uint32_t what, uint64_t corr, const struct outcome *outcome)
+static void native_reply(struct conn *conn, uint32_t what, uint64_t corr,
+			 const struct outcome *outcome)
 {
 	uint8_t reply[NATIVE_REPLY_BYTES_MAX];
 	struct frame_published answer;
@@ -311,13 +322,16 @@ static void native_reply(struct conn *conn, uint32_t what, uint64_t corr, const 
 						  .first_seq = outcome->seq,
 						  .count = outcome->count,
 						  .index = outcome->index,
-						  .offset = outcome->code == 0 ? outcome->offset : UINT64_MAX,
-						  .flags = outcome->duplicate ? PUBLISHED_DUPLICATE : 0,
+						  .offset = outcome->code == 0 ? outcome->offset
+									       : UINT64_MAX,
+						  .flags = outcome->duplicate ? PUBLISHED_DUPLICATE
+									      : 0,
 						  .text = {outcome->text, strlen(outcome->text)}};
 		published(conn, (uint32_t)corr, &answer);
 		return;
 	case NATIVE_ACKED:
-		acked(conn, (uint32_t)corr, outcome->code, outcome->index, outcome->count, outcome->text);
+		acked(conn, (uint32_t)corr, outcome->code, outcome->index, outcome->count,
+		      outcome->text);
 		return;
 	case NATIVE_SILENT_ACK:
 		if (outcome->code != 0)
@@ -330,7 +344,8 @@ static void native_reply(struct conn *conn, uint32_t what, uint64_t corr, const 
 		return;
 	case NATIVE_GOODBYE:
 	case NATIVE_REPLY:
-		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply, native_reply_encode(reply, outcome));
+		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply,
+			     native_reply_encode(reply, outcome));
 		return;
 	}
 }

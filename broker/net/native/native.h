@@ -29,20 +29,22 @@ enum native_what {
 
 /* ---- frame.c: frames out ---- */
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len);
-void native_message(struct conn *conn, uint8_t type, uint32_t corr, const ProtobufCMessage *message);
+void native_message(struct conn *conn, uint8_t type, uint32_t corr,
+		    const ProtobufCMessage *message);
 /* ERROR frame, then the connection is closed. Returns -1, as the bytes op does. */
-long native_fail(struct conn *conn, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+long native_fail(struct conn *conn, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub, uint64_t offset,
-		   uint64_t to_offset, int code, const char *text);
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub,
+		   uint64_t offset, uint64_t to_offset, int code, const char *text);
 /* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be retried. */
 int native_no_memory_is_busy(int code, const char **io_text);
 /* For the log at level debug; bounded. */
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text);
 
-/* ---- session.c, request.c: each handles one frame. 0; 1: the inbox was full, the frame is given again;
- * or -1 after native_fail. ---- */
+/* ---- session.c, request.c: each handles one frame. 0; 1: the inbox was full, the frame is given
+ * again; or -1 after native_fail. ---- */
 int native_hello(struct native *native, struct sluice_slice body);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
 void native_welcome(struct conn *conn, const struct outcome *outcome); /* the session was opened */
@@ -51,7 +53,8 @@ void native_reads_due(struct conn *conn);
 /* ---- subscribe.c ---- */
 void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
 void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
-void native_subscription_close(struct conn *conn, uint32_t corr, const Sluice__SubscriptionClose *m);
+void native_subscription_close(struct conn *conn, uint32_t corr,
+			       const Sluice__SubscriptionClose *m);
 /* Runs when the frame arrives; its answer is sent in its turn. Commands after it give items back,
  * which must not be granted to the same consumer again. */
 void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);

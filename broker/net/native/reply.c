@@ -123,7 +123,8 @@ size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct out
 	}
 	at = number(at, FIELD_INDEX, outcome->index);
 	if (part != 0) {
-		at = varint(tag(at, part, WIRE_BYTES), protobuf_c_message_get_packed_size(&parts.base));
+		at = varint(tag(at, part, WIRE_BYTES),
+			    protobuf_c_message_get_packed_size(&parts.base));
 		at += protobuf_c_message_pack(&parts.base, at);
 	}
 	if (outcome->kind == OUT_ACKED)

@@ -62,7 +62,8 @@ static void run_read(struct conn *conn, uint32_t corr, const Sluice__Request *re
 		break;
 	default:
 		if (reading_start(conn, corr, block, request, bytes) != 0)
-			native_refuse(conn, corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
+			native_refuse(conn, corr, SLUICE_E_BUSY,
+				      "the broker is out of memory; try again");
 		return;
 	}
 	message_block_free(*block);
@@ -75,12 +76,13 @@ static void run_deferred(struct conn *conn, const struct deferred_read *read)
 	ProtobufCMessage *message = NULL;
 	const char *why = "";
 	int rc = message_unpack_block(&sluice__request__descriptor,
-				      (struct sluice_slice){read->bytes, read->len}, LIMIT_COMMAND_BYTES_MAX,
-				      &block, &message, &why);
+				      (struct sluice_slice){read->bytes, read->len},
+				      LIMIT_COMMAND_BYTES_MAX, &block, &message, &why);
 
 	/* Cannot fail: it was unpacked before. */
 	if (rc != 0)
-		native_refuse(conn, read->corr, SLUICE_E_BUSY, "the broker is out of memory; try again");
+		native_refuse(conn, read->corr, SLUICE_E_BUSY,
+			      "the broker is out of memory; try again");
 	else
 		run_read(conn, read->corr, (const Sluice__Request *)message, &block, read->len);
 }
@@ -90,14 +92,17 @@ void native_reads_due(struct conn *conn)
 	struct deferred_read *read;
 
 	while ((read = conn->reads) != NULL) {
-		if (conn->dead || (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
+		if (conn->dead ||
+		    (conn->pendings != NULL && conn->pendings->ordinal <= read->ordinal))
 			return;
 		/* The others run when the client has read. */
 		if (conn_is_full(conn))
 			return;
 		invariant(conn->pending_count > 0 && conn->pending_bytes >= read->len,
-			  "connection %llu: %llu reads or commands under way, of %llu bytes; one takes %zu",
-			  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes), read->len);
+			  "connection %llu: %llu reads or commands under way, of %llu bytes; one "
+			  "takes %zu",
+			  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes),
+			  read->len);
 		DL_DELETE(conn->reads, read);
 		conn->pending_count--;
 		conn->pending_bytes -= read->len;
@@ -136,11 +141,11 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	int rc;
 
 	if (corr == 0)
-		return (int)
-			native_fail(conn, SLUICE_E_PROTOCOL,
-				    "a REQUEST with correlation 0; expected another number, for its reply");
-	rc = message_unpack_block(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX, &block,
-				  &message, &why);
+		return (int)native_fail(conn, SLUICE_E_PROTOCOL,
+					"a REQUEST with correlation 0; expected another number, "
+					"for its reply");
+	rc = message_unpack_block(&sluice__request__descriptor, body, LIMIT_COMMAND_BYTES_MAX,
+				  &block, &message, &why);
 	if (rc != 0) {
 		native_refuse(conn, corr, rc, "REQUEST: %s", why);
 		return 0;
@@ -160,8 +165,10 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		return rc;
 	}
 	/* The operation goes with the command; all members of the oneof are message pointers. */
-	rc = conn_submit_message(conn, type, &request->job_submit->base, &block, body.len, !is_data(type),
-				 type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY, corr);
+	rc = conn_submit_message(conn, type, &request->job_submit->base, &block, body.len,
+				 !is_data(type),
+				 type == COMMAND_SESSION_CLOSE ? NATIVE_GOODBYE : NATIVE_REPLY,
+				 corr);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)

@@ -36,8 +36,8 @@ static bool secret_equal(const uint8_t a[16], const uint8_t *b, size_t len)
 
 static uint32_t timeout_of(const Sluice__Hello *hello)
 {
-	uint64_t timeout =
-		hello->session_timeout_ms != 0 ? hello->session_timeout_ms : SESSION_TIMEOUT_DEFAULT_MS;
+	uint64_t timeout = hello->session_timeout_ms != 0 ? hello->session_timeout_ms
+							  : SESSION_TIMEOUT_DEFAULT_MS;
 
 	if (timeout < LIMIT_SESSION_TIMEOUT_MS_MIN)
 		timeout = LIMIT_SESSION_TIMEOUT_MS_MIN;
@@ -57,10 +57,10 @@ static void log_session(const struct conn *conn, const Sluice__Hello *hello, boo
 		 resumed ? log_id("session.resumed", "a connection has resumed a session")
 			 : log_id("session.opened", "a session was opened"),
 		 log_u64("gateway", conn->gateway), log_u64("session", conn->session),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)), log_u64("conn", conn->id),
-		 log_str("name", hello->session_name), log_str("client", hello->client),
-		 log_u64("timeout_ms", conn->session_timeout_ms), log_u64("attempt", hello->attempt),
-		 log_u64("left_out", left_out));
+		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+		 log_u64("conn", conn->id), log_str("name", hello->session_name),
+		 log_str("client", hello->client), log_u64("timeout_ms", conn->session_timeout_ms),
+		 log_u64("attempt", hello->attempt), log_u64("left_out", left_out));
 }
 
 static void welcome(struct conn *conn, const uint8_t secret[16], bool resumed)
@@ -124,7 +124,8 @@ static int session_open(struct native *native)
 
 	if (block == NULL)
 		return SLUICE_E_NOMEM;
-	if (getrandom(native->secret, sizeof(native->secret), 0) != (ssize_t)sizeof(native->secret)) {
+	if (getrandom(native->secret, sizeof(native->secret), 0) !=
+	    (ssize_t)sizeof(native->secret)) {
 		free(block);
 		return SLUICE_E_INTERNAL;
 	}
@@ -135,13 +136,15 @@ static int session_open(struct native *native)
 	block->open.name = (struct sluice_slice){block->bytes, name_len};
 	block->open.client = (struct sluice_slice){block->bytes + name_len, client_len};
 	memcpy(block->bytes + name_len + client_len, conn->address, address_len);
-	block->open.address = (struct sluice_slice){block->bytes + name_len + client_len, address_len};
+	block->open.address =
+		(struct sluice_slice){block->bytes + name_len + client_len, address_len};
 	block->open.face = SESSION_FACE_NATIVE;
 	block->open.timeout_ms = timeout_of(hello);
 	command.body = &block->open;
 	conn->held = true;
-	rc = conn_submit(conn, &command, block, sizeof(*block) + name_len + client_len + address_len, true,
-			 NATIVE_WELCOME, 0);
+	rc = conn_submit(conn, &command, block,
+			 sizeof(*block) + name_len + client_len + address_len, true, NATIVE_WELCOME,
+			 0);
 	return rc;
 }
 
@@ -174,7 +177,8 @@ static bool session_resume(struct native *native, struct store_txn *txn)
 		return false;
 	memcpy(native->secret, session.secret, sizeof(native->secret));
 	native->conn->used = true;
-	return conn_attach(native->conn, native->conn->gateway, hello->session_id, session.timeout_ms) == 0;
+	return conn_attach(native->conn, native->conn->gateway, hello->session_id,
+			   session.timeout_ms) == 0;
 }
 
 /* Resumes the session that HELLO names, or submits the command that opens one. 0, or BUSY: the
@@ -197,8 +201,8 @@ static int session_take(struct native *native, struct store_txn *txn, bool *ret_
 
 /* The same in the order of the client's attempts, if the client counts them. Below 0 and not BUSY:
  * the reason is in why. */
-static int session_take_in_order(struct native *native, struct store_txn *txn, bool *ret_resumed, char *why,
-				 size_t why_bytes)
+static int session_take_in_order(struct native *native, struct store_txn *txn, bool *ret_resumed,
+				 char *why, size_t why_bytes)
 {
 	const Sluice__Hello *hello = native->hello;
 	struct instances *instances = native->conn->io->net->instances;
@@ -232,24 +236,30 @@ static int hello_check(struct native *native)
 	int rc = 0;
 
 	if (hello->version_min > SLUICE_PROTOCOL_VERSION ||
-	    hello->version_max < SLUICE_PROTOCOL_VERSION_MIN || hello->version_max < hello->version_min)
-		return (int)native_fail(native->conn, SLUICE_E_VERSION,
-					"the client speaks versions %u to %u; expected one of %d to %d",
-					hello->version_min, hello->version_max, SLUICE_PROTOCOL_VERSION_MIN,
-					SLUICE_PROTOCOL_VERSION);
+	    hello->version_max < SLUICE_PROTOCOL_VERSION_MIN ||
+	    hello->version_max < hello->version_min)
+		return (int)
+			native_fail(native->conn, SLUICE_E_VERSION,
+				    "the client speaks versions %u to %u; expected one of %d to %d",
+				    hello->version_min, hello->version_max,
+				    SLUICE_PROTOCOL_VERSION_MIN, SLUICE_PROTOCOL_VERSION);
 	if (hello->session_name[0] != 0)
-		rc = name_check((struct sluice_slice){hello->session_name, strlen(hello->session_name)},
+		rc = name_check((struct sluice_slice){hello->session_name,
+						      strlen(hello->session_name)},
 				&why);
 	if (rc != 0)
 		return (int)native_fail(native->conn, rc, "session name: %s", why);
-	if (hello->instance.len != 0 && (hello->instance.len != INSTANCE_BYTES || hello->attempt == 0))
+	if (hello->instance.len != 0 &&
+	    (hello->instance.len != INSTANCE_BYTES || hello->attempt == 0))
 		return (int)native_fail(native->conn, SLUICE_E_INVAL,
-					"instance has %zu bytes and attempt is %llu; expected 16 bytes and a "
+					"instance has %zu bytes and attempt is %llu; expected 16 "
+					"bytes and a "
 					"number from 1 on, or neither",
 					hello->instance.len, (unsigned long long)hello->attempt);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
 		return (int)native_fail(native->conn, SLUICE_E_LIMIT,
-					"client has %zu bytes; expected at most %llu", strlen(hello->client),
+					"client has %zu bytes; expected at most %llu",
+					strlen(hello->client),
 					(unsigned long long)LIMIT_TEXT_BYTES_MAX);
 	return 0;
 }
@@ -268,8 +278,8 @@ int native_hello(struct native *native, struct sluice_slice body)
 	int rc;
 
 	if (native->hello == NULL) {
-		rc = message_unpack(&sluice__hello__descriptor, body, LIMIT_PREAUTH_BYTES_MAX, &message,
-				    &why);
+		rc = message_unpack(&sluice__hello__descriptor, body, LIMIT_PREAUTH_BYTES_MAX,
+				    &message, &why);
 		if (rc != 0)
 			return (int)native_fail(conn, rc, "HELLO: %s", why);
 		native->hello = (Sluice__Hello *)message;

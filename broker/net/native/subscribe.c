@@ -57,18 +57,19 @@ static bool sub_number_ok(struct conn *conn, uint32_t corr, uint32_t number, uin
 		native_refuse(conn, corr, SLUICE_E_EXISTS,
 			      "subscription number %u is in use on this connection", number);
 	else if (HASH_CNT(hh_number, conn->subs) >= LIMIT_SUBSCRIPTIONS_MAX)
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "this connection has %llu subscriptions already",
+		native_refuse(conn, corr, SLUICE_E_LIMIT,
+			      "this connection has %llu subscriptions already",
 			      (unsigned long long)LIMIT_SUBSCRIPTIONS_MAX);
 	else if (credit > LIMIT_CREDIT_MAX)
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "credit of %u; expected at most %llu", credit,
-			      (unsigned long long)LIMIT_CREDIT_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT, "credit of %u; expected at most %llu",
+			      credit, (unsigned long long)LIMIT_CREDIT_MAX);
 	else
 		return true;
 	return false;
 }
 
-static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m, const struct stream_ref *stream,
-			      uint64_t start)
+static struct sub *follow_new(struct conn *conn, const Sluice__FollowOpen *m,
+			      const struct stream_ref *stream, uint64_t start)
 {
 	struct sub *sub = calloc(1, sizeof(*sub));
 
@@ -103,8 +104,8 @@ static int stream_same(struct conn *conn, uint32_t corr, const Sluice__FollowOpe
 	if (m->stream_id == 0 || stream->id == m->stream_id)
 		return 0;
 	native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
-		      "stream '%.150s' was deleted and created again: it is number %llu, not %llu", m->stream,
-		      (unsigned long long)stream->id, (unsigned long long)m->stream_id);
+		      "stream '%.150s' was deleted and created again: it is number %llu, not %llu",
+		      m->stream, (unsigned long long)stream->id, (unsigned long long)m->stream_id);
 	return NOT_THE_SAME;
 }
 
@@ -128,8 +129,8 @@ void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	}
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_stream_find(txn, conn->gateway, (struct sluice_slice){m->stream, strlen(m->stream)},
-				      &stream);
+		rc = core_stream_find(txn, conn->gateway,
+				      (struct sluice_slice){m->stream, strlen(m->stream)}, &stream);
 	if (rc == 0)
 		rc = stream_same(conn, corr, m, &stream);
 	if (rc == 0)
@@ -166,11 +167,12 @@ static bool consume_find(struct conn *conn, uint32_t corr, const Sluice__Consume
 
 	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
-		rc = core_queue_find(txn, conn->gateway, (struct sluice_slice){m->queue, strlen(m->queue)},
-				     ret_queue);
+		rc = core_queue_find(txn, conn->gateway,
+				     (struct sluice_slice){m->queue, strlen(m->queue)}, ret_queue);
 	if (rc == 0 && m->source[0] != 0)
 		source_rc = core_source_find(txn, conn->gateway,
-					     (struct sluice_slice){m->source, strlen(m->source)}, ret_source);
+					     (struct sluice_slice){m->source, strlen(m->source)},
+					     ret_source);
 	store_abort(txn);
 	if (rc != 0)
 		native_refuse(conn, corr, rc,
@@ -178,14 +180,17 @@ static bool consume_find(struct conn *conn, uint32_t corr, const Sluice__Consume
 						       : "queue '%.200s' cannot be read",
 			      m->queue);
 	else if (source_rc != 0)
-		native_refuse(conn, corr, source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
+		native_refuse(conn, corr,
+			      source_rc == SLUICE_E_NOT_FOUND ? SLUICE_E_BUSY : source_rc,
 			      "source '%.200s' is not known; expected a source_seen for it "
 			      "first",
 			      m->source);
 	else if (m->queue_id != 0 && m->queue_id != ret_queue->id)
 		native_refuse(conn, corr, SLUICE_E_NOT_FOUND,
-			      "queue '%.150s' was deleted and created again: it is number %llu, not %llu",
-			      m->queue, (unsigned long long)ret_queue->id, (unsigned long long)m->queue_id);
+			      "queue '%.150s' was deleted and created again: it is number %llu, "
+			      "not %llu",
+			      m->queue, (unsigned long long)ret_queue->id,
+			      (unsigned long long)m->queue_id);
 	else
 		return true;
 	return false;
@@ -207,9 +212,11 @@ void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 
 	if (!sub_number_ok(conn, corr, m->subscription, m->credit))
 		return;
-	if (m->lease_ms != 0 && (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX)) {
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
-			      m->lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+	if (m->lease_ms != 0 &&
+	    (m->lease_ms < LIMIT_LEASE_MS_MIN || m->lease_ms > LIMIT_LEASE_MS_MAX)) {
+		native_refuse(conn, corr, SLUICE_E_LIMIT,
+			      "lease_ms is %u; expected 0 or %llu to %llu", m->lease_ms,
+			      (unsigned long long)LIMIT_LEASE_MS_MIN,
 			      (unsigned long long)LIMIT_LEASE_MS_MAX);
 		return;
 	}
@@ -226,7 +233,8 @@ void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	spec.queue = queue.id;
 	spec.claim_flags =
 		(uint8_t)((m->orphans ? CLAIM_ORPHANS : 0) | (m->resume ? CLAIM_RESUME : 0) |
-			  (m->session_lease ? CLAIM_SESSION_LEASE : 0) | (m->reports ? CLAIM_REPORTS : 0));
+			  (m->session_lease ? CLAIM_SESSION_LEASE : 0) |
+			  (m->reports ? CLAIM_REPORTS : 0));
 	rc = sub_add(conn, &sub, m->subscription);
 	if (rc == 0)
 		rc = sub_consume(sub_find(conn, m->subscription), &spec);

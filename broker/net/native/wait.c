@@ -76,8 +76,9 @@ void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
 		return;
 	}
 	if (strlen(m->job) > LIMIT_NAME_BYTES_MAX) {
-		native_refuse(conn, corr, SLUICE_E_LIMIT, "the job id has %zu bytes; expected at most %llu",
-			      strlen(m->job), (unsigned long long)LIMIT_NAME_BYTES_MAX);
+		native_refuse(conn, corr, SLUICE_E_LIMIT,
+			      "the job id has %zu bytes; expected at most %llu", strlen(m->job),
+			      (unsigned long long)LIMIT_NAME_BYTES_MAX);
 		return;
 	}
 	job_show(conn, m->job, &shown);

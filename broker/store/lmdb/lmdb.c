@@ -79,7 +79,8 @@ static int commit_error(struct lmdb *lmdb, int rc)
 	MDB_txn *probe = NULL;
 
 	if (mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &probe) != 0)
-		return store_fail(SLUICE_E_IO, "the meta page could not be written: %s", mdb_strerror(rc));
+		return store_fail(SLUICE_E_IO, "the meta page could not be written: %s",
+				  mdb_strerror(rc));
 	mdb_txn_abort(probe);
 	return lmdb_error(lmdb, rc);
 }
@@ -122,7 +123,8 @@ static bool inside(const struct lmdb *lmdb, MDB_val bytes)
 	if (bytes.mv_size <= lmdb->page_bytes - in_page)
 		return true;
 	(void)mdb_env_info(lmdb->env, &info);
-	return in_page == PAGE_HEAD_BYTES && bytes.mv_size <= (info.me_last_pgno + 1) * lmdb->page_bytes - at;
+	return in_page == PAGE_HEAD_BYTES &&
+	       bytes.mv_size <= (info.me_last_pgno + 1) * lmdb->page_bytes - at;
 }
 
 /* Returns the record that LMDB found after a check of its bounds. ret_key may be NULL. */
@@ -133,10 +135,10 @@ static int record_out(const struct lmdb *lmdb, int rc, MDB_val key, MDB_val valu
 		return lmdb_error(lmdb, rc);
 	if (key.mv_size == 0 || key.mv_size > STORE_KEY_BYTES_MAX || !inside(lmdb, key) ||
 	    !inside(lmdb, value))
-		return store_fail(
-			SLUICE_E_CORRUPT,
-			"the database file: a record with a key of %zu and a value of %zu bytes goes beyond its page",
-			key.mv_size, value.mv_size);
+		return store_fail(SLUICE_E_CORRUPT,
+				  "the database file: a record with a key of %zu and a value of "
+				  "%zu bytes goes beyond its page",
+				  key.mv_size, value.mv_size);
 	if (ret_key != NULL)
 		*ret_key = slice(key);
 	*ret_value = slice(value);
@@ -155,7 +157,8 @@ static int table_cursor(struct lmdb_txn *txn, enum store_table table, MDB_cursor
 }
 
 /* The cursor stays at its last position, which is usually near the next key. */
-static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
+static int lmdb_get(void *handle, enum store_table table, struct sluice_slice key,
+		    struct sluice_slice *ret)
 {
 	struct lmdb_txn *txn = handle;
 	MDB_val k = val(key), v = {0, NULL};
@@ -174,11 +177,12 @@ static int lmdb_get(void *handle, enum store_table table, struct sluice_slice ke
 
 static bool appends(enum store_table table)
 {
-	return table == STORE_LOG || table == STORE_ITEM || table == STORE_HIST || table == STORE_JOB ||
-	       table == STORE_QUAR || table == STORE_CHANGE;
+	return table == STORE_LOG || table == STORE_ITEM || table == STORE_HIST ||
+	       table == STORE_JOB || table == STORE_QUAR || table == STORE_CHANGE;
 }
 
-static int lmdb_put(void *handle, enum store_table table, struct sluice_slice key, size_t len, void **ret)
+static int lmdb_put(void *handle, enum store_table table, struct sluice_slice key, size_t len,
+		    void **ret)
 {
 	struct lmdb_txn *txn = handle;
 	struct lmdb *lmdb = txn->lmdb;
@@ -192,7 +196,8 @@ static int lmdb_put(void *handle, enum store_table table, struct sluice_slice ke
 	if (appends(table)) {
 		if (lmdb->append_pause[table] > 0)
 			lmdb->append_pause[table]--;
-		else if ((rc = mdb_cursor_put(cursor, &k, &v, MDB_RESERVE | MDB_APPEND)) == MDB_KEYEXIST)
+		else if ((rc = mdb_cursor_put(cursor, &k, &v, MDB_RESERVE | MDB_APPEND)) ==
+			 MDB_KEYEXIST)
 			lmdb->append_pause[table] = APPEND_PAUSE;
 	}
 	if (rc == MDB_KEYEXIST) {
@@ -286,7 +291,8 @@ static int lmdb_cursor_seek(void *handle, struct sluice_slice key, struct sluice
 	return record_out(cursor->lmdb, rc, k, v, ret_key, ret_value);
 }
 
-static int lmdb_cursor_next(void *handle, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int lmdb_cursor_next(void *handle, struct sluice_slice *ret_key,
+			    struct sluice_slice *ret_value)
 {
 	struct lmdb_cursor *cursor = handle;
 	MDB_val k = {0, NULL}, v = {0, NULL};

@@ -58,14 +58,16 @@ int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name, c
 {
 	if ((size_t)snprintf(path, DIR_PATH_BYTES_MAX, "%s/%s", dir, name) < DIR_PATH_BYTES_MAX)
 		return 0;
-	return dir_fail(SLUICE_E_LIMIT, ret_why, "its name is longer than %d bytes", DIR_PATH_BYTES_MAX - 1);
+	return dir_fail(SLUICE_E_LIMIT, ret_why, "its name is longer than %d bytes",
+			DIR_PATH_BYTES_MAX - 1);
 }
 
 int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made, const char **ret_why)
 {
 	/* f_type of file systems whose locks and mapped files are unreliable: NFS, SMB, SMB2, CIFS,
 	 * AFS, Ceph. */
-	static const uint32_t network[] = {0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x5346414f, 0x00c36400};
+	static const uint32_t network[] = {0x6969,     0x517b,	   0xfe534d42,
+					   0xff534d42, 0x5346414f, 0x00c36400};
 	char path[DIR_PATH_BYTES_MAX];
 	struct statfs fs;
 	int rc = dir_path(path, dir, "data.mdb", ret_why);
@@ -76,14 +78,17 @@ int dir_check(const char *dir, bool create, bool *ret_store, bool *ret_made, con
 	if (create && mkdir(dir, 0700) == 0)
 		*ret_made = true;
 	else if (create && errno != EEXIST)
-		return dir_fail(SLUICE_E_IO, ret_why, "it cannot be made (mkdir): %s", strerror(errno));
+		return dir_fail(SLUICE_E_IO, ret_why, "it cannot be made (mkdir): %s",
+				strerror(errno));
 	if (statfs(dir, &fs) != 0)
 		return dir_fail(errno == ENOENT ? SLUICE_E_NOT_FOUND : SLUICE_E_IO, ret_why,
-				"its file system cannot be asked for (statfs): %s", strerror(errno));
+				"its file system cannot be asked for (statfs): %s",
+				strerror(errno));
 	for (size_t i = 0; i < sizeof(network) / sizeof(network[0]); i++) {
 		if ((uint32_t)fs.f_type == network[i]) {
 			return dir_fail(SLUICE_E_UNSUPPORTED, ret_why,
-					"the directory is on a network file system; expected a local one");
+					"the directory is on a network file system; expected a "
+					"local one");
 		}
 	}
 	*ret_store = access(path, F_OK) == 0;
@@ -117,7 +122,8 @@ int dir_lock(const char *dir, bool read_only, int *ret_fd, const char **ret_why)
 				strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
 		if (errno == EWOULDBLOCK) {
-			rc = dir_fail(SLUICE_E_LOCKED, ret_why, "another process has the store open");
+			rc = dir_fail(SLUICE_E_LOCKED, ret_why,
+				      "another process has the store open");
 		} else {
 			rc = dir_fail(SLUICE_E_IO, ret_why, "sluice.lock cannot be locked: %s",
 				      strerror(errno));
@@ -139,8 +145,9 @@ int dir_remove(const char *path, const char **ret_why)
 {
 	if (unlink(path) == 0 || errno == ENOENT)
 		return 0;
-	return dir_fail(SLUICE_E_IO, ret_why, "%.200s, which an earlier start left, cannot be removed: %s",
-			path, strerror(errno));
+	return dir_fail(SLUICE_E_IO, ret_why,
+			"%.200s, which an earlier start left, cannot be removed: %s", path,
+			strerror(errno));
 }
 
 int dir_rename(const char *dir, const char *path, const char *name, const char **ret_why)
@@ -154,10 +161,11 @@ int dir_rename(const char *dir, const char *path, const char *name, const char *
 	if (fd < 0)
 		rc = dir_fail(SLUICE_E_IO, ret_why, "it cannot be opened: %s", strerror(errno));
 	else if (rename(path, to) != 0)
-		rc = dir_fail(SLUICE_E_IO, ret_why, "the new store cannot be renamed to %s: %s", name,
-			      strerror(errno));
+		rc = dir_fail(SLUICE_E_IO, ret_why, "the new store cannot be renamed to %s: %s",
+			      name, strerror(errno));
 	else if (fsync(fd) != 0)
-		rc = dir_fail(SLUICE_E_IO, ret_why, "it cannot be synced (fsync): %s", strerror(errno));
+		rc = dir_fail(SLUICE_E_IO, ret_why, "it cannot be synced (fsync): %s",
+			      strerror(errno));
 	if (fd >= 0)
 		(void)close(fd);
 	return rc;
@@ -198,7 +206,8 @@ void dir_close_on_exec(int fd)
 			if (entry->d_name[0] != '.')
 				close_on_exec_if((int)strtol(entry->d_name, NULL, 10), &want);
 	} else if (open_ones == NULL && fstat(fd, &want) == 0) {
-		for (int other = 0; other < (max > 0 && max < DESCRIPTORS_MAX ? (int)max : DESCRIPTORS_MAX);
+		for (int other = 0;
+		     other < (max > 0 && max < DESCRIPTORS_MAX ? (int)max : DESCRIPTORS_MAX);
 		     other++)
 			close_on_exec_if(other, &want);
 	}
@@ -255,7 +264,8 @@ static int allocate(int fd, uint64_t from, uint64_t end)
 	 * the disk. */
 	if (end > (uint64_t)st.st_blocks * 512 &&
 	    end - (uint64_t)st.st_blocks * 512 > (uint64_t)fs.f_bavail * fs.f_frsize)
-		return store_fail(SLUICE_E_NO_SPACE, "allocating ahead: the disk has too little room");
+		return store_fail(SLUICE_E_NO_SPACE,
+				  "allocating ahead: the disk has too little room");
 	/* Allocating again what is allocated already costs a walk of its extents. */
 	do
 		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from));
@@ -284,7 +294,8 @@ int dir_reserve(int fd, uint64_t least, uint64_t most, uint64_t *io_done)
 	/* On a full disk the allocation of an earlier process is still there; it is found in
 	 * steps. */
 	while (rc == SLUICE_E_NO_SPACE && *io_done < least) {
-		uint64_t end = *io_done + reserve_step_bytes < least ? *io_done + reserve_step_bytes : least;
+		uint64_t end = *io_done + reserve_step_bytes < least ? *io_done + reserve_step_bytes
+								     : least;
 
 		rc = allocate(fd, *io_done, end);
 		if (rc != 0)

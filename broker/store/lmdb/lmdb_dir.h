@@ -12,7 +12,8 @@
 enum { DIR_PATH_BYTES_MAX = 4096 };
 
 /* Sets that text; returns code. */
-int dir_fail(int code, const char **ret_why, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int dir_fail(int code, const char **ret_why, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Removes what a failed start created: the store's files, and the directory if it was created for
  * them. The directory must be locked. */
 void dir_discard(const char *dir, bool made);
@@ -22,7 +23,8 @@ int dir_path(char path[DIR_PATH_BYTES_MAX], const char *dir, const char *name,
 /* Returns 0 also when there is no such file. */
 int dir_remove(const char *path, const char **ret_why) SLUICE_MUST_USE;
 /* Renames the file at path to dir/name; durable on return. */
-int dir_rename(const char *dir, const char *path, const char *name, const char **ret_why) SLUICE_MUST_USE;
+int dir_rename(const char *dir, const char *path, const char *name,
+	       const char **ret_why) SLUICE_MUST_USE;
 
 /* Free bytes of the file system under dir, for any user; UINT64_MAX when not known. */
 uint64_t dir_disk_free(const char *dir);

@@ -81,7 +81,8 @@ static int limit_check(struct lmdb *lmdb, const char **ret_why)
 	if (lmdb->read_only || (info.me_last_pgno + 1) * lmdb->page_bytes <= max)
 		return 0;
 	(void)store_fail(SLUICE_E_NO_SPACE,
-			 "%" PRIu64 " bytes of data.mdb are in use, and the limit of file sizes is %" PRIu64
+			 "%" PRIu64
+			 " bytes of data.mdb are in use, and the limit of file sizes is %" PRIu64
 			 "; raise it (ulimit -f, LimitFSIZE=)",
 			 (uint64_t)(info.me_last_pgno + 1) * lmdb->page_bytes, max);
 	*ret_why = store_last_error();

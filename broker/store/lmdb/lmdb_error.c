@@ -87,7 +87,8 @@ int lmdb_step_failed(const struct lmdb *lmdb, int rc, const char *step, const ch
 									    : store_last_error());
 	if (rc == ENOMEM)
 		return dir_fail(code, ret_why,
-				"%s: %s; a map of %" PRIu64 " MiB may be too large (map_mib, ulimit -v)",
+				"%s: %s; a map of %" PRIu64
+				" MiB may be too large (map_mib, ulimit -v)",
 				step, cause, lmdb->map_bytes >> 20);
 	return dir_fail(code, ret_why, "%s: %s", step, cause);
 }

@@ -65,8 +65,8 @@ struct node {
 	uint16_t word[2]; /* low and high half of a branch's child or a leaf's value */
 	uint16_t flags, key_bytes;
 };
-static_assert(sizeof(struct page_head) == 16 && sizeof(struct tree) == 48 && sizeof(struct meta) == 136 &&
-		      sizeof(struct node) == 8,
+static_assert(sizeof(struct page_head) == 16 && sizeof(struct tree) == 48 &&
+		      sizeof(struct meta) == 136 && sizeof(struct node) == 8,
 	      "the file's layout");
 
 struct file {
@@ -102,26 +102,29 @@ static int read_at(const struct file *file, void *bytes, size_t count, uint64_t 
 
 /* ---- meta pages ---- */
 
-static int meta_check(const struct file *file, int i, const struct page_head *head, const struct meta *meta)
+static int meta_check(const struct file *file, int i, const struct page_head *head,
+		      const struct meta *meta)
 {
 	if (meta->magic != meta_magic)
 		return DAMAGED("meta page %d has magic number %#" PRIx32 "; expected %#" PRIx32, i,
 			       meta->magic, meta_magic);
 	if (meta->version != meta_version)
-		return DAMAGED("meta page %d has version %" PRIu32 "; expected %" PRIu32, i, meta->version,
-			       meta_version);
+		return DAMAGED("meta page %d has version %" PRIu32 "; expected %" PRIu32, i,
+			       meta->version, meta_version);
 	if (head->number != (uint64_t)i || head->flags != PAGE_META)
 		return DAMAGED("meta page %d says that it is page %" PRIu64
 			       " of kind %#x; expected page %d of kind %#x",
 			       i, head->number, head->flags, i, PAGE_META);
 	if (meta->free.pad != file->page_bytes)
-		return DAMAGED("meta page %d says pages of %" PRIu32 " bytes and meta page 0 of %" PRIu64, i,
-			       meta->free.pad, file->page_bytes);
+		return DAMAGED("meta page %d says pages of %" PRIu32
+			       " bytes and meta page 0 of %" PRIu64,
+			       i, meta->free.pad, file->page_bytes);
 	if ((meta->commit & 1) != (uint64_t)i && meta->commit != 0)
-		return DAMAGED("meta page %d is of commit %" PRIu64 ", which is the other page's", i,
-			       meta->commit);
+		return DAMAGED("meta page %d is of commit %" PRIu64 ", which is the other page's",
+			       i, meta->commit);
 	if (meta->last_page < META_PAGES - 1 || meta->last_page > UINT64_MAX / PAGE_BYTES_MAX - 1)
-		return DAMAGED("meta page %d says that the last page is %" PRIu64, i, meta->last_page);
+		return DAMAGED("meta page %d says that the last page is %" PRIu64, i,
+			       meta->last_page);
 	return 0;
 }
 
@@ -136,10 +139,10 @@ static int roots_check(const struct meta *meta)
 		if ((!empty && (tree->root < META_PAGES || tree->root > meta->last_page)) ||
 		    empty != (tree->depth == 0) || tree->depth > DEPTH_MAX ||
 		    (tree->flags & TREE_KIND) != (k == 0 ? TREE_NUMBER_KEYS : 0))
-			return DAMAGED("the newest meta page says that the %s begins at page %" PRIu64
-				       " of %" PRIu64 ", is %u deep and of kind %#x",
-				       k == 0 ? "free list" : "main tree", tree->root, meta->last_page + 1,
-				       tree->depth, tree->flags);
+			return DAMAGED("the newest meta page says that the %s begins at page "
+				       "%" PRIu64 " of %" PRIu64 ", is %u deep and of kind %#x",
+				       k == 0 ? "free list" : "main tree", tree->root,
+				       meta->last_page + 1, tree->depth, tree->flags);
 	}
 	return 0;
 }
@@ -161,7 +164,8 @@ static int metas_read(struct file *file)
 	    (file->page_bytes & (file->page_bytes - 1)) != 0)
 		return DAMAGED("meta page 0 says pages of %" PRIu64 " bytes", file->page_bytes);
 	if (file->bytes < META_PAGES * file->page_bytes)
-		return DAMAGED("data.mdb has %" PRIu64 " bytes; expected at least %d pages of %" PRIu64,
+		return DAMAGED("data.mdb has %" PRIu64
+			       " bytes; expected at least %d pages of %" PRIu64,
 			       file->bytes, META_PAGES, file->page_bytes);
 	file->whole_pages = file->bytes / file->page_bytes;
 	for (int i = 0; i < META_PAGES; i++) {
@@ -178,9 +182,10 @@ static int metas_read(struct file *file)
 	newer = metas[1].commit > metas[0].commit;
 	if (metas[newer].commit != metas[!newer].commit + 1 ||
 	    metas[newer].last_page < metas[!newer].last_page)
-		return DAMAGED("the meta pages are of commits %" PRIu64 " and %" PRIu64 ", of %" PRIu64
-			       " and %" PRIu64
-			       " pages; expected consecutive commits and no fewer pages in the newer",
+		return DAMAGED("the meta pages are of commits %" PRIu64 " and %" PRIu64
+			       ", of %" PRIu64 " and %" PRIu64
+			       " pages; expected consecutive commits and no fewer pages in the "
+			       "newer",
 			       metas[0].commit, metas[1].commit, metas[0].last_page + 1,
 			       metas[1].last_page + 1);
 	file->newest = metas[newer];
@@ -214,11 +219,13 @@ static int page_read(const struct file *file, uint64_t number, void *bytes, size
 			       file->bytes, number, file->page_bytes, file->newest.last_page + 1);
 	rc = read_at(file, bytes, count, number * file->page_bytes);
 	if (rc == 0 && head->number != number)
-		return DAMAGED("page %" PRIu64 " says that it is page %" PRIu64, number, head->number);
+		return DAMAGED("page %" PRIu64 " says that it is page %" PRIu64, number,
+			       head->number);
 	return rc;
 }
 
-static int leaf_node(struct file *file, const uint8_t *page, size_t at, uint64_t number, visit_fn visit)
+static int leaf_node(struct file *file, const uint8_t *page, size_t at, uint64_t number,
+		     visit_fn visit)
 {
 	struct node node;
 	struct leaf_value value = {0};
@@ -252,8 +259,9 @@ static int tree_walk(struct file *file, uint64_t number, unsigned depth, visit_f
 
 	if (rc == 0) {
 		memcpy(&head, page, sizeof(head));
-		if (head.flags != (depth == 1 ? PAGE_LEAF : PAGE_BRANCH) || head.lower < sizeof(head) ||
-		    head.lower > head.upper || head.upper > file->page_bytes)
+		if (head.flags != (depth == 1 ? PAGE_LEAF : PAGE_BRANCH) ||
+		    head.lower < sizeof(head) || head.lower > head.upper ||
+		    head.upper > file->page_bytes)
 			rc = DAMAGED("page %" PRIu64
 				     " is of kind %#x with its room from %u to %u; expected a %s",
 				     number, head.flags, head.lower, head.upper,
@@ -311,12 +319,14 @@ static int check_table(struct file *file, const struct leaf_value *value)
 	count = head.lower < sizeof(head) ? 0 : (head.lower - sizeof(head)) / sizeof(uint16_t);
 	if (tree.depth == 0 || tree.depth > DEPTH_MAX || (tree.flags & TREE_KIND) != 0 ||
 	    head.flags != (tree.depth == 1 ? PAGE_LEAF : PAGE_BRANCH) ||
-	    (tree.depth == 1 && tree.entries != count) || (tree.depth == 2 && tree.leaf_pages != count))
+	    (tree.depth == 1 && tree.entries != count) ||
+	    (tree.depth == 2 && tree.leaf_pages != count))
 		return DAMAGED("table %.*s is said to begin at page %" PRIu64 " with %" PRIu64
 			       " records in %" PRIu64
-			       " leaves, %u deep; that page is of kind %#x and has %" PRIu64 " entries",
-			       (int)value->key_bytes, (const char *)value->key, tree.root, tree.entries,
-			       tree.leaf_pages, tree.depth, head.flags, count);
+			       " leaves, %u deep; that page is of kind %#x and has %" PRIu64
+			       " entries",
+			       (int)value->key_bytes, (const char *)value->key, tree.root,
+			       tree.entries, tree.leaf_pages, tree.depth, head.flags, count);
 	return watch(file, tree.root);
 }
 
@@ -332,7 +342,8 @@ static int see_free_pages(struct file *file, const uint64_t *ids, size_t count, 
 			file->missing_free++;
 		for (size_t k = 0; k < file->watched_count; k++)
 			if (file->watched[k] == ids[i])
-				return DAMAGED("page %" PRIu64 " begins a tree and is in the free list",
+				return DAMAGED("page %" PRIu64
+					       " begins a tree and is in the free list",
 					       ids[i]);
 	}
 	return 0;
@@ -346,7 +357,8 @@ static int check_freed(struct file *file, const struct leaf_value *value)
 	int rc = 0;
 
 	if (value->key_bytes != sizeof(commit) || value->tree || value->bytes < sizeof(count))
-		return DAMAGED("a record of the free list has a key of %zu and a value of %" PRIu64 " bytes",
+		return DAMAGED("a record of the free list has a key of %zu and a value of %" PRIu64
+			       " bytes",
 			       value->key_bytes, value->bytes);
 	memcpy(&commit, value->key, sizeof(commit));
 	if (commit <= file->last_freeing || commit > file->newest.commit)
@@ -375,7 +387,8 @@ static int check_freed(struct file *file, const struct leaf_value *value)
 		if (value->inside != NULL)
 			memcpy(ids, value->inside + (1 + done) * sizeof(*ids), some * sizeof(*ids));
 		else
-			rc = read_at(file, ids, some * sizeof(*ids), at + (1 + done) * sizeof(*ids));
+			rc = read_at(file, ids, some * sizeof(*ids),
+				     at + (1 + done) * sizeof(*ids));
 		if (rc == 0)
 			rc = see_free_pages(file, ids, some, &above);
 		done += some;
@@ -426,7 +439,8 @@ static int find_table(struct file *file, const struct leaf_value *value)
 /* A table's tree: ascending keys, and values in their places. */
 static int check_record(struct file *file, const struct leaf_value *value)
 {
-	size_t common = value->key_bytes < file->last_key_bytes ? value->key_bytes : file->last_key_bytes;
+	size_t common =
+		value->key_bytes < file->last_key_bytes ? value->key_bytes : file->last_key_bytes;
 	struct page_head head;
 	uint64_t pages;
 	int order, rc;

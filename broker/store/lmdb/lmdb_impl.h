@@ -92,7 +92,8 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret) SLUICE
 /* ---- lmdb_env.c ---- */
 
 /* To be closed with lmdb_close, which frees it. */
-int lmdb_new(const char *dir, const struct store_options *options, struct lmdb **ret) SLUICE_MUST_USE;
+int lmdb_new(const char *dir, const struct store_options *options,
+	     struct lmdb **ret) SLUICE_MUST_USE;
 /* path: the directory, or the file if more_flags has MDB_NOSUBDIR. */
 int lmdb_env_open(struct lmdb *lmdb, const char *path, unsigned more_flags,
 		  const char **ret_why) SLUICE_MUST_USE;

@@ -30,7 +30,8 @@ static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_
 	else if (txn != NULL)
 		mdb_txn_abort(txn);
 	if (rc == MDB_NOTFOUND) {
-		*ret_why = "the database file has no table meta, or lacks another one that a reader needs";
+		*ret_why = "the database file has no table meta, or lacks another one that a "
+			   "reader needs";
 		return SLUICE_E_CORRUPT;
 	}
 	return rc == 0 ? 0 : lmdb_step_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
@@ -72,11 +73,13 @@ static int tables_create(struct lmdb *lmdb, struct store *store, bool fresh, con
 		return rc;
 	}
 	for (int i = 0; rc == 0 && i < STORE_TABLE_COUNT; i++)
-		rc = lmdb_error(lmdb, mdb_dbi_open(lmdb->writer.txn, store_table_name((enum store_table)i),
+		rc = lmdb_error(lmdb, mdb_dbi_open(lmdb->writer.txn,
+						   store_table_name((enum store_table)i),
 						   MDB_CREATE, &lmdb->dbis[i]));
 	put_be32(version, STORE_SCHEMA_VERSION);
 	if (rc == 0 && fresh)
-		rc = store_put(txn, STORE_META, schema_key, (struct sluice_slice){version, sizeof(version)});
+		rc = store_put(txn, STORE_META, schema_key,
+			       (struct sluice_slice){version, sizeof(version)});
 	if (rc == 0)
 		rc = store_commit(txn);
 	else
@@ -91,7 +94,8 @@ static uint64_t file_bytes(const struct lmdb *lmdb)
 	struct stat st;
 	int fd;
 
-	return mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX;
+	return mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size
+									  : UINT64_MAX;
 }
 
 /* Checks each page of each table; tables that cannot be read are left out. Affordable for a reader
@@ -114,7 +118,8 @@ static int tables_check(struct lmdb *lmdb, const char **ret_why)
 }
 
 /* Nothing is written before the schema version has been checked. */
-static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_bytes, const char **ret_why)
+static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_bytes,
+			 const char **ret_why)
 {
 	int rc = tables_open(lmdb, STORE_META, STORE_META + 1, ret_why);
 
@@ -184,7 +189,8 @@ static int file_check(const char *dir, const char **ret_why)
 	return rc;
 }
 
-static int directory_open(struct lmdb *lmdb, const struct store_options *options, const char **ret_why)
+static int directory_open(struct lmdb *lmdb, const struct store_options *options,
+			  const char **ret_why)
 {
 	bool create = options->create && !options->read_only, present = false, made = false;
 	int rc = dir_check(lmdb->dir, create, &present, &lmdb->made_dir, ret_why);

@@ -98,7 +98,8 @@ void lmdb_pages_keep(struct lmdb_txn *txn, const uint64_t *pages, int64_t growth
 	for (int i = 0; i < STORE_TABLE_COUNT; i++)
 		if ((txn->touched & 1u << i) != 0)
 			lmdb->pages[i] = pages[i];
-	atomic_store(&lmdb->tree_bytes, (uint64_t)((int64_t)atomic_load(&lmdb->tree_bytes) + growth));
+	atomic_store(&lmdb->tree_bytes,
+		     (uint64_t)((int64_t)atomic_load(&lmdb->tree_bytes) + growth));
 }
 
 /* Pages in use beside the tables, by a walk through the free list, now and then. The result is
@@ -136,8 +137,9 @@ void lmdb_facts(void *impl, struct store_facts *ret)
 	ret->used_bytes = used_bytes(lmdb);
 	ret->map_bytes = lmdb->map_bytes;
 	ret->disk_free_bytes = dir_disk_free(lmdb->dir);
-	ret->file_bytes =
-		mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+	ret->file_bytes = mdb_env_get_fd(lmdb->env, &fd) == 0 && fstat(fd, &st) == 0
+				  ? (uint64_t)st.st_size
+				  : 0;
 	ret->ahead_bytes = ahead_bytes(lmdb, end_bytes(lmdb));
 	ret->commits = atomic_load(&lmdb->commits);
 	ret->oldest_reader_ms = lmdb_readers_oldest_ms(lmdb);
@@ -167,8 +169,8 @@ int lmdb_reserve_disk(void *impl, uint64_t bytes, struct store_room *ret)
 
 	if (lmdb->read_only)
 		return store_fail(SLUICE_E_DENIED, "the store was opened to be read only");
-	*ret = (struct store_room){.used_bytes =
-					   atomic_load(&lmdb->tree_bytes) + atomic_load(&lmdb->other_bytes),
+	*ret = (struct store_room){.used_bytes = atomic_load(&lmdb->tree_bytes) +
+						 atomic_load(&lmdb->other_bytes),
 				   .ahead_bytes = ahead_bytes(lmdb, end)};
 	if (ret->ahead_bytes >= bytes)
 		return 0;

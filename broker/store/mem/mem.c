@@ -91,7 +91,8 @@ static struct record *record_find(struct mem *mem, enum store_table table, struc
 		     : RB_NFIND(record_tree, &mem->tables[table], &wanted.record);
 }
 
-static int before_note(struct mem *mem, enum store_table table, struct sluice_slice key, struct record *old)
+static int before_note(struct mem *mem, enum store_table table, struct sluice_slice key,
+		       struct record *old)
 {
 	struct before *before = malloc(sizeof(*before) + key.len);
 
@@ -144,8 +145,9 @@ static void mem_abort(void *handle)
 
 	while (txn->write && mem->undo != NULL) {
 		struct before *before = mem->undo;
-		struct record *now = record_find(mem, before->table,
-						 (struct sluice_slice){before->key, before->key_len}, true);
+		struct record *now =
+			record_find(mem, before->table,
+				    (struct sluice_slice){before->key, before->key_len}, true);
 
 		if (now != NULL) {
 			(void)RB_REMOVE(record_tree, &mem->tables[before->table], now);
@@ -169,7 +171,8 @@ static int64_t mem_growth(void *handle)
 	return (int64_t)txn->mem->bytes - (int64_t)txn->mem->committed_bytes;
 }
 
-static int mem_get(void *handle, enum store_table table, struct sluice_slice key, struct sluice_slice *ret)
+static int mem_get(void *handle, enum store_table table, struct sluice_slice key,
+		   struct sluice_slice *ret)
 {
 	struct mem_txn *txn = handle;
 	struct record *record = record_find(txn->mem, table, key, true);
@@ -180,7 +183,8 @@ static int mem_get(void *handle, enum store_table table, struct sluice_slice key
 	return 0;
 }
 
-static int mem_put(void *handle, enum store_table table, struct sluice_slice key, size_t len, void **ret)
+static int mem_put(void *handle, enum store_table table, struct sluice_slice key, size_t len,
+		   void **ret)
 {
 	struct mem_txn *txn = handle;
 	struct mem *mem = txn->mem;
@@ -284,7 +288,8 @@ static int mem_cursor_seek(void *handle, struct sluice_slice key, struct sluice_
 			 ret_value);
 }
 
-static int mem_cursor_next(void *handle, struct sluice_slice *ret_key, struct sluice_slice *ret_value)
+static int mem_cursor_next(void *handle, struct sluice_slice *ret_key,
+			   struct sluice_slice *ret_value)
 {
 	struct mem_cursor *cursor = handle;
 	struct record *record = record_find(cursor->txn->mem, cursor->table,

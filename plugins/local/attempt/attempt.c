@@ -25,7 +25,8 @@ int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE
 	return 0;
 }
 
-bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES], const char spool_id[ATTEMPT_SPOOL_BYTES])
+bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES],
+			const char spool_id[ATTEMPT_SPOOL_BYTES])
 {
 	return memcmp(life, spool_id, ATTEMPT_SPOOL_BYTES - 1) == 0;
 }
@@ -35,7 +36,8 @@ void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[A
 	(void)snprintf(ret, ATTEMPT_TAG_MAX, "%s#%" PRIu32 ".%s", job, attempt, life);
 }
 
-int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES])
+int attempt_life_of(const char *tag, const char *job, uint32_t attempt,
+		    char ret[ATTEMPT_LIFE_BYTES])
 {
 	const char *life = strrchr(tag, '.');
 	char expected[ATTEMPT_TAG_MAX];
@@ -252,7 +254,8 @@ static const char tag_file[] = "tag";
 void attempt_write_tag(const char *dir, const char *tag)
 {
 	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-	int dir_fd = attempt_open(dir), fd = dir_fd < 0 ? -1 : openat(dir_fd, tag_file, flags, 0600);
+	int dir_fd = attempt_open(dir),
+	    fd = dir_fd < 0 ? -1 : openat(dir_fd, tag_file, flags, 0600);
 
 	if (fd >= 0) {
 		(void)dprintf(fd, "%s\n", tag);
@@ -262,8 +265,9 @@ void attempt_write_tag(const char *dir, const char *tag)
 		(void)close(dir_fd);
 }
 
-int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES], char ret_job[ATTEMPT_JOB_MAX + 1],
-		     uint32_t *ret_attempt, char ret_life[ATTEMPT_LIFE_BYTES])
+int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES],
+		     char ret_job[ATTEMPT_JOB_MAX + 1], uint32_t *ret_attempt,
+		     char ret_life[ATTEMPT_LIFE_BYTES])
 {
 	char text[ATTEMPT_TAG_MAX + 2], *number, *end;
 	unsigned long attempt;
@@ -298,7 +302,9 @@ int attempt_make_work(const char *dir)
 
 	if (fd < 0)
 		return SLUICE_E_IO;
-	rc = mkdirat(fd, "work", 0700) == 0 || errno == EEXIST ? 0 : fail_at("create directory", dir, "work");
+	rc = mkdirat(fd, "work", 0700) == 0 || errno == EEXIST
+		     ? 0
+		     : fail_at("create directory", dir, "work");
 	(void)close(fd);
 	return rc;
 }
@@ -313,7 +319,8 @@ int attempt_reserve(const char *dir)
 
 	if (dir_fd < 0)
 		return SLUICE_E_IO;
-	fd = openat(dir_fd, reserve, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = openat(dir_fd, reserve, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		    0600);
 	if (fd < 0) {
 		rc = fail_at("create", dir, reserve);
 	} else {
@@ -332,7 +339,8 @@ static int write_reserved(int dir_fd, const char *dir, const char *line, size_t 
 	if (fd < 0)
 		return fail_at("open", dir, reserve);
 	/* In place first: to cut a file gives its room to others. */
-	if (pwrite(fd, line, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 || fsync(fd) != 0)
+	if (pwrite(fd, line, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 ||
+	    fsync(fd) != 0)
 		rc = fail_at("write", dir, reserve);
 	(void)close(fd);
 	if (rc == 0 && renameat(dir_fd, reserve, dir_fd, "status") != 0)

@@ -72,16 +72,19 @@ int attempt_spool_check(const char *spool, const char id[ATTEMPT_SPOOL_BYTES]);
 enum { ATTEMPT_LIFE_BYTES = 25, ATTEMPT_TAG_MAX = ATTEMPT_JOB_MAX + 40 };
 /* A new one: the spool's 8 hex digits, 16 random ones and NUL; IO. */
 int attempt_life(const char spool_id[ATTEMPT_SPOOL_BYTES], char ret[ATTEMPT_LIFE_BYTES]);
-bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES], const char spool_id[ATTEMPT_SPOOL_BYTES]);
+bool attempt_life_is_of(const char life[ATTEMPT_LIFE_BYTES],
+			const char spool_id[ATTEMPT_SPOOL_BYTES]);
 void attempt_tag(const char *job, uint32_t attempt, const char *life, char ret[ATTEMPT_TAG_MAX]);
 /* INVAL: it is no such tag of this attempt, so the intent is another scheduler's. */
-int attempt_life_of(const char *tag, const char *job, uint32_t attempt, char ret[ATTEMPT_LIFE_BYTES]);
+int attempt_life_of(const char *tag, const char *job, uint32_t attempt,
+		    char ret[ATTEMPT_LIFE_BYTES]);
 
 /* The file `tag` of a directory: which job and attempt it is of. NOT_FOUND: there is none that is
  * valid and of this spool. */
 void attempt_write_tag(const char *dir, const char *tag);
-int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES], char ret_job[ATTEMPT_JOB_MAX + 1],
-		     uint32_t *ret_attempt, char ret_life[ATTEMPT_LIFE_BYTES]);
+int attempt_read_tag(int dir_fd, const char spool_id[ATTEMPT_SPOOL_BYTES],
+		     char ret_job[ATTEMPT_JOB_MAX + 1], uint32_t *ret_attempt,
+		     char ret_life[ATTEMPT_LIFE_BYTES]);
 
 /* The attempt's directory, made when it does not exist. LIMIT: the spool path or the id is too
  * long; INVAL: no id. */
@@ -103,7 +106,8 @@ size_t attempt_spool_len(const char *dir);
 
 /* Reads one directory name of a job's path back, behind the job_len bytes of the id that are there.
  * INVAL: it is no such name. */
-int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len);
+int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len,
+		     size_t *ret_len);
 
 enum attempt_state {
 	ATTEMPT_NOT_STARTED, /* no start mark */

@@ -23,8 +23,8 @@ enum { LEVELS = 3 };
 
 static bool plain(unsigned char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-	       c == '_';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '_';
 }
 
 /* Letters, digits, '-' and '_' stay; any other byte becomes %XX: different ids get different names,
@@ -63,7 +63,8 @@ static int hex(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len, size_t *ret_len)
+int attempt_job_part(const char *name, char job[ATTEMPT_JOB_MAX + 1], size_t job_len,
+		     size_t *ret_len)
 {
 	size_t len = job_len;
 
@@ -152,10 +153,10 @@ static int walk(const char *dir, size_t at, bool make)
 		errno = error;
 		(void)snprintf(path, sizeof(path), "%.*s", (int)at, dir);
 		if (fd < 0)
-			(void)attempt_fail(!made ? "create directory"
-					   : error == ENOTDIR
-						   ? "open directory (a link or a file is in its place)"
-						   : "open directory",
+			(void)attempt_fail(!made	      ? "create directory"
+					   : error == ENOTDIR ? "open directory (a link or a file "
+								"is in its place)"
+							      : "open directory",
 					   path);
 	}
 	return fd;
@@ -179,8 +180,8 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char
 
 	if (rc != 0)
 		return rc;
-	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32 ".%s", spool, bucket(name), name, attempt,
-		       life);
+	len = snprintf(path, sizeof(path), "%s/%02x/%s/%" PRIu32 ".%s", spool, bucket(name), name,
+		       attempt, life);
 	if (len < 0 || (size_t)len >= sizeof(path)) {
 		errno = ENAMETOOLONG;
 		(void)attempt_fail("form the name of the attempt below", spool);
@@ -220,7 +221,9 @@ static int level_restore(const char *path, char aside[ATTEMPT_PATH_MAX + 16])
 		if (rename(path, aside) != 0)
 			return attempt_fail("rename to", aside);
 	}
-	return mkdir(path, S_IRWXU) == 0 || errno == EEXIST ? 0 : attempt_fail("create directory", path);
+	return mkdir(path, S_IRWXU) == 0 || errno == EEXIST
+		       ? 0
+		       : attempt_fail("create directory", path);
 }
 
 int attempt_restore(const char *dir)

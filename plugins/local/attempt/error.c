@@ -36,7 +36,8 @@ int attempt_fail(const char *step, const char *path)
 
 	error_number = error;
 	(void)snprintf(error_text, sizeof(error_text), "%s %s%s: %s (%s)", step,
-		       len > PATH_SHOWN ? "..." : "", len > PATH_SHOWN ? path + len - PATH_SHOWN : path,
-		       strerror(error), attempt_errno_name(error));
+		       len > PATH_SHOWN ? "..." : "",
+		       len > PATH_SHOWN ? path + len - PATH_SHOWN : path, strerror(error),
+		       attempt_errno_name(error));
 	return SLUICE_E_IO;
 }

@@ -16,8 +16,9 @@
 #include "sluice/error.h"
 
 static const char *const end_words[] =
-	{[END_EXIT] = "exit",	  [END_SIGNAL] = "signal", [END_NOEXEC] = "noexec", [END_TIMEOUT] = "timeout",
-	 [END_OUTPUT] = "output", [END_WORK] = "work",	   [END_NEVER] = NULL};
+	{[END_EXIT] = "exit",	    [END_SIGNAL] = "signal", [END_NOEXEC] = "noexec",
+	 [END_TIMEOUT] = "timeout", [END_OUTPUT] = "output", [END_WORK] = "work",
+	 [END_NEVER] = NULL};
 static const char *const step_words[] =
 	{[STEP_NONE] = "-",	 [STEP_PAYLOAD] = "payload", [STEP_OUTPUT] = "output",
 	 [STEP_STDIN] = "stdin", [STEP_CWD] = "cwd",	     [STEP_EXEC] = "exec"};
@@ -38,8 +39,8 @@ static bool read_start(const char *text, struct attempt_view *view)
 	uint64_t start = 0, shepherd_start = 0;
 	int pid = 0, shepherd = 0, end = 0;
 
-	if (sscanf(text, "%9d %19" SCNu64 " %9d %19" SCNu64 " %16[0-9a-f]%n", &pid, &start, &shepherd,
-		   &shepherd_start, boot, &end) != 5 ||
+	if (sscanf(text, "%9d %19" SCNu64 " %9d %19" SCNu64 " %16[0-9a-f]%n", &pid, &start,
+		   &shepherd, &shepherd_start, boot, &end) != 5 ||
 	    pid < 0 || shepherd < 0 || strcmp(text + end, "\n") != 0)
 		return false;
 	view->pid = pid;
@@ -48,7 +49,8 @@ static bool read_start(const char *text, struct attempt_view *view)
 	if (strcmp(boot, now) != 0)
 		return true; /* of an earlier boot: none of its processes lives */
 	view->process_lives = start != 0 && process_start_time(pid) == start;
-	view->shepherd_lives = shepherd_start != 0 && process_start_time(shepherd) == shepherd_start;
+	view->shepherd_lives =
+		shepherd_start != 0 && process_start_time(shepherd) == shepherd_start;
 	return true;
 }
 
@@ -79,14 +81,17 @@ static bool status_read_2(const char *text, struct attempt_view *view)
 	int len = 0, end, step;
 
 	if (sscanf(text,
-		   "2 %15s %9d %19" SCNu64 " %19" SCNu64 " %19" SCNu64 " %19" SCNu64 " %15s %9u %7s %199s%n",
+		   "2 %15s %9d %19" SCNu64 " %19" SCNu64 " %19" SCNu64 " %19" SCNu64
+		   " %15s %9u %7s %199s%n",
 		   word, &read.value, &read.ended_ms, &read.started_ms, &read.wall_ms,
-		   &read.memory_peak_bytes, step_word, &read.left, left_end, read.left_names, &len) != 10 ||
+		   &read.memory_peak_bytes, step_word, &read.left, left_end, read.left_names,
+		   &len) != 10 ||
 	    strcmp(text + len, "\n") != 0)
 		return false;
 	end = word_find(end_words, sizeof(end_words) / sizeof(end_words[0]), word);
 	step = word_find(step_words, sizeof(step_words) / sizeof(step_words[0]), step_word);
-	if (end < 0 || step < 0 || (strcmp(left_end, "ended") != 0 && strcmp(left_end, "live") != 0))
+	if (end < 0 || step < 0 ||
+	    (strcmp(left_end, "ended") != 0 && strcmp(left_end, "live") != 0))
 		return false;
 	read.end = (enum attempt_end)end;
 	read.step = (enum attempt_step)step;
@@ -105,9 +110,9 @@ size_t attempt_status(const struct attempt_view *view, char ret[ATTEMPT_STATUS_B
 {
 	int len = snprintf(ret, ATTEMPT_STATUS_BYTES,
 			   "2 %s %d %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s %u %s %s\n",
-			   end_words[view->end], view->value, view->ended_ms, view->started_ms, view->wall_ms,
-			   view->memory_peak_bytes, step_words[view->step], view->left,
-			   view->left_ended ? "ended" : "live",
+			   end_words[view->end], view->value, view->ended_ms, view->started_ms,
+			   view->wall_ms, view->memory_peak_bytes, step_words[view->step],
+			   view->left, view->left_ended ? "ended" : "live",
 			   view->left_names[0] != 0 ? view->left_names : "-");
 
 	return len > 0 && len < ATTEMPT_STATUS_BYTES ? (size_t)len : 0;
@@ -117,8 +122,8 @@ static void judge(bool has_start, bool start_good, bool has_status, bool status_
 		  struct attempt_view *view)
 {
 	if (!status_good)
-		view->fault =
-			"its file `status` is damaged; expected '2 WORD NUMBER ...' or 'WORD NUMBER MS'";
+		view->fault = "its file `status` is damaged; expected '2 WORD NUMBER ...' or 'WORD "
+			      "NUMBER MS'";
 	else if (!start_good)
 		view->fault = "its file `start` is damaged; expected 'PID TIME SHEPHERD TIME BOOT'";
 	if (has_status && status_good) {
@@ -129,7 +134,8 @@ static void judge(bool has_start, bool start_good, bool has_status, bool status_
 		view->state = ATTEMPT_ENDED;
 		view->end = END_NEVER;
 	} else {
-		view->state = view->process_lives || view->shepherd_lives ? ATTEMPT_RUNNING : ATTEMPT_LOST;
+		view->state = view->process_lives || view->shepherd_lives ? ATTEMPT_RUNNING
+									  : ATTEMPT_LOST;
 	}
 }
 
@@ -150,8 +156,8 @@ static void read_replaced(int fd, struct attempt_view *view)
 	ssize_t len = readlinkat(fd, ATTEMPT_REPLACED, target, sizeof(target));
 
 	if (len >= 0)
-		(void)snprintf(view->replaced, sizeof(view->replaced), "a symbolic link to %.*s", (int)len,
-			       target);
+		(void)snprintf(view->replaced, sizeof(view->replaced), "a symbolic link to %.*s",
+			       (int)len, target);
 	else if (errno == EINVAL)
 		(void)snprintf(view->replaced, sizeof(view->replaced), "a file");
 }

@@ -39,12 +39,12 @@ static int count_bytes(struct payload *ret, size_t len, char *why, size_t why_by
 {
 	if (len > PAYLOAD_WORD_MAX)
 		return wrong(why, why_bytes, SLUICE_E_LIMIT,
-			     "payload: a word of argv or env has %zu bytes; expected at most %d", len,
-			     PAYLOAD_WORD_MAX);
+			     "payload: a word of argv or env has %zu bytes; expected at most %d",
+			     len, PAYLOAD_WORD_MAX);
 	ret->bytes += len + 1;
 	if (ret->bytes > PAYLOAD_BYTES_MAX)
-		return wrong(why, why_bytes, SLUICE_E_LIMIT, "payload: argv and env have more than %d bytes",
-			     PAYLOAD_BYTES_MAX);
+		return wrong(why, why_bytes, SLUICE_E_LIMIT,
+			     "payload: argv and env have more than %d bytes", PAYLOAD_BYTES_MAX);
 	return 0;
 }
 
@@ -59,8 +59,8 @@ static int take_argv(json_t *argv, struct payload *ret, char *why, size_t why_by
 			     "payload: argv is missing or empty; expected a list of strings");
 	if (json_array_size(argv) > PAYLOAD_ARGS_MAX)
 		return wrong(why, why_bytes, SLUICE_E_LIMIT,
-			     "payload: argv has %zu words; expected at most %d", json_array_size(argv),
-			     PAYLOAD_ARGS_MAX);
+			     "payload: argv has %zu words; expected at most %d",
+			     json_array_size(argv), PAYLOAD_ARGS_MAX);
 	json_array_foreach(argv, i, word)
 	{
 		if (!json_is_string(word))
@@ -91,20 +91,22 @@ static int take_env(json_t *env, struct payload *ret, char *why, size_t why_byte
 			     "payload: env is not an object; expected names with strings");
 	if (json_object_size(env) > PAYLOAD_ENV_MAX)
 		return wrong(why, why_bytes, SLUICE_E_LIMIT,
-			     "payload: env has %zu members; expected at most %d", json_object_size(env),
-			     PAYLOAD_ENV_MAX);
+			     "payload: env has %zu members; expected at most %d",
+			     json_object_size(env), PAYLOAD_ENV_MAX);
 	json_object_foreach(env, name, value)
 	{
 		size_t len;
 
 		if (!json_is_string(value) || name[0] == 0 || strchr(name, '=') != NULL)
 			return wrong(why, why_bytes, SLUICE_E_INVAL,
-				     "payload: env member '%.60s' is not a name with a string", name);
+				     "payload: env member '%.60s' is not a name with a string",
+				     name);
 		len = strlen(name) + strlen(json_string_value(value)) + 2;
 		ret->env[ret->env_count] = malloc(len);
 		if (ret->env[ret->env_count] == NULL)
 			return SLUICE_E_NOMEM;
-		(void)snprintf(ret->env[ret->env_count], len, "%s=%s", name, json_string_value(value));
+		(void)snprintf(ret->env[ret->env_count], len, "%s=%s", name,
+			       json_string_value(value));
 		payload_bytes_restore(ret->env[ret->env_count]);
 		rc = count_bytes(ret, strlen(ret->env[ret->env_count++]), why, why_bytes);
 		if (rc != 0)
@@ -137,7 +139,8 @@ static int take_timeout(json_t *value, struct payload *ret, char *why, size_t wh
 	if (!json_is_integer(value) || json_integer_value(value) < 1 ||
 	    json_integer_value(value) > PAYLOAD_TIMEOUT_MS_MAX)
 		return wrong(why, why_bytes, SLUICE_E_INVAL,
-			     "payload: timeout_ms is no time; expected a whole number from 1 to %" PRId64,
+			     "payload: timeout_ms is no time; expected a whole number from 1 to "
+			     "%" PRId64,
 			     PAYLOAD_TIMEOUT_MS_MAX);
 	ret->timeout_ms = json_integer_value(value);
 	return 0;
@@ -157,10 +160,10 @@ static int take(json_t *json, struct payload *ret, char *why, size_t why_bytes)
 		while (i < sizeof(members) / sizeof(members[0]) && strcmp(name, members[i]) != 0)
 			i++;
 		if (i == sizeof(members) / sizeof(members[0]))
-			return wrong(
-				why, why_bytes, SLUICE_E_INVAL,
-				"payload: unknown member '%.60s'; expected argv, env, cwd, stdin or timeout_ms",
-				name);
+			return wrong(why, why_bytes, SLUICE_E_INVAL,
+				     "payload: unknown member '%.60s'; expected argv, env, cwd, "
+				     "stdin or timeout_ms",
+				     name);
 	}
 	rc = take_argv(json_object_get(json, "argv"), ret, why, why_bytes);
 	if (rc == 0)
@@ -169,7 +172,8 @@ static int take(json_t *json, struct payload *ret, char *why, size_t why_bytes)
 		rc = take_path(json, "cwd", &ret->cwd, why, why_bytes);
 	if (rc == 0)
 		rc = take_path(json, "stdin", &ret->stdin_path, why, why_bytes);
-	return rc != 0 ? rc : take_timeout(json_object_get(json, "timeout_ms"), ret, why, why_bytes);
+	return rc != 0 ? rc
+		       : take_timeout(json_object_get(json, "timeout_ms"), ret, why, why_bytes);
 }
 
 int payload_parse(const char *text, size_t len, struct payload *ret, char *why, size_t why_bytes)

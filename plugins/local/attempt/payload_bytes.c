@@ -29,7 +29,8 @@ static size_t character(const uint8_t *at, size_t left)
 			return 0;
 		point = point << 6 | (at[i] & 0x3f);
 	}
-	return point < least[len] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff) ? 0 : len;
+	return point < least[len] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff) ? 0
+											      : len;
 }
 
 static bool is_private(const uint8_t *at)

@@ -43,8 +43,9 @@ static void plain_name(const char *from, size_t len, char ret[16])
 	size_t used = 0;
 
 	for (size_t i = 0; i < len && used < 15; i++)
-		ret[used++] =
-			from[i] > ' ' && from[i] < 127 && strchr(",()", from[i]) == NULL ? from[i] : '_';
+		ret[used++] = from[i] > ' ' && from[i] < 127 && strchr(",()", from[i]) == NULL
+				      ? from[i]
+				      : '_';
 	ret[used] = 0;
 }
 
@@ -118,7 +119,8 @@ void boot_id(char ret[17])
 
 /* ---- leftovers ---- */
 
-static size_t leftover_add(struct leftover *ret, size_t count, pid_t pid, const struct stat_line *line)
+static size_t leftover_add(struct leftover *ret, size_t count, pid_t pid,
+			   const struct stat_line *line)
 {
 	ret[count] = (struct leftover){.pid = pid, .start_time = line->start_time};
 	memcpy(ret[count].name, line->name, sizeof(ret[count].name));
@@ -238,7 +240,8 @@ size_t leftovers_marked(const char *mark, struct leftover ret[LEFTOVERS_MAX])
 		return 0;
 	count = read_all(&all);
 	for (size_t i = 0; i < count && found < LEFTOVERS_MAX; i++)
-		if (is_alive(&all[i].line) && is_marked(all[i].pid, mark, environ_text, ENVIRON_BYTES))
+		if (is_alive(&all[i].line) &&
+		    is_marked(all[i].pid, mark, environ_text, ENVIRON_BYTES))
 			found = leftover_add(ret, found, all[i].pid, &all[i].line);
 	free(all);
 	free(environ_text);

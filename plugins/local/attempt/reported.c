@@ -14,7 +14,8 @@ void attempt_mark_reported(const char *dir)
 	if (dir_fd < 0)
 		return;
 	/* Not synced: without it the attempt only stays longer. */
-	fd = openat(dir_fd, reported, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = openat(dir_fd, reported, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		    0600);
 	if (fd >= 0)
 		(void)close(fd);
 	(void)close(dir_fd);

@@ -44,12 +44,23 @@
 #include "sluice/error.h"
 #include "tree.h"
 
-enum { TIMEOUT_GRACE_MS = 2000, RETRY_S = 1, SPOOL_GONE_TRIES = 10, TAKE_TRIES = 3, TEXT_BYTES = 400 };
+enum {
+	TIMEOUT_GRACE_MS = 2000,
+	RETRY_S = 1,
+	SPOOL_GONE_TRIES = 10,
+	TAKE_TRIES = 3,
+	TEXT_BYTES = 400
+};
 /* Output is measured so often that it cannot outgrow the room in between at this rate. */
 enum { MEASURE_MS_MIN = 50, MEASURE_MS_MAX = 2000, OUTPUT_BYTES_PER_MS = 1000 * 1000 };
 /* How long a working directory may be measured; how much longer it is left alone then; how long it
  * may be deleted before the status is written; and what a status can hold. */
-enum { WORK_MEASURE_MS = 5000, WORK_PAUSE_TIMES = 9, WORK_DELETE_MS = 60000, STATUS_KIB_MAX = 999999999 };
+enum {
+	WORK_MEASURE_MS = 5000,
+	WORK_PAUSE_TIMES = 9,
+	WORK_DELETE_MS = 60000,
+	STATUS_KIB_MAX = 999999999
+};
 /* Rounds and pauses of ending what a job left. */
 enum { LEFT_ROUNDS = 200, LEFT_PAUSE_MS = 10 };
 /* Two clocks that are read one after the other, and one that is slewed. */
@@ -155,12 +166,14 @@ static void send_report(int fd, const struct child_report *report)
 	(void)!write(fd, report, sizeof(*report));
 }
 
-static _Noreturn void no_exec(int report_fd, enum attempt_step step, const char *what, const char *name)
+static _Noreturn void no_exec(int report_fd, enum attempt_step step, const char *what,
+			      const char *name)
 {
 	struct child_report report = {.what = CHILD_NOEXEC, .error = errno, .step = step};
 
 	/* err may not be open yet: then it goes to /dev/null, and the status has the number. */
-	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name, strerror(report.error));
+	(void)dprintf(STDERR_FILENO, "sluice-shepherd: %s %s: %s\n", what, name,
+		      strerror(report.error));
 	send_report(report_fd, &report);
 	_exit(126);
 }
@@ -254,8 +267,8 @@ static void enter_directory(const char *dir, const char *cwd, int report_fd)
 		(void)unsetenv("PWD");
 }
 
-static _Noreturn void child(const char *dir, int dir_fd, const struct payload *payload, pid_t shepherd,
-			    int report_fd)
+static _Noreturn void child(const char *dir, int dir_fd, const struct payload *payload,
+			    pid_t shepherd, int report_fd)
 {
 	struct attempt_view view;
 	struct child_report started = {.what = CHILD_STARTED};
@@ -411,7 +424,8 @@ static bool has_ended(pid_t pid)
 {
 	siginfo_t info = {0};
 
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == pid;
 }
 
 /* Orphans of the job that were re-parented to this subreaper and have ended. */
@@ -499,7 +513,8 @@ static void end_leftovers(const struct herd *herd, struct attempt_view *end)
 /* waitid with the usage, which libc's lacks: the process stays a zombie. */
 static void end_read(pid_t pid, siginfo_t *ret_info, struct rusage *ret_usage)
 {
-	while (syscall(SYS_waitid, P_PID, pid, ret_info, WEXITED | WNOWAIT, ret_usage) != 0 && errno == EINTR)
+	while (syscall(SYS_waitid, P_PID, pid, ret_info, WEXITED | WNOWAIT, ret_usage) != 0 &&
+	       errno == EINTR)
 		continue;
 }
 
@@ -540,8 +555,9 @@ static void record_end(struct herd *herd)
 		end.value = (int)((herd->output_over_bytes + 1023) / 1024);
 	} else if (herd->work_over_bytes > 0) {
 		end.end = END_WORK;
-		end.value = (int)(herd->work_over_bytes / 1024 < STATUS_KIB_MAX ? herd->work_over_bytes / 1024
-										: STATUS_KIB_MAX);
+		end.value = (int)(herd->work_over_bytes / 1024 < STATUS_KIB_MAX
+					  ? herd->work_over_bytes / 1024
+					  : STATUS_KIB_MAX);
 	} else if (timed_out) {
 		end.end = END_TIMEOUT;
 		end.value = (int)((herd->payload.timeout_ms + 999) / 1000);
@@ -557,8 +573,8 @@ static bool has_mark(const struct herd *herd)
 {
 	struct attempt_view view;
 
-	return attempt_inspect(herd->dir, &view) == 0 && view.pid == herd->pid && view.shepherd == getpid() &&
-	       view.shepherd_lives; /* of this boot */
+	return attempt_inspect(herd->dir, &view) == 0 && view.pid == herd->pid &&
+	       view.shepherd == getpid() && view.shepherd_lives; /* of this boot */
 }
 
 /* Reads what the child reports until exec or its end closes the pipe. */
@@ -736,9 +752,8 @@ int main(int argc, char **argv)
 	for (int i = 3; good && i < argc; i++)
 		good = option(&herd, argv[i]);
 	if (!good) {
-		(void)fprintf(
-			stderr,
-			"usage: sluice-shepherd ATTEMPT_DIR [FD from 3 [output_max_kib=N] [leftovers=end|leave]]\n");
+		(void)fprintf(stderr, "usage: sluice-shepherd ATTEMPT_DIR [FD from 3 "
+				      "[output_max_kib=N] [leftovers=end|leave]]\n");
 		return 2;
 	}
 	herd.dir = argv[1];

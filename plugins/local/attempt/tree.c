@@ -91,7 +91,8 @@ int tree_open(int parent_fd, const char *name, struct tree **ret)
 	tree->parent_fd = openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (tree->parent_fd >= 0)
 		tree->root = directory_open(tree->parent_fd, name);
-	if (tree->root == NULL || getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+	if (tree->root == NULL ||
+	    getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
 		(void)attempt_fail("open the directory", name);
 		tree_close(tree);
 		return SLUICE_E_IO;
@@ -147,12 +148,14 @@ static bool entry_delete(struct tree *tree, int dir_fd, const struct dirent *ent
 	bool is_dir = entry->d_type == DT_DIR;
 	struct stat about;
 
-	if (entry->d_type == DT_UNKNOWN && fstatat(dir_fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) == 0)
+	if (entry->d_type == DT_UNKNOWN &&
+	    fstatat(dir_fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) == 0)
 		is_dir = S_ISDIR(about.st_mode);
 	if (unlinkat(dir_fd, entry->d_name, is_dir ? AT_REMOVEDIR : 0) == 0)
 		tree->progress = true;
 	else if (is_dir)
-		return errno != ENOTEMPTY && errno != EEXIST && (failed(tree, "delete", entry->d_name), true);
+		return errno != ENOTEMPTY && errno != EEXIST &&
+		       (failed(tree, "delete", entry->d_name), true);
 	else
 		failed(tree, "delete", entry->d_name);
 	return true;

@@ -113,7 +113,8 @@ static void entry_add(struct sum *sum, const struct dirent *entry)
 	struct stat about;
 
 	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-	    fstatat(fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0 || about.st_dev != sum->device)
+	    fstatat(fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0 ||
+	    about.st_dev != sum->device)
 		return;
 	/* Of several names of a file each has its part. */
 	if (!S_ISDIR(about.st_mode) && about.st_nlink > 0)
@@ -134,7 +135,8 @@ uint64_t tree_bytes(int parent_fd, const char *name, uint64_t ms_max)
 	if (fd >= 0 && fstat(fd, &about) == 0)
 		sum.device = about.st_dev;
 	level_push(&sum, fd);
-	for (unsigned n = 1; sum.depth > 0 && (n % ENTRIES_PER_LOOK != 0 || boot_ms() < end_ms); n++) {
+	for (unsigned n = 1; sum.depth > 0 && (n % ENTRIES_PER_LOOK != 0 || boot_ms() < end_ms);
+	     n++) {
 		const struct dirent *entry = readdir(sum.levels[sum.depth - 1].dir);
 
 		if (entry != NULL)
