@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whose commands a batch takes. A batch is bounded by the bytes of its commands, but a publish of
- * 140 KB may be 100,000 items. So a commit ends when so much work was done. What is left of the
- * batch, and what does not fit into one, waits here by session, until nobody has had more than a
- * share.
+ * Selects the sessions whose commands a batch takes. A batch is bounded by the bytes of its
+ * commands, but a publish of 140 KB may be 100,000 items. So a commit ends at a bound of work.
+ * Commands left over from the batch, and those that do not fit into one, wait here by session,
+ * until no session has had more than a share.
  *
- * Sessions take turns in rounds. In each, a session may do QUANTUM of work; one that did more, by a
- * large command, is passed by in as many rounds as that was worth. One that is within its share,
- * and whose next command is small as far as is known, does not wait for its turn: it is taken at
- * once (soon), and so is each session that was not seen lately. After a batch with large ones the
- * next takes only of those. So a small request waits for the commit that is being made and for a
- * short one, however many sessions have large ones, however many they send ahead, and also where
- * none of them is large. Only sessions that are new with each request, and those that are within
- * their shares, are ahead of it. Nobody waits for ever: each second batch goes on with the round.
+ * Sessions take turns in rounds. In each, a session may do QUANTUM of work; after a large command
+ * it is skipped in as many rounds as that was worth. A session that is within its share, and whose
+ * next command is estimated to be small, does not wait for its turn: it is taken at once (soon),
+ * and so is each session that was not seen lately. After a batch with large commands the next batch
+ * takes only sessions of `soon`. So a small request waits for the current commit and for a short
+ * one, for any number of sessions with large commands, of commands that they send ahead, and also
+ * where none of them is large. Only new sessions, and sessions within their shares, are ahead of
+ * it. No session waits for ever: each second batch continues the round.
  *
- * What a command will be is guessed by its bytes and by the session's last ones; its share is
- * charged with what it was. Order within each lane of a session stays.
+ * The work of a command is estimated by its bytes and by the session's last commands; the share is
+ * charged with the actual work. Order within each lane of a session stays.
  */
 #include "broker/engine/share.h"
 
@@ -25,18 +25,18 @@
 #include "broker/util/hash.h"
 #include "broker/util/invariant.h"
 
-/* One with large commands is shorter, since others wait for it. */
+/* A commit with large commands is shorter, since others wait for it. */
 enum { COMMIT_WORK_MAX = 32768, LARGE_COMMIT_WORK_MAX = 16384 };
 
-/* LONG_WORK: a commit that others notice. SMALL: nobody notices that it was ahead. */
+/* LONG_WORK: a commit that delays others noticeably. SMALL: work that delays nobody noticeably. */
 enum { QUANTUM = 512, SMALL = 64, LONG_WORK = 4096 };
 
-/* While nothing of `later` waits, a batch is worth so many rounds. It looks at so many idle
+/* While `later` is empty, a batch counts as IDLE_ROUNDS rounds. It checks at most IDLE_CHECKS idle
  * sessions. */
-enum { IDLE_ROUNDS = 8, IDLE_LOOKS = 64 };
+enum { IDLE_ROUNDS = 8, IDLE_CHECKS = 64 };
 
-/* PEAK_FADES: after so many small commands a large one is nearly forgotten. KEPT_BATCHES: for so
- * many a session is known. */
+/* PEAK_FADES: after this many small commands a large one has little weight. KEPT_BATCHES: batches
+ * for which an idle session is kept. */
 enum { PEAK_FADES = 16, KEPT_BATCHES = 256 };
 
 static int64_t guess_of(const struct share *share, const struct submission *submission)
@@ -53,7 +53,7 @@ static bool is_soon(const struct share *share, const struct submission *next)
 
 /* ---- places ---- */
 
-/* At the end of that list; SHARE_APART: of none. */
+/* Appends it to that list; SHARE_APART: to none. */
 static void place(struct shares *shares, struct share *share, enum share_place to)
 {
 	if (share->place != SHARE_APART)
@@ -84,7 +84,7 @@ static void share_init(struct share *share, uint64_t round)
 	share->place = SHARE_APART;
 }
 
-/* What the rounds since then are worth to it. */
+/* Adds its shares of the rounds since then. */
 static void refill(const struct shares *shares, struct share *share)
 {
 	uint64_t rounds = shares->round - share->round;
@@ -105,7 +105,7 @@ static struct share *share_of(struct shares *shares, const struct submission *su
 	if (share != NULL)
 		return share;
 	if (shares->rest.waiting > 0)
-		return &shares->rest; /* perhaps behind its own */
+		return &shares->rest; /* another share of the session may follow */
 	share = calloc(1, sizeof(*share));
 	if (share == NULL)
 		return &shares->rest;
@@ -148,8 +148,8 @@ static void soon_first(struct shares *shares, struct share *share)
 	DL_PREPEND(shares->lists[SHARE_SOON], share);
 }
 
-/* It has something that waits again. One that is known to have small ones is ahead of one that is
- * not. */
+/* A session has pending commands again. One that is known to have small commands is ahead of
+ * others. */
 static void enter(struct shares *shares, struct share *share, const struct submission *submission)
 {
 	refill(shares, share);
@@ -198,15 +198,15 @@ static struct submission *next_pop(struct shares *shares, struct share *share)
 
 struct choice {
 	struct taken *taken;
-	int64_t work; /* that it still may be guessed to do */
+	int64_t work; /* budget of estimated work that is left */
 	uint64_t bytes, bytes_max;
 	size_t count;
 	bool large, full;
 };
 
-/* As much of the session's as its share and the batch allow; one command if it is not known what
- * they are like. The first of a batch always goes, and so does the first of `later`: those of
- * `soon` would keep a large one out of each batch. */
+/* Takes as many of the session's commands as its share and the batch allow; one command if there is
+ * no estimate. The first command of a batch is always taken, and so is the first of `later`:
+ * otherwise those of `soon` would keep a large one out of every batch. */
 static bool serve(struct shares *shares, struct choice *choice, struct share *share, bool always)
 {
 	const size_t before = choice->count;
@@ -253,8 +253,8 @@ static void serve_soon(struct shares *shares, struct choice *choice)
 	}
 }
 
-/* Rounds go on until the batch is full. A whole one in which nobody could do anything says how many
- * there will be like it. */
+/* Rounds continue until the batch is full. A complete round in which no session could do anything
+ * determines how many such rounds to skip. */
 static void serve_later(struct shares *shares, struct choice *choice)
 {
 	int64_t nearest = INT64_MIN;
@@ -283,16 +283,15 @@ static void serve_later(struct shares *shares, struct choice *choice)
 	}
 }
 
-/* One that has its whole share, and of which nothing was seen for a while, is like one that never
- * was. */
-static void forget(struct shares *shares)
+/* Drops a session that has its whole share and was not seen for a while: it equals a new one. */
+static void drop_unseen(struct shares *shares)
 {
 	struct share *share;
 
 	if (shares->waiting_later == 0)
 		shares->round += IDLE_ROUNDS;
-	for (int looks = 0; looks < IDLE_LOOKS && (share = shares->lists[SHARE_IDLE]) != NULL;
-	     looks++) {
+	for (int checked = 0; checked < IDLE_CHECKS && (share = shares->lists[SHARE_IDLE]) != NULL;
+	     checked++) {
 		if (shares->batches - share->seen <= KEPT_BATCHES)
 			return;
 		refill(shares, share);
@@ -315,7 +314,7 @@ void shares_choose(struct shares *shares, struct taken *taken, uint64_t bytes_ma
 	shares->batches++;
 	sort(shares, &taken->control);
 	sort(shares, &taken->data);
-	forget(shares);
+	drop_unseen(shares);
 	if (shares->lists[SHARE_SOON] != NULL && (was_large || shares->waiting_later == 0)) {
 		serve_soon(shares, &choice);
 		if (choice.count > 0)
@@ -338,15 +337,15 @@ bool shares_enough(const struct shares *shares, uint64_t work)
 
 /* ---- after a commit ---- */
 
-/* What it was charged with too much. */
+/* Returns the excess of a charge. */
 static void give(struct share *share, int64_t work)
 {
 	share->left += work;
 	if (share->left > QUANTUM)
-		share->left = QUANTUM; /* it was charged in a round before */
+		share->left = QUANTUM; /* it was charged in an earlier round */
 }
 
-/* Of one session: count commands in succession. */
+/* `count` consecutive commands of one session. */
 static void charge(struct shares *shares, struct submission *const *done, size_t count,
 		   int64_t work)
 {
@@ -365,7 +364,7 @@ static void charge(struct shares *shares, struct submission *const *done, size_t
 	share->seen = shares->batches;
 	give(share, -work);
 	if (share->place == SHARE_APART || share->place == SHARE_IDLE)
-		place(shares, share, SHARE_IDLE); /* the one that was seen last */
+		place(shares, share, SHARE_IDLE); /* last in the list */
 }
 
 static bool same_session(const struct submission *a, const struct submission *b)
@@ -385,7 +384,7 @@ void shares_charge(struct shares *shares, struct submission *const *done, size_t
 		int64_t sum = 0;
 
 		for (next = i; next < count && same_session(done[i], done[next]); next++) {
-			/* A refused one is not for nothing either. */
+			/* A refused command costs work, too. */
 			if (done[next]->work == 0)
 				done[next]->work = 1;
 			sum += done[next]->work;

@@ -119,8 +119,7 @@ int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,
 	return rc;
 }
 
-/* ---- a few numbers of a packed row: it is looked at with each report, and unpacking would make a
- * dozen texts ---- */
+/* ---- a few numbers of a packed row: unpacking would allocate a dozen texts per report ---- */
 
 enum { FIELD_TIME = 2, FIELD_STARTED = 14, FIELD_MEMORY = 16 };
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };

@@ -75,7 +75,7 @@ static int sweep_deleted(struct apply *a, uint64_t queue, uint32_t *io_work, boo
 }
 
 /* Purged exceptions: entries of an older generation, with their items. Returns 1 when all were
- * looked at. */
+ * checked. */
 static int sweep_purged_exceptions(struct apply *a, uint64_t queue, struct queue_cell *cell,
 				   uint32_t *io_work)
 {
@@ -176,7 +176,7 @@ static int is_exception(struct apply *a, uint64_t queue, const struct queue_cell
 	return *ret || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 }
 
-/* Damaged items that were in the queue at the purge and that claims passed by, or whose lease or
+/* Damaged items that were in the queue at the purge and that claims skipped, or whose lease or
  * delay cannot end any more as it should: no one else deletes them. A lease of one finds it
  * missing, which is like damaged; the timer of a delayed one corrects its count. Returns 1 at the
  * end of the half. */
