@@ -310,6 +310,7 @@ int cmd_claim(struct cli *cli)
 {
 	sluice_consume_spec spec =
 		SLUICE_CONSUME_SPEC(.queue = cli->args[0], .manual_credit = true);
+	const sluice_call call = SLUICE_CALL(.deadline_ms = cli->timeout_ms);
 	bool ack = option(cli, "ack") != NULL, release = option(cli, "release") != NULL;
 	char why[256];
 	int said = 0;
@@ -345,19 +346,11 @@ int cmd_claim(struct cli *cli)
 			said = rc = print_delivery(cli, view);
 			got++;
 			if (rc == 0 && ack)
-				rc = sluice_item_ack(sub, view->token, view->seq,
-						     &SLUICE_CALL(.deadline_ms = cli->timeout_ms),
-						     NULL);
+				rc = sluice_item_ack(sub, view->token, view->seq, &call, NULL);
 			else if (rc == 0 && release)
-				rc = sluice_item_release(sub, view->token, view->seq,
-							 &SLUICE_CALL(.deadline_ms =
-									      cli->timeout_ms),
-							 NULL);
+				rc = sluice_item_release(sub, view->token, view->seq, &call, NULL);
 			else if (rc != 0) /* one that could not be printed was not handled */
-				(void)sluice_item_release(sub, view->token, view->seq,
-							  &SLUICE_CALL(.deadline_ms =
-									       cli->timeout_ms),
-							  NULL);
+				(void)sluice_item_release(sub, view->token, view->seq, &call, NULL);
 		} else if (view->kind == SLUICE_DELIVERY_JOB) {
 			said = report_error(cli, SLUICE_E_INVAL,
 					    "queue '%s' is a queue of jobs, which only a scheduler "

@@ -114,8 +114,8 @@ Test(local_lifecycle, an_answer_that_is_no_lifecycle_is_refused)
 		"{\"lifecycles\":[{\"config\":{}}]}",
 		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[]}}]}",
 		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":1}]}}]}",
-		"{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\",\"next\":"
-		"[\"c\"]}]}}]}",
+		("{\"lifecycles\":[{\"config\":{\"name\":\"a\",\"states\":[{\"name\":\"b\","
+		 "\"next\":[\"c\"]}]}}]}"),
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
