@@ -29,7 +29,7 @@
 enum { COMMIT_WORK_MAX = 32768, LARGE_COMMIT_WORK_MAX = 16384 };
 
 /* LONG_WORK: a commit that delays others noticeably. SMALL: work that delays nobody noticeably. */
-enum { QUANTUM = 512, SMALL = 64, LONG_WORK = 4096 };
+enum { QUANTUM = 512, SMALL = 64, LONG_WORK = 16384 };
 
 /* While `later` is empty, a batch counts as IDLE_ROUNDS rounds. It checks at most IDLE_CHECKS idle
  * sessions. */
