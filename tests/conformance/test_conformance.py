@@ -881,9 +881,7 @@ def test_a_job_from_submit_to_its_end():
             pb.DUPLICATE,
             "active again",
         )
-        tap.equal(
-            report(one, "j.1", 2, "COMPLETE").disposition, pb.PUT_IN_QUARANTINE, "another attempt"
-        )
+        tap.equal(report(one, "j.1", 2, "COMPLETE").disposition, pb.QUARANTINED, "another attempt")
         tap.equal(
             report(one, "none", 1, "ACTIVE").disposition, pb.PARKED, "a job that is not there yet"
         )
@@ -898,7 +896,7 @@ def test_a_job_from_submit_to_its_end():
         done = one.reply(waiting).jobs[0]
         tap.equal((done.state, done.terminal), ("COMPLETE", True), "the wait ends")
         tap.equal(
-            report(one, "j.1", 1, "FAILED").disposition, pb.PUT_IN_QUARANTINE, "the job is finished"
+            report(one, "j.1", 1, "FAILED").disposition, pb.QUARANTINED, "the job is finished"
         )
         kept = one.call("quarantine_list").quarantine
         tap.equal(
@@ -1206,7 +1204,7 @@ def test_quarantine_drops_its_oldest_row():
             for correlation in asked:
                 tap.equal(
                     one.reply(correlation).job_reported.disposition,
-                    pb.PUT_IN_QUARANTINE,
+                    pb.QUARANTINED,
                     "a stale report",
                 )
             asked = ask(1000 * turn)

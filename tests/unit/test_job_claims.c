@@ -116,7 +116,7 @@ static char letter_of(const struct outcome *out)
 {
 	static const char dispositions[] = {[SLUICE__DISPOSITION__APPLIED] = 'A',
 					    [SLUICE__DISPOSITION__DUPLICATE] = 'D',
-					    [SLUICE__DISPOSITION__PUT_IN_QUARANTINE] = 'Q'};
+					    [SLUICE__DISPOSITION__QUARANTINED] = 'Q'};
 
 	switch (out->code) {
 	case SLUICE_E_STALE_TOKEN:

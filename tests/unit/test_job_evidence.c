@@ -175,7 +175,7 @@ Test(job_evidence, a_retry_behind_a_later_report_gets_the_first_answer)
 	cr_assert_eq(rig_history(&rig, "j"), rows);
 	cr_assert_eq(rig_quarantine(&rig, "j"), 0);
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE, "what was never reported is no retry");
+		     SLUICE__DISPOSITION__QUARANTINED, "what was never reported is no retry");
 	rig_close(&rig);
 }
 
@@ -258,7 +258,7 @@ Test(job_evidence, a_retry_across_a_reset_gets_the_answer_of_its_attempt)
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
 		     SLUICE__DISPOSITION__DUPLICATE);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "SUBMITTED");
 	rig_close(&rig);
 }

@@ -164,11 +164,11 @@ Test(job_ledger, a_report_that_is_sent_again_stays_one_row_in_quarantine)
 	rig_report(&rig, "j", 0, 1, "QUEUED");
 	report_fill(&illegal, "j", "SUBMITTED", rig.world.clock.wall_ms);
 	first = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
-	cr_assert_eq(first.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(first.disposition, SLUICE__DISPOSITION__QUARANTINED);
 	rig_report(&rig, "j", 0, 1, "ACTIVE");
 	rig_report(&rig, "other", 0, 7, "ACTIVE");
 	again = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
-	cr_assert_eq(again.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(again.disposition, SLUICE__DISPOSITION__QUARANTINED);
 	cr_expect_str_eq(again.text, first.text,
 			 "the first answer, though the job is elsewhere now");
 	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "in quarantine once");
@@ -190,7 +190,7 @@ Test(job_ledger, a_quarantined_report_is_applied_once_it_can_be)
 	report_fill(&report, "j", "COMPLETE", rig.world.clock.wall_ms);
 	report.attempt = 2;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	rig_reset(&rig, "j", true);
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_REPORT, 0, &report).disposition,
 		     SLUICE__DISPOSITION__APPLIED);
@@ -249,7 +249,7 @@ Test(job_ledger, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job_of_
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	cr_assert_eq(rig_reset(&rig, "j", true).code, 0);
 	out = rig_report(&rig, "j", 0, 7, "ACTIVE");
-	cr_assert_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+	cr_assert_eq(out.disposition, SLUICE__DISPOSITION__QUARANTINED);
 	cr_assert_not_null(strstr(out.text, "attempt 2 is the current one"), "%s", out.text);
 	cr_assert_eq(rig_report(&rig, "j", 0, 2, "COMPLETE").disposition,
 		     SLUICE__DISPOSITION__APPLIED);
@@ -258,7 +258,7 @@ Test(job_ledger, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job_of_
 	cr_assert_eq(rig_submit(&rig, "j").duplicate, false, "another job");
 	for (int i = 0; i < 2; i++) {
 		out = rig_report(&rig, "j", 0, 7, "ACTIVE");
-		cr_expect_eq(out.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		cr_expect_eq(out.disposition, SLUICE__DISPOSITION__QUARANTINED);
 		cr_expect_not_null(strstr(out.text, "attempt 1 is the current one"), "%s",
 				   out.text);
 		cr_expect_eq(rig_quarantine(&rig, "j"), 2, "the first of this job, and its retry");
@@ -324,10 +324,10 @@ Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_its_job)
 		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	cr_assert_eq(rig_report(&rig, "j", 0, 7, "ACTIVE").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	row_damage(&rig, 3);
 	cr_expect_eq(rig_report(&rig, "j", 0, 8, "ACTIVE").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	world_discard(&rig.world);
 }
 
@@ -375,7 +375,7 @@ Test(job_ledger, a_report_is_not_refused_for_a_damaged_row_of_the_history)
 		{"QUEUED", "", "4712", false, 1, SLUICE__DISPOSITION__APPLIED},
 		{"ACTIVE", "", "", false, 1, SLUICE__DISPOSITION__APPLIED},
 		{"COMPLETE", "", "", true, 1, SLUICE__DISPOSITION__APPLIED},
-		{"ACTIVE", "", "", false, 7, SLUICE__DISPOSITION__PUT_IN_QUARANTINE},
+		{"ACTIVE", "", "", false, 7, SLUICE__DISPOSITION__QUARANTINED},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -660,10 +660,10 @@ Test(job_ledger, the_quarantine_drops_its_oldest_row)
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	for (int i = 0; i < 9999; i++)
 		cr_assert_eq(rig_report(&rig, "j", 0, 7 + (uint32_t)i, "ACTIVE").disposition,
-			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+			     SLUICE__DISPOSITION__QUARANTINED);
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 1, "10000 rows are kept");
 	cr_assert_eq(rig_report(&rig, "j", 0, 7, "QUEUED").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 0, "the oldest went");
 	cr_assert_str_eq(rig_submit(&rig, "oldest").state, "SUBMITTED", "and is not applied");
 	out = rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge);
@@ -996,7 +996,7 @@ Test(job_ledger, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_does)
 	cr_assert_str_eq(rig_show(&rig, "j")->state, "NEW");
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "RUN").disposition, SLUICE__DISPOSITION__APPLIED);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	cr_assert_eq(lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, true).code, 0);
 	out = lifecycle_make(&rig, COMMAND_LIFECYCLE_ALTER, false);
 	cr_assert(out.code == SLUICE_E_IN_USE && strstr(out.text, "LOST") != NULL, "%s", out.text);

@@ -155,11 +155,11 @@ Test(job_limits, quarantine_rows)
 	submit("j", 1);
 	for (uint64_t i = 0; i < LIMIT_QUARANTINE_ROWS_MAX; i++)
 		cr_assert_eq(report("j", 9 + (uint32_t)i, "ACTIVE", "stale").disposition,
-			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+			     SLUICE__DISPOSITION__QUARANTINED);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX);
 	first = first_row();
 	cr_assert_eq(report("j", 9, "ACTIVE", "one more").disposition,
-		     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+		     SLUICE__DISPOSITION__QUARANTINED);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX,
 		     "the bound holds");
 	cr_expect_gt(first_row(), first, "the oldest went");
@@ -186,7 +186,7 @@ static void many(unsigned count)
 		snprintf(name, sizeof(name), "row-%04u", i);
 		cr_assert_eq(submit(name, 1).code, 0);
 		cr_assert_eq(report("row-0000", 9 + i, "ACTIVE", "stale").disposition,
-			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+			     SLUICE__DISPOSITION__QUARANTINED);
 		cr_assert_eq(report("row-0000", 1, "", name).disposition,
 			     SLUICE__DISPOSITION__APPLIED);
 		world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);

@@ -37,7 +37,7 @@ static enum _Sluice__Disposition disposition_of(char letter)
 {
 	return letter == 'A'   ? SLUICE__DISPOSITION__APPLIED
 	       : letter == 'D' ? SLUICE__DISPOSITION__DUPLICATE
-			       : SLUICE__DISPOSITION__PUT_IN_QUARANTINE;
+			       : SLUICE__DISPOSITION__QUARANTINED;
 }
 
 /* A job in the state, leased with an intent (until its end). */
@@ -141,10 +141,10 @@ Test(job_transitions, every_new_state_in_every_state_of_another_attempt_is_quara
 
 			cr_assert_eq(old.disposition,
 				     retry ? SLUICE__DISPOSITION__DUPLICATE
-					   : SLUICE__DISPOSITION__PUT_IN_QUARANTINE,
+					   : SLUICE__DISPOSITION__QUARANTINED,
 				     "%s: %s", id, names[to]);
-			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__PUT_IN_QUARANTINE,
-				     "%s: %s", id, names[to]);
+			cr_assert_eq(future.disposition, SLUICE__DISPOSITION__QUARANTINED, "%s: %s",
+				     id, names[to]);
 			cr_assert_eq(old.attempt, retry ? 1 : 2);
 		}
 		cr_assert_str_eq(rig_show(&rig, id)->state, names[from]);
@@ -165,7 +165,7 @@ Test(job_transitions, an_unknown_state_is_quarantined_in_every_state)
 		snprintf(id, sizeof(id), "job-%d", from);
 		job_in(&rig, id, from);
 		cr_assert_eq(rig_report(&rig, id, 0, 1, "FLYING").disposition,
-			     SLUICE__DISPOSITION__PUT_IN_QUARANTINE);
+			     SLUICE__DISPOSITION__QUARANTINED);
 		cr_assert_str_eq(rig_show(&rig, id)->state, names[from]);
 		cr_assert_eq(rig_quarantine(&rig, id), 1);
 		cr_assert_not_null(strstr(rig.reply->quarantine[0]->reason, "FLYING"));

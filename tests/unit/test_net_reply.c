@@ -67,10 +67,10 @@ Test(net_reply, each_kind_at_its_largest)
 	struct outcome outcome = outcome_of(OUT_REPORTED, -5);
 	Sluice__Reply *reply;
 
-	outcome.disposition = SLUICE__DISPOSITION__PUT_IN_QUARANTINE;
+	outcome.disposition = SLUICE__DISPOSITION__QUARANTINED;
 	reply = said(&outcome);
 	cr_assert(reply->code == -5 && reply->index == UINT64_MAX && strlen(reply->text) == 255);
-	cr_assert(reply->job_reported->disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE &&
+	cr_assert(reply->job_reported->disposition == SLUICE__DISPOSITION__QUARANTINED &&
 		  reply->job_reported->attempt == 3 && reply->job_reported->terminal);
 	cr_assert(strlen(reply->job_reported->state) == 63 &&
 		  strlen(reply->job_reported->reason) == 255);

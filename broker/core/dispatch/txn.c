@@ -204,7 +204,7 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 		if (rc != 0)
 			return rc;
 		if (!refused(&op) && op.kind == OUT_REPORTED &&
-		    op.disposition == SLUICE__DISPOSITION__PUT_IN_QUARANTINE)
+		    op.disposition == SLUICE__DISPOSITION__QUARANTINED)
 			(void)refuse(&op, SLUICE_E_QUARANTINED,
 				     "the report is stale or illegal: %.200s", op.text);
 		if (refused(&op)) {

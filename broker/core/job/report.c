@@ -85,7 +85,7 @@ static int put_in_quarantine(struct apply *a, const struct job *job, const Sluic
 
 	if (rc != 0)
 		return rc;
-	answer(job, SLUICE__DISPOSITION__PUT_IN_QUARANTINE, out);
+	answer(job, SLUICE__DISPOSITION__QUARANTINED, out);
 	text_repair(reason);
 	snprintf(out->text, sizeof(out->text), "%s", again ? first : reason);
 	return again ? 0 : quarantine_put(a, m, reason);
