@@ -65,7 +65,7 @@ static void signal_round(struct job *job, struct stale_attempt *stale, const cha
 	if (stale->signals > 0 && stale->signaled_ms + GRACE_MS > now_ms)
 		return;
 	if (stale->signals == 0)
-		service_log(job->service, SLUICE_LOG_INFO, "local.former", job,
+		service_log(job->service, SLUICE_LOG_INFO, "local.stale_attempt", job,
 			    "an earlier attempt of the job still runs after a reset: it is "
 			    "ended");
 	/* Many programs end at once at a second SIGTERM: one that had it gets the rest of its
@@ -74,7 +74,7 @@ static void signal_round(struct job *job, struct stale_attempt *stale, const cha
 		(void)attempt_cancel(dir, stale->signals == 0 ? SIGTERM : SIGKILL);
 	stale->signaled_ms = now_ms;
 	if (++stale->signals == SIGNALS_LOGGED)
-		service_log(job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+		service_log(job->service, SLUICE_LOG_ERROR, "local.stale_attempt_alive", job,
 			    "an earlier attempt of the job does not end by SIGKILL, or its "
 			    "status cannot be written; the next attempt waits");
 }
@@ -108,7 +108,8 @@ static int end_one(struct job *job, struct stale_attempt *stale)
 	if (view.state == ATTEMPT_LOST && !job->service->settings.leave_leftovers &&
 	    job_leftovers(job, stale->attempt, stale->life, names) > 0) {
 		if (++stale->checks == CHECKS_LOGGED)
-			service_log(job->service, SLUICE_LOG_ERROR, "local.former_stays", job,
+			service_log(job->service, SLUICE_LOG_ERROR, "local.stale_attempt_alive",
+				    job,
 				    "processes of an earlier attempt of the job do not end by "
 				    "SIGKILL; the next attempt waits");
 		return SLUICE_E_WRONG_STATE;
