@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Includes point downward only (DESIGN.md, "Layers").
+"""Includes point downward only (broker/core/README.md, client/README.md: folders).
 
 usage: include_direction.py [--self-test] [ROOT]
 
