@@ -11,6 +11,10 @@ PAGE = HERE / "LOG.md"
 BEGIN, END = "<!-- generated: lines -->\n", "<!-- end -->\n"
 TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 LEVELS = {"ERROR": "error", "WARN": "warn", "INFO": "info", "DEBUG": "debug"}
+# Lines whose level and text a plugin gives, so that the source has neither.
+GIVEN = {
+    "plugin.says": (["error"], ["a message of a plugin without an id; level and text are its own"])
+}
 
 
 def call_end(source, at):
@@ -28,7 +32,7 @@ def call_end(source, at):
 
 
 def texts(arguments):
-    """The texts of an argument: one, or those of a choice. Neighbours are one."""
+    """The texts of an argument: one, or those of a choice. Adjacent literals are joined."""
     joined = re.sub(r'"\s+"', "", arguments)
     return TEXT.findall(joined)
 
@@ -50,7 +54,7 @@ def lines():
                 (row[1], words[1:]),
             ):
                 list_ += [value for value in values if value not in list_]
-    return found
+    return {one: GIVEN.get(one, row) for one, row in found.items()}
 
 
 def table():

@@ -142,7 +142,7 @@ uint64_t floor_get_be64(const uint8_t *p);
 /* Fill n bytes that are incompressible and do not repeat. */
 void floor_fill(uint8_t *p, size_t n, uint64_t seed);
 
-/* Options.c */
+/* options.c */
 
 /* Parse argv into *ret. Return 0, or 2 after an explanation on stderr. */
 int floor_options_parse(struct floor_options *ret, int argc, char **argv);

@@ -84,7 +84,7 @@ struct effect {
 	uint16_t run_count; /* GRANT */
 	bool lapsed;	    /* SESSION_ENDED: it expired, without a connection for too long */
 	bool orphan;	    /* QUEUE_READY: only for consumers that accept orphans */
-	uint64_t source;    /* of this source; 0: any */
+	uint64_t source;    /* QUEUE_READY: only for consumers of this source; 0: any */
 	bool again;	    /* GRANT: redelivered to a session that holds it */
 	const struct frame_run *runs;
 	struct sluice_slice

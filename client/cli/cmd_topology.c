@@ -331,7 +331,8 @@ static uint64_t wall_now(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Since when it is held, extensions included: shows entries that a hung worker holds. */
+/* The time since which the entry is held, extensions included: it shows what a worker that hangs
+ * holds. */
 static const char *since_text(struct json row, char buf[40])
 {
 	uint64_t held = json_number(json_get(row, "held_ms"));
@@ -340,7 +341,7 @@ static const char *since_text(struct json row, char buf[40])
 	return held != 0 ? time_text(wall_now() - held, buf) : buf;
 }
 
-/* In the largest unit that divides it, as --lease accepts it; "" for 0. */
+/* ms in the largest unit that divides it, in the form that --lease accepts; "" for 0. */
 static const char *duration_text(uint64_t ms, char buf[32])
 {
 	static const struct {

@@ -49,7 +49,7 @@ bool text_set(char **io, const char *text);
 /* Size of the next events of a batch; *io_rest is advanced past them. */
 size_t publish_events_len(struct sluice_slice *io_rest, uint32_t count);
 
-/* Split.c. Halves a batch that was refused and so not applied. The sequence numbers stay: the
+/* split.c: halves a batch that was refused and so not applied. The sequence numbers stay: the
  * second half becomes a batch after it. False: it is one message, needs one answer, or there is no
  * memory. */
 bool publish_batch_split(sluice_client *client, struct batch *batch);

@@ -217,7 +217,7 @@ void held_lost(sluice_sub *sub, struct held *held, int code, const char *why);
 void held_extended(sluice_sub *sub, sluice_token token, uint32_t lease_ms);
 void held_due(sluice_sub *sub, uint64_t now);
 
-/* Resume.c. All may call back, which may close subscriptions. */
+/* resume.c: all may call back, which may close subscriptions. */
 /* The job was redelivered. */
 void resume_job_again(sluice_sub *sub, struct held_job *held, const Sluice__JobDelivery *job);
 /* The job was delivered under this token: its leases under lower ones have ended. */

@@ -368,10 +368,9 @@ SLUICE_API int sluice_router_unbind(sluice_client *client, const sluice_edge *ed
  * (a queue of jobs). */
 SLUICE_API int sluice_queue_purge(sluice_client *client, const char *queue, const sluice_call *call,
 				  sluice_reply **ret_reply);
-/* The first 1,024 bytes of items, as they wait or are held, and who holds them, without taking
- * them; rows are read from sluice_reply_json(). state: "ready", "leased", "delayed", NULL: all.
- * after: a number of an item; rows follow behind it. max: 0: 1,000, which is also the most.
- * NOT_FOUND. */
+/* Shows items without claiming them: the first 1,024 bytes of each, its state and its holder; rows
+ * are read from sluice_reply_json(). state: "ready", "leased", "delayed", NULL: all. after: the
+ * rows begin after the item with this number. max: 0: 1,000, which is also the most. NOT_FOUND. */
 SLUICE_API int sluice_queue_peek(sluice_client *client, const char *queue, const char *state,
 				 uint64_t after, uint32_t max, const sluice_call *call,
 				 sluice_reply **ret_reply);
@@ -382,8 +381,8 @@ typedef enum sluice_object_kind {
 	SLUICE_OBJECT_ROUTER,
 	SLUICE_OBJECT_LIFECYCLE
 } sluice_object_kind;
-/* What it holds is gone, and its subscriptions end. NOT_FOUND, IN_USE (a queue with open jobs, a
- * lifecycle with jobs, an object that always exists). */
+/* Deletes the object with its contents and ends its subscriptions. NOT_FOUND, IN_USE (a queue with
+ * open jobs, a lifecycle with jobs, an object that always exists). */
 SLUICE_API int sluice_object_delete(sluice_client *client, sluice_object_kind kind,
 				    const char *name, const sluice_call *call,
 				    sluice_reply **ret_reply);
@@ -831,8 +830,8 @@ SLUICE_API int sluice_job_history(sluice_client *client, const char *job, const 
 /* Why the job stands where it does, in lines for people (sluice_reply_line()). */
 SLUICE_API int sluice_job_explain(sluice_client *client, const char *job, const sluice_call *call,
 				  sluice_reply **ret_reply);
-/* Reports that were kept aside (sluice_reply_quarantine()): of one job, or of all if job is NULL;
- * behind row number `after`, at most max (0: 1,000, which is also the most). */
+/* Reports in the quarantine (sluice_reply_quarantine()): of one job, or of all if job is NULL;
+ * after row number `after`, at most max (0: 1,000, which is also the most). */
 SLUICE_API int sluice_quarantine_list(sluice_client *client, const char *job, uint64_t after,
 				      uint32_t max, const sluice_call *call,
 				      sluice_reply **ret_reply);
@@ -840,12 +839,12 @@ SLUICE_API int sluice_quarantine_list(sluice_client *client, const char *job, ui
 typedef struct sluice_job_audit_spec {
 	uint32_t size;
 	uint64_t after_number; /* 0: from the first; or next_number of the call before */
-	uint64_t silent_ms;    /* a lease without any news for so long is a finding; 0: a day */
-	uint64_t orphan_ms;    /* an orphan that nobody took for so long; 0: an hour */
+	uint64_t silent_ms;    /* a lease without a report for longer is a finding; 0: a day */
+	uint64_t orphan_ms;    /* an orphan not claimed for longer is a finding; 0: an hour */
 } sluice_job_audit_spec;
 #define SLUICE_JOB_AUDIT_SPEC(...) SLUICE_MAKE(sluice_job_audit_spec, __VA_ARGS__)
-/* Checks the ledger, a part for each call: sluice_reply_audit() has counts and where to go on,
- * sluice_reply_line() what is wrong. spec may be NULL. */
+/* Checks the ledger, one part per call: sluice_reply_audit() has the counts and the number after
+ * which the next call continues, sluice_reply_line() the findings. spec may be NULL. */
 SLUICE_API int sluice_job_audit(sluice_client *client, const sluice_job_audit_spec *spec,
 				const sluice_call *call, sluice_reply **ret_reply);
 /* For how long the gateway keeps a job after its end; 0: for ever. The default is 30 days. */

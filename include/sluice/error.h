@@ -37,7 +37,7 @@
 	X(SESSION_GONE, -24, 6, false, "the session has ended")                             \
 	X(DENIED, -25, 8, false, "not permitted")                                           \
 	X(IN_USE, -26, 5, false, "still in use")                                            \
-	X(QUARANTINED, -27, 6, false, "the event is stale or illegal, and was quarantined") \
+	X(QUARANTINED, -27, 6, false, "the report is stale or illegal and was quarantined") \
 	X(OWNED, -28, 5, false, "it belongs to another session")                            \
 	X(TIMEOUT, -40, 9, true, "the deadline passed")                                     \
 	X(DISCONNECTED, -41, 10, true, "no connection to the broker")                       \

@@ -129,7 +129,7 @@ struct sluice_listener_host {
 	/* Publishes one message; queue may be empty. */
 	int (*publish)(sluice_conn *conn, uint64_t tag, struct sluice_slice subject,
 		       struct sluice_slice queue, struct sluice_slice body);
-	/* Opens a consumer with credit for so many items; lease_ms 0: the queue's. */
+	/* Opens a consumer with credit for `credit` items; lease_ms 0: the queue's. */
 	int (*consume)(sluice_conn *conn, uint64_t tag, struct sluice_slice queue, uint32_t credit,
 		       uint32_t lease_ms);
 	/* Gives a consumer or follower credit for more. */

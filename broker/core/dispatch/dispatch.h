@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the files of dispatch, which call the nouns. Tables of one row per kind: commands
- * (commands.def), timers (tick.c), sweeps (sweep.c), reads (query.c), ends of entries that sessions
- * own (session_end.c).
+ * Shared by the files of dispatch, which call the nouns. The tables, one row per kind, are in
+ * broker/core: commands.def (commands), timers.def (timers), sweeps.def (sweeps), queries.def
+ * (reads), owned.def (the ends of entries that sessions own).
  */
 #ifndef SLUICE_CORE_DISPATCH_DISPATCH_H
 #define SLUICE_CORE_DISPATCH_DISPATCH_H
 
 #include "broker/core/session/session.h"
 
-/* Gateway.c: installs the objects of a new gateway. a->gateway is its number. */
+/* gateway.c: installs the objects of a new gateway. a->gateway is its number. */
 int gateway_install(struct apply *a, struct sluice_slice name) SLUICE_MUST_USE;
 
 /* session_end.c: rows by enum owned_kind; entries that an ended session still owns. */
