@@ -237,3 +237,36 @@ uint64_t rig_events(struct rig *rig)
 
 	return stream.next_offset - stream.first_offset;
 }
+
+Sluice__JobSubmit rig_submit_of(const char *id)
+{
+	Sluice__JobSubmit m = SLUICE__JOB_SUBMIT__INIT;
+
+	m.job = (char *)id;
+	m.queue = (char *)RIG_QUEUE;
+	m.owner = (char *)"ada";
+	m.payload = (ProtobufCBinaryData){4, (uint8_t *)"work"};
+	return m;
+}
+
+void rig_report_fill(Sluice__JobReport *m, const char *id, const char *state, uint64_t seen_ms)
+{
+	sluice__job_report__init(m);
+	m->job = (char *)(uintptr_t)id;
+	m->attempt = 1;
+	m->state = (char *)(uintptr_t)state;
+	m->source = (char *)"test";
+	m->evidence = (char *)"what was seen";
+	m->seen_time_ms = seen_ms;
+}
+
+bool rig_missing(struct rig *rig, const char *id)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__JobShow show = SLUICE__JOB_SHOW__INIT;
+
+	show.job = (char *)id;
+	request.op_case = SLUICE__REQUEST__OP_JOB_SHOW;
+	request.job_show = &show;
+	return rig_query(rig, &request)->code == SLUICE_E_NOT_FOUND;
+}

@@ -34,6 +34,8 @@ void rig_session_end(struct rig *rig, uint64_t session);
 void rig_advance(struct rig *rig, uint64_t ms);
 
 struct outcome rig_submit(struct rig *rig, const char *id);
+/* The command of rig_submit, to be altered; it points to id. */
+Sluice__JobSubmit rig_submit_of(const char *id);
 /* Claims up to max; flags: enum claim_flag. Returns how many; they are in rig->deliveries. */
 size_t rig_claim(struct rig *rig, uint64_t session, uint32_t max, uint8_t flags);
 /* The same for a source's number. */
@@ -43,6 +45,9 @@ struct outcome rig_intent(struct rig *rig, const char *id, uint64_t token, uint3
 			  const char *tag);
 struct outcome rig_report(struct rig *rig, const char *id, uint64_t token, uint32_t attempt,
 			  const char *state);
+/* A report about attempt 1 that names its source; it points to id and state. seen_ms: 0, it does
+ * not say when the state was seen. */
+void rig_report_fill(Sluice__JobReport *m, const char *id, const char *state, uint64_t seen_ms);
 struct outcome rig_release(struct rig *rig, const char *id, uint64_t token, uint32_t delay_ms);
 struct outcome rig_cancel(struct rig *rig, const char *id);
 struct outcome rig_reset(struct rig *rig, const char *id, bool force);
@@ -51,6 +56,7 @@ struct outcome rig_reset(struct rig *rig, const char *id, bool force);
 const Sluice__Reply *rig_query(struct rig *rig, const Sluice__Request *request);
 const Sluice__JobInfo *rig_show(struct rig *rig,
 				const char *id);     /* fails the test when there is no such job */
+bool rig_missing(struct rig *rig, const char *id);   /* JOB_SHOW finds no such job */
 size_t rig_history(struct rig *rig, const char *id); /* rows are in rig->reply->history */
 size_t rig_quarantine(struct rig *rig, const char *id); /* rows are in rig->reply->quarantine */
 /* Fails the test when the audit finds anything; the counts are in rig->reply->audited. */
