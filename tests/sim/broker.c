@@ -50,7 +50,7 @@ static void on_fail(void *user, int code, const char *why)
 	((struct sim *)user)->failed = true;
 }
 
-/* The clocks of the process. They begin anew with each boot of the machine. */
+/* The clocks of the process. They start again with each boot of the machine. */
 static struct batch_clock process_now(const struct sim *s)
 {
 	return (struct batch_clock){s->now.mono_ms + s->skew_ms, s->now.wall_ms};
@@ -58,7 +58,8 @@ static struct batch_clock process_now(const struct sim *s)
 
 static void store_open(struct sim *s)
 {
-	/* In some lives few clean cells are cached, so that they are read again. */
+	/* In some lives of the broker the cache of clean cells is small, so that cells are read
+	 * again. */
 	struct store_options options = {.create = true,
 					.map_bytes = 256u << 20,
 					.cell_cache_max = s->random & 32 ? 0 : 4};
@@ -82,7 +83,7 @@ void boot(struct sim *s)
 	struct store_txn *txn;
 
 	store_open(s);
-	s->failed = s->deaf = s->answers = false;
+	s->failed = s->answers_lost = s->answers = false;
 	s->skew_ms = roll(s, 1000000000);
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
@@ -104,9 +105,9 @@ bool drive(struct sim *s)
 			return false;
 	}
 	if (wait == 0 || s->answers)
-		oracle_blame(s->oracle, "the broker does not come to rest", ROUNDS_MAX, 0);
+		oracle_blame(s->oracle, "the broker does not become idle", ROUNDS_MAX, 0);
 	s->quiet = wait != 0;
-	return !s->deaf;
+	return !s->answers_lost;
 }
 
 void shut(struct sim *s)

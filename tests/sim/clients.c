@@ -14,7 +14,7 @@ static void session_open(struct sim *s, int number)
 	struct cmd_session_open open = {.client = text("sim"), .timeout_ms = SESSION_MS};
 
 	s->clients[number].opening = true;
-	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .who = number, .client = -1}, 1, 0,
+	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .number = number, .client = -1}, 1, 0,
 	       &open);
 }
 
@@ -35,7 +35,7 @@ static bool session_lives(struct sim *s, uint64_t session)
 	return rc == 0;
 }
 
-/* From none to a million. */
+/* Between 0 and a million. */
 uint32_t some_credit(struct sim *s)
 {
 	static const uint32_t credits[] = {0, 1, 1, 2, 2, 2, 3, 8, 8, 64, 1000, 1000000};
@@ -43,7 +43,7 @@ uint32_t some_credit(struct sim *s)
 	return credits[roll(s, sizeof(credits) / sizeof(credits[0]))];
 }
 
-/* Like a listener. The source exists if a client was answered that it speaks for it. */
+/* Like a listener. The source exists after a client was answered that it represents it. */
 static uint64_t source_number(struct sim *s, int source)
 {
 	struct store_txn *txn;
@@ -149,13 +149,13 @@ void client_close(struct sim *s, int number)
 	if (client->connection == 0 || client->closing)
 		return;
 	client->closing = true;
-	submit(s, (struct op){.type = COMMAND_SESSION_CLOSE, .who = number, .client = number}, 1,
+	submit(s, (struct op){.type = COMMAND_SESSION_CLOSE, .number = number, .client = number}, 1,
 	       client->session, &close);
 }
 
-void client_deafen(struct sim *s, int number)
+void client_cut_off(struct sim *s, int number)
 {
-	s->clients[number].deaf = true;
+	s->clients[number].cut_off = true;
 	for (size_t i = s->op_first; i < s->op_count; i++) {
 		if (s->ops[i].open && s->ops[i].client == number)
 			forget(s, &s->ops[i]);
@@ -169,7 +169,7 @@ void client_break(struct sim *s, int number)
 	for (int i = 0; i < PRODUCERS; i++)
 		s->publishers[i].losses++;
 	oracle_lost(s->oracle, client->session, number == CLIENTS - 1);
-	client->deaf = false;
+	client->cut_off = false;
 	client_leave(s, number);
 }
 
@@ -208,7 +208,7 @@ void credit(struct sim *s, int number, uint32_t more)
 
 void source_send(struct sim *s, int number)
 {
-	struct op op = {.type = COMMAND_SOURCE_SEEN, .who = number, .client = number};
+	struct op op = {.type = COMMAND_SOURCE_SEEN, .number = number, .client = number};
 	const struct client *client = &s->clients[number];
 	Sluice__SourceSeen m = SLUICE__SOURCE_SEEN__INIT;
 
@@ -224,42 +224,44 @@ void source_send(struct sim *s, int number)
 
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out)
 {
-	struct client *client = &s->clients[op->who];
+	struct client *client = &s->clients[op->number];
 
 	if (out->code != 0 && sluice_error_retriable(out->code))
 		return;
 	oracle_source_answered(s->oracle, client->source, op->seq, op->flag,
-			       out->code == 0			    ? ORACLE_SPEAKS
-			       : out->code == SLUICE_E_SESSION_GONE ? ORACLE_HAS_ENDED
-								    : ORACLE_ANOTHER_SPEAKS);
+			       out->code == 0			    ? ORACLE_REPRESENTS
+			       : out->code == SLUICE_E_SESSION_GONE ? ORACLE_SESSION_ENDED
+								    : ORACLE_ANOTHER_REPRESENTS);
 	if (client->connection == 0 || client->closing || client->session != op->seq)
 		return;
 	s->answers = true;
-	/* The source was taken over: the jobs are left to the client that speaks for it now. */
+	/* The source was taken over: from now on the jobs go to the client that represents it. */
 	if (out->code != 0 && client->jobs_taken) {
-		consumer_close(s, op->who, FEED_JOBS);
+		consumer_close(s, op->number, FEED_JOBS);
 		client->jobs_left = true;
 	}
 	if (out->code != 0 || client->jobs_taken || client->jobs_left)
 		return;
-	consumer_open(s, op->who, FEED_JOBS);
+	consumer_open(s, op->number, FEED_JOBS);
 	if (client->slow)
-		consumer_pause(s, op->who, FEED_JOBS, true);
+		consumer_pause(s, op->number, FEED_JOBS, true);
 }
 
 /* ---- publishing ---- */
 
 /* Publishers have sessions of no client: core only compares numbers, and does not check whether a
  * session lives. */
-static uint64_t session_of(const struct sim *s, int who)
+static uint64_t session_of(const struct sim *s, int producer)
 {
-	return who == ORACLE_TXN_PRODUCER ? s->txn.session : (UINT64_C(1) << 40) + (uint64_t)who;
+	return producer == ORACLE_TXN_PRODUCER ? s->txn.session
+					       : (UINT64_C(1) << 40) + (uint64_t)producer;
 }
 
-static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch, uint32_t count)
+static void publish_as(struct sim *s, int producer, uint64_t session, uint32_t epoch,
+		       uint32_t count)
 {
-	const struct publisher *p = &s->publishers[who];
-	const struct target *target = sim_target(who);
+	const struct publisher *p = &s->publishers[producer];
+	const struct target *target = sim_target(producer);
 	uint8_t bytes[1024];
 	size_t used = 0;
 	struct frame_publish f = {.target_kind = target->stream >= 0 ? PUBLISH_TO_STREAM
@@ -271,7 +273,7 @@ static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch,
 				     .priority = (uint8_t)((p->next + i) * 97 % 255)};
 
 		snprintf(number, sizeof(number), "%" PRIu64,
-			 (uint64_t)who * ORACLE_BODY + p->next + i);
+			 (uint64_t)producer * ORACLE_BODY + p->next + i);
 		e.body = text(number);
 		used += envelope_encode(bytes + used, &e);
 	}
@@ -281,7 +283,7 @@ static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch,
 	f.payload = (struct sluice_slice){bytes, used};
 	submit(s,
 	       (struct op){.type = COMMAND_PUBLISH,
-			   .who = who,
+			   .number = producer,
 			   .client = -1,
 			   .seq = p->next,
 			   .count = count,
@@ -289,44 +291,44 @@ static void publish_as(struct sim *s, int who, uint64_t session, uint32_t epoch,
 	       target->gateway, session, &f);
 }
 
-void publish(struct sim *s, int who)
+void publish(struct sim *s, int producer)
 {
-	struct publisher *p = &s->publishers[who];
+	struct publisher *p = &s->publishers[producer];
 
-	if (p->in_flight || who == ORACLE_TXN_PRODUCER)
+	if (p->in_flight || producer == ORACLE_TXN_PRODUCER)
 		return;
 	if (p->stale) {
-		reopen(s, who);
+		reopen(s, producer);
 		return;
 	}
-	/* A publish of the previous owner of the name. */
+	/* As the previous owner of the name would publish. */
 	if (p->epoch > 1 && roll(s, 16) == 0)
-		publish_as(s, who, p->owner, p->epoch - 1, 1);
-	/* A publish of another session that knows number and epoch. */
+		publish_as(s, producer, p->owner, p->epoch - 1, 1);
+	/* As another session would publish that knows number and epoch. */
 	if (roll(s, 16) == 0)
-		publish_as(s, who, p->owner + 1, p->epoch, 1 + (uint32_t)roll(s, 4));
+		publish_as(s, producer, p->owner + 1, p->epoch, 1 + (uint32_t)roll(s, 4));
 	if (p->pending == 0) {
 		p->pending = 1 + (uint32_t)roll(s, 4), p->losses = 0;
-		oracle_sent(s->oracle, who, p->next, p->pending);
+		oracle_sent(s->oracle, producer, p->next, p->pending);
 	}
 	p->in_flight = true;
-	publish_as(s, who, p->owner, p->epoch, p->pending);
+	publish_as(s, producer, p->owner, p->epoch, p->pending);
 }
 
-void reopen(struct sim *s, int who)
+void reopen(struct sim *s, int producer)
 {
-	struct publisher *p = &s->publishers[who];
+	struct publisher *p = &s->publishers[producer];
 	Sluice__ProducerOpen open = SLUICE__PRODUCER_OPEN__INIT;
 	char name[16];
 
-	if (p->in_flight || (who == ORACLE_TXN_PRODUCER && s->txn.in_flight))
+	if (p->in_flight || (producer == ORACLE_TXN_PRODUCER && s->txn.in_flight))
 		return;
-	snprintf(name, sizeof(name), "p%d", who);
+	snprintf(name, sizeof(name), "p%d", producer);
 	open.name = name;
 	p->in_flight = p->stale = true;
-	p->owner = session_of(s, who);
-	submit(s, (struct op){.type = COMMAND_PRODUCER_OPEN, .who = who, .client = -1},
-	       sim_target(who)->gateway, p->owner, &open);
+	p->owner = session_of(s, producer);
+	submit(s, (struct op){.type = COMMAND_PRODUCER_OPEN, .number = producer, .client = -1},
+	       sim_target(producer)->gateway, p->owner, &open);
 }
 
 /* ---- settling ---- */

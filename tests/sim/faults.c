@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Failing calls of the store: what faults_plan.c planned, switched on and off. */
+ * Makes the calls of the store fail that faults_plan.c chose. */
 #include <string.h>
 
 #include "tests/sim/plants.h"
@@ -34,5 +34,5 @@ void faults_off(struct sim *s)
 	s->kill = false;
 	if (s->store != NULL)
 		store_fault_set(s->store, NULL, NULL);
-	plants_kill_comes(false);
+	plants_kill_planned(false);
 }

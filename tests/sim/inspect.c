@@ -236,8 +236,8 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 	sluice__reply__free_unpacked(r, NULL);
 }
 
-/* One list of all jobs costs less than showing each; one of them, in turn, is shown. Counts the
- * orphans of each source. */
+/* A list of all jobs costs less than a JOB_SHOW of each, so only one of them, in turn, is also
+ * shown. Counts the orphans of each source. */
 static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	struct job_row rows[ORACLE_JOBS_MAX] = {{0}};
@@ -259,7 +259,7 @@ static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_res
 	}
 }
 
-/* The broker's own proof that no job is lost. */
+/* The broker's own check that no job is lost. */
 static void audit(struct sim *s, struct store_txn *txn)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -322,15 +322,15 @@ static void inspect_orphans(struct sim *s, struct store_txn *txn, const struct o
 			continue;
 		must(source_get(txn, 1, number, &source), "source");
 		if (source.orphans != rest->orphaned[i])
-			oracle_blame(s->oracle, "a source counts other orphans than there are",
+			oracle_blame(s->oracle, "a source's count of orphans is wrong",
 				     (int64_t)source.orphans, (int64_t)rest->orphaned[i]);
 	}
 	if (orphans != counted)
-		oracle_blame(s->oracle, "the queue counts other orphans than there are",
-			     (int64_t)counted, (int64_t)orphans);
+		oracle_blame(s->oracle, "the queue's count of orphans is wrong", (int64_t)counted,
+			     (int64_t)orphans);
 }
 
-/* The broker is idle: then nothing that a consumer waits for may be left. */
+/* The broker is idle: so nothing that a consumer waits for may be left. */
 static void inspect_rest(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
 {
 	uint64_t orphaned = 0, none;

@@ -36,12 +36,13 @@ static void job_report(struct sim *s, struct op op, char *id, uint64_t session)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 
-	op.report = report_of(s, op.who);
+	op.report = report_of(s, op.number);
 	if (roll(s, 4) == 0)
-		op.report.token = 0; /* another client saw it */
-	op.report.release = op.report.token != 0 && roll(s, s->job[op.who].intended ? 2 : 4) == 0;
+		op.report.token = 0; /* another client received it */
+	op.report.release =
+		op.report.token != 0 && roll(s, s->job[op.number].intended ? 2 : 4) == 0;
 	/* Releasing a job that was started leaves an orphan, unless it has ended. */
-	if (op.report.release && s->job[op.who].intended && roll(s, 4) != 0)
+	if (op.report.release && s->job[op.number].intended && roll(s, 4) != 0)
 		op.report.state = states[roll(s, 2)];
 	report_fill(&m, &op.report, id);
 	op.type = COMMAND_JOB_REPORT;
@@ -53,7 +54,7 @@ static void job_intend(struct sim *s, struct op op, char *id, uint64_t session)
 	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
 	char tag[32];
 
-	op.report = report_of(s, op.who);
+	op.report = report_of(s, op.number);
 	snprintf(tag, sizeof(tag), "%s.%u", id, op.report.attempt);
 	m.job = id, m.token = op.report.token, m.attempt = op.report.attempt, m.tag = tag;
 	op.type = COMMAND_JOB_INTENT;
@@ -64,7 +65,7 @@ static void job_release(struct sim *s, struct op op, char *id, uint64_t session)
 {
 	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
 
-	op.report = report_of(s, op.who);
+	op.report = report_of(s, op.number);
 	op.settle.value_ms = (uint32_t)roll(s, 3) * 1500;
 	m.job = id, m.token = op.report.token, m.delay_ms = op.settle.value_ms;
 	op.type = COMMAND_JOB_RELEASE;
@@ -84,7 +85,7 @@ static void job_reset(struct sim *s, struct op op, char *id, uint64_t session)
 void job_do(struct sim *s)
 {
 	int job = s->slots[roll(s, JOBS)];
-	struct op op = {.who = job, .client = s->job[job].token != 0 ? s->job[job].client : 0};
+	struct op op = {.number = job, .client = s->job[job].token != 0 ? s->job[job].client : 0};
 	const struct client *client = &s->clients[op.client];
 	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
 	uint64_t what = roll(s, 16);

@@ -59,7 +59,7 @@ static bool stores_agree(void)
 	return good;
 }
 
-/* In a process of its own: a plant may break an invariant of the broker, which aborts it. */
+/* In a process of its own: a plant may break an invariant of the broker, which then aborts. */
 static bool run_catches(const struct sim_spec *spec)
 {
 	static const struct rlimit no_core = {0, 0};
@@ -124,7 +124,7 @@ static int tap(void)
 
 	place_make(place);
 	report(all_kept(false, MEM_SEEDS), "seeds without a plant", "mem");
-	report(stores_agree(), "the same is said and stored", "mem and lmdb");
+	report(stores_agree(), "both runs print and store the same", "mem and lmdb");
 	for (int lmdb = 0; lmdb < 2; lmdb++) {
 		for (int plant = 1; plants_name(plant) != NULL; plant++)
 			report(caught(plant, lmdb), plants_name(plant), lmdb ? "lmdb" : "mem");

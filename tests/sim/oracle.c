@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The oracle's own state, time, the first broken promise, and sessions; it calls no other file of
- * the oracle. Includes nothing of the broker: the rules are written down a second time.
+ * the oracle. Includes nothing of the broker: the rules are written a second time, independently.
  *
  * A session lives while it is attached, and for exactly its timeout after that: reads come after
- * the broker has had its turn at the same time.
+ * the broker has run at the same time.
  */
 #include "tests/sim/oracle.h"
 
@@ -125,7 +125,7 @@ void oracle_session_opened(struct oracle *o, uint64_t id)
 	if (find(o, id) != NULL)
 		broken(o, "session %llu was opened twice", U(id));
 	if (o->session_count == ORACLE_SESSIONS_MAX)
-		broken(o, "more sessions than the oracle has room for");
+		broken(o, "there are more sessions than the oracle can keep");
 	else
 		o->sessions[o->session_count++] =
 			(struct session){.id = id,
@@ -140,9 +140,9 @@ void oracle_session_attached(struct oracle *o, uint64_t id)
 	note(o, 21, id, 0);
 	if (s == NULL)
 		return;
-	/* It may be resumed until the broker has had a turn after its deadline. */
+	/* It may be resumed until the broker has run after its deadline. */
 	if (!s->open || (!s->attached && !s->maybe_ended && s->deadline_ms <= o->before_ms))
-		broken(o, "session %llu lives beyond its end", U(id));
+		broken(o, "session %llu still lives after its end", U(id));
 	s->attached = true;
 }
 
@@ -186,14 +186,14 @@ void oracle_session_shown(struct oracle *o, uint64_t id, bool exists)
 	if (s == NULL)
 		return;
 	if (exists && !session_maybe(o, id))
-		broken(o, "session %llu lives beyond its end", U(id));
+		broken(o, "session %llu still lives after its end", U(id));
 	if (!exists && session_surely(o, id))
-		broken(o, "session %llu ended before its time", U(id));
+		broken(o, "session %llu ended too early", U(id));
 	s->open = exists;
 	s->maybe_ended = false;
 }
 
-/* ---- consumers: for the rules of jobs; the rest is in oracle_demand.c ---- */
+/* ---- consumers, as the rules of jobs need them; see oracle_demand.c ---- */
 
 bool jobs_consumed_by(const struct oracle *o, uint64_t session)
 {

@@ -2,10 +2,11 @@
  *
  * The broker's promises, as a naive model that shares nothing with it: a stream is a list, a queue
  * is a list with holders, a job is a record, a session a deadline. Its inputs are the clients'
- * requests, their answers and the results of reads, at the times of oracle_time. "Unknown" means
- * sent and not answered; "unreceived" means possibly sent by the broker without being received:
- * both widen the set of legal results, until an answer or a read narrows it again. The first broken
- * promise is kept as a text. One thread; never blocks; all arrays have fixed bounds.
+ * requests, their answers and the results of reads. oracle_time() sets the time of the calls after
+ * it. "Unknown" means sent and not answered; "unreceived" means possibly sent by the broker without
+ * being received: both add legal results, until an answer or a read shows which of them happened.
+ * The first broken promise is kept as a text. One thread; never blocks; all arrays have fixed
+ * bounds.
  */
 #ifndef SLUICE_TESTS_SIM_ORACLE_H
 #define SLUICE_TESTS_SIM_ORACLE_H
@@ -23,7 +24,7 @@ enum {
 	ORACLE_SESSIONS_MAX = 1024,
 	ORACLE_CONSUMERS_MAX = 32,
 	ORACLE_SOURCES_MAX = 4,
-	ORACLE_CREDIT_MAX = 1000000, /* larger amounts are cut */
+	ORACLE_CREDIT_MAX = 1000000, /* the model counts no higher */
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of
 	 * transactions come from this producer; the number is the transaction's * ORACLE_TXN_PARTS
 	 * + the part, first the events, then the puts. */
@@ -49,28 +50,28 @@ const char *oracle_why(const struct oracle *oracle);		/* NULL: all promises were
 uint64_t oracle_hash(const struct oracle *oracle);		/* of all inputs, in order */
 void oracle_trace(struct oracle *oracle);			/* prints all further inputs */
 void oracle_time(struct oracle *oracle, uint64_t now_ms); /* before the other calls of a step */
-/* A violation that no rule of the oracle covers. */
+/* Reports a violation that the caller found, and that no rule of the oracle covers. */
 void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b);
-/* The broker died, and lives again at the same time. To be called after the unknown calls of all
- * operations in flight. `leases_by_session`: a session that may have been granted items for its
+/* The broker crashed, and was started again at the same time. Call it after the calls *_unknown of
+ * all operations in flight. `leases_by_session`: a session that may have been granted items for its
  * whole life without receiving them; 0: none. */
 void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
-/* The same for one broken connection: only its session did not receive frames. */
+/* The same for one broken connection: only its session may have missed frames. */
 void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
 
-/* ---- sessions ---- opened: not attached yet. */
+/* ---- sessions ---- An opened session is not attached yet. */
 void oracle_session_opened(struct oracle *oracle, uint64_t session);
 void oracle_session_attached(struct oracle *oracle, uint64_t session);
 void oracle_session_detached(struct oracle *oracle, uint64_t session);
 void oracle_session_closed(struct oracle *oracle, uint64_t session);
 void oracle_session_close_unknown(struct oracle *oracle, uint64_t session);
 void oracle_session_shown(struct oracle *oracle, uint64_t session, bool exists);
-/* All entries that the session holds were redelivered: items, or jobs. */
+/* All items (jobs: all jobs) that the session holds were redelivered. */
 void oracle_resumed(struct oracle *oracle, uint64_t session, bool jobs);
 
-/* ---- consumers ---- numbered by their client; `feed` says of what: 0 items, 1 jobs, 2 and 3
- * others. Each is opened with credit. */
-/* source: the one whose jobs it can judge; 0: none. */
+/* ---- consumers ---- Their numbers contain the client's. feed: 0 items, 1 jobs, 2 and 3 the wild
+ * queues. Each is opened with credit. */
+/* source: the source whose jobs the consumer can judge; 0: none. */
 void oracle_consumer_opened(struct oracle *oracle, int consumer, int feed, bool orphans, int source,
 			    uint64_t session, uint32_t credit);
 void oracle_consumer_credited(struct oracle *oracle, int consumer, uint32_t more);
@@ -81,7 +82,7 @@ void oracle_consumer_ended(struct oracle *oracle, int consumer); /* reported by 
 void oracle_consumer_closed(struct oracle *oracle, int consumer);
 /* Results of reads while the broker is idle. */
 struct oracle_rest {
-	uint64_t ready[4]; /* of each feed */
+	uint64_t ready[4]; /* items or jobs that can be claimed, of each feed */
 	/* jobs that wait for that source; 0: for any consumer */
 	uint64_t orphaned[ORACLE_SOURCES_MAX];
 	uint64_t wild_orphaned; /* of feed 3 */
@@ -91,13 +92,13 @@ void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
 /* A job unknown to the oracle is leased to the session. */
 void oracle_wild_leased(struct oracle *oracle, uint64_t session);
 
-/* ---- sources ---- from 1 on. One session speaks for each. */
-enum oracle_source { ORACLE_SPEAKS, ORACLE_ANOTHER_SPEAKS, ORACLE_HAS_ENDED };
+/* ---- sources ---- Numbered from 1. One session at a time represents a source. */
+enum oracle_source { ORACLE_REPRESENTS, ORACLE_ANOTHER_REPRESENTS, ORACLE_SESSION_ENDED };
 void oracle_source_answered(struct oracle *oracle, int source, uint64_t session, bool take,
 			    enum oracle_source answer);
 void oracle_source_unknown(struct oracle *oracle, int source, uint64_t session);
 
-/* ---- streams, cursors ---- sent: when it is sent for the first time. */
+/* ---- streams, cursors ---- oracle_sent: before the first attempt to send it. */
 void oracle_sent(struct oracle *oracle, int producer, uint64_t seq, uint32_t count);
 void oracle_published(struct oracle *oracle, int stream, int producer, uint64_t seq, uint32_t count,
 		      uint64_t offset);
@@ -110,13 +111,13 @@ void oracle_cursor_set(struct oracle *oracle, uint64_t offset, bool back, bool d
 void oracle_cursor_unknown(struct oracle *oracle, uint64_t offset, bool back);
 void oracle_cursor_shown(struct oracle *oracle, uint64_t offset); /* 0: it does not exist */
 
-/* ---- transactions ---- their operations are reported by the calls of each, done or unknown;
- * refused ones are not reported. */
+/* ---- transactions ---- Their operations are reported by the calls for single operations, as done
+ * or as unknown; those of a refused transaction are not reported. */
 void oracle_txn_sent(struct oracle *oracle, uint64_t txn, uint32_t events, uint32_t puts);
 void oracle_txn_answered(struct oracle *oracle, uint64_t txn, bool done);
 
-/* ---- the queue ---- Items are named by their sequence in the queue. losses: crashes and cuts
- * between the first sending of the put and its answer. */
+/* ---- the queue ---- An item's number is its sequence in the queue. losses: crashes and broken
+ * connections between the first attempt to send the put and its answer. */
 void oracle_put(struct oracle *oracle, uint64_t item, uint64_t body, uint32_t losses);
 struct oracle_grant {
 	uint64_t item, body, token, session;
@@ -131,7 +132,7 @@ struct oracle_settlement {
 	enum oracle_settle how;
 	uint32_t value_ms; /* delay, or lease */
 };
-/* retried: it was unknown for a while, so it may have been done then. */
+/* retried: an earlier attempt was not answered, and may have been applied then. */
 void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done,
 		    bool retried);
 void oracle_settle_unknown(struct oracle *oracle, const struct oracle_settlement *s);
@@ -141,13 +142,13 @@ void oracle_purge_unknown(struct oracle *oracle);
 struct oracle_counts {
 	uint64_t put, ready, leased, delayed, acked, dead;
 };
-/* put_unknown: items whose put is not answered, transactions excepted. */
+/* put_unknown: items whose put is not answered, without those of transactions. */
 void oracle_counts(struct oracle *oracle, const struct oracle_counts *shown, uint64_t put_unknown);
 void oracle_dead_begin(struct oracle *oracle);
 void oracle_dead(struct oracle *oracle, uint64_t body,
-		 uint32_t attempts);			       /* in the dead-letter queue */
-void oracle_dead_end(struct oracle *oracle, uint64_t counted); /* by the queue */
-/* Nothing is returned any more */
+		 uint32_t attempts);			       /* a row of the dead-letter queue */
+void oracle_dead_end(struct oracle *oracle, uint64_t counted); /* counted: by the queue */
+/* Call it when no item will return to the queue any more. */
 void oracle_drained(struct oracle *oracle, const struct oracle_counts *shown);
 
 /* ---- jobs ---- */
@@ -157,15 +158,15 @@ struct oracle_job_seen { /* contents of a delivery or a read */
 	bool terminal, intent, cancel;
 	uint32_t attempt;
 	uint64_t token, session;
-	int source;		 /* that judges it; 0: none */
-	enum oracle_claim claim; /* of a read */
+	int source;		 /* the source that judges it; 0: none */
+	enum oracle_claim claim; /* only in a read */
 };
 void oracle_job_submitted(struct oracle *oracle, int job);
 /* taker: the source of the consumer that received it. */
 void oracle_job_claimed(struct oracle *oracle, int job, const struct oracle_job_seen *seen,
 			int taker, bool orphan, bool again);
 struct oracle_report {
-	uint64_t token; /* 0: not from a holder */
+	uint64_t token; /* 0: the reporter holds no lease */
 	uint32_t attempt;
 	const char *state;
 	bool release;
@@ -183,14 +184,15 @@ void oracle_job_reset(struct oracle *oracle, int job, bool force, uint32_t attem
 void oracle_job_unknown(struct oracle *oracle, int job);
 /* The holder's session was notified of a cancel, or that its lease has ended. */
 void oracle_job_noticed(struct oracle *oracle, int job, uint64_t token, bool cancel);
-/* A read of all events that jobs left, in order; end before the jobs are shown. */
+/* A read of all job events, in order. The end comes before the jobs are shown. */
 void oracle_job_events_begin(struct oracle *oracle);
 void oracle_job_event(struct oracle *oracle, int job, uint32_t attempt, const char *from,
 		      const char *state);
 void oracle_job_events_end(struct oracle *oracle);
 /* Every consumer of jobs, with or without orphans, has requested more than there are. */
 void oracle_jobs_drained(struct oracle *oracle);
-/* NULL: none. True: it existed, and was deleted in time. Its number must not be used again. */
+/* seen NULL: there is no such job. True: it existed, and was deleted when it was due. Do not use
+ * its number again. */
 bool oracle_job_shown(struct oracle *oracle, int job, const struct oracle_job_seen *seen);
 
 #endif

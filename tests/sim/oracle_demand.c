@@ -5,8 +5,8 @@
  * accepts orphans is willing, and no timer is due. No consumer receives more than its credit,
  * except redeliveries at a resume, nor anything while it is paused.
  *
- * An orphan that waits for its own source goes to no other. One session speaks for a source, until
- * it has ended or another one requests a takeover.
+ * An orphan that waits for its own source is given to no other. One session at a time represents a
+ * source, until the session has ended or another one requests a takeover.
  */
 #include "tests/sim/oracle_internal.h"
 
@@ -47,9 +47,9 @@ void oracle_consumer_given(struct oracle *o, int consumer, uint32_t count)
 
 	note(o, 63, (uint64_t)consumer, count);
 	if (c->paused)
-		broken(o, "consumer %d is paused, and is given %u", consumer, count);
+		broken(o, "consumer %d is paused and received %u", consumer, count);
 	if (!c->resumes && count > c->credit)
-		broken(o, "consumer %d has credit for %u, and is given %u", consumer, c->credit,
+		broken(o, "consumer %d has credit for %u and received %u", consumer, c->credit,
 		       count);
 	c->credit -= count < c->credit ? count : c->credit;
 }
@@ -79,14 +79,15 @@ void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 		if (!c->open || c->paused)
 			continue;
 		if (c->resumes)
-			broken(o, "consumer %d is not done with what its session holds", i);
+			broken(o, "consumer %d has not yet received all that its session holds", i);
 		if (c->credit > 0 && rest->ready[c->feed] > 0)
 			broken(o, "%llu are ready where consumer %d has credit for %u",
 			       U(rest->ready[c->feed]), i, c->credit);
 		if (c->credit > 0 && c->feed == 1 && c->orphans &&
 		    (rest->orphaned[0] > 0 || rest->orphaned[c->source] > 0))
 			broken(o,
-			       "%llu orphans wait where consumer %d takes them, with credit for %u",
+			       "%llu orphans wait where consumer %d accepts them and has credit "
+			       "for %u",
 			       U(rest->orphaned[0] +
 				 (c->source != 0 ? rest->orphaned[c->source] : 0)),
 			       i, c->credit);
@@ -97,8 +98,8 @@ void oracle_at_rest(struct oracle *o, const struct oracle_rest *rest)
 		if (c->open && !c->paused && c->credit > 0 && c->feed == 3 && c->orphans &&
 		    rest->wild_orphaned > 0)
 			broken(o,
-			       "%llu wild orphans wait where consumer %d takes them, with credit "
-			       "for %u",
+			       "%llu wild orphans wait where consumer %d accepts them and has "
+			       "credit for %u",
 			       U(rest->wild_orphaned), i, c->credit);
 	}
 	if (rest->timers_due > 0)
@@ -121,23 +122,24 @@ void oracle_source_answered(struct oracle *o, int source, uint64_t session, bool
 	bool others = s->session != 0 && s->session != session;
 
 	note(o, 66 + answer, (uint64_t)source, session);
-	if (answer == ORACLE_HAS_ENDED) {
+	if (answer == ORACLE_SESSION_ENDED) {
 		if (session_surely(o, session))
-			broken(o, "session %llu lives, and may not speak for source %d", U(session),
-			       source);
+			broken(o, "session %llu lives, and was not allowed to represent source %d",
+			       U(session), source);
 		return;
 	}
-	if (answer == ORACLE_SPEAKS) {
+	if (answer == ORACLE_REPRESENTS) {
 		if (!s->unknown && others && !take && session_surely(o, s->session))
-			broken(o,
-			       "session %llu speaks for source %d, and did not take it from %llu",
+			broken(o, "session %llu represents source %d, without a takeover from %llu",
 			       U(session), source, U(s->session));
-		/* A lost request may have been done before or after this moment. */
+		/* An unanswered request may have been applied before or after this one. */
 		*s = (struct source){.session = session,
 				     .unknown = s->unknown && s->unknown_ms == o->now_ms,
 				     .unknown_ms = s->unknown_ms};
 	} else if (take || (!s->unknown && (!others || !session_maybe(o, s->session)))) {
-		broken(o, "session %llu may not speak for source %d, which is not another's",
+		broken(o,
+		       "session %llu was not allowed to represent source %d, which no other "
+		       "session has",
 		       U(session), source);
 	}
 }

@@ -7,18 +7,18 @@
 
 struct event {
 	uint64_t body;	   /* 0: not known */
-	uint64_t early_ms; /* appended at this time or later, */
-	uint64_t late_ms;  /* and at this time or earlier */
+	uint64_t early_ms; /* appended no earlier than this */
+	uint64_t late_ms;  /* and no later */
 	bool answered;	   /* a publisher received this offset */
 };
 struct stream {
-	uint64_t first, next; /* of the last read */
+	uint64_t first, next; /* as in the last read */
 	struct event events[ORACLE_EVENTS_MAX];
 };
 struct producer {
 	uint64_t sent, answered;     /* highest number */
-	uint64_t last_from, last_ms; /* begin and time of the last send */
-	uint64_t in_read;	     /* next that a read must show; 0: any */
+	uint64_t last_from, last_ms; /* first number and time of the last send */
+	uint64_t in_read;	     /* the number that a read must show next; 0: any */
 };
 struct txn {
 	uint32_t events, puts, in_read;
@@ -32,16 +32,16 @@ struct item {
 	uint64_t body;
 	uint64_t token, session; /* the last that was received */
 	bool session_lease;
-	bool maybe_acked, maybe_nacked; /* HELD: requested by the holder, not answered */
-	uint64_t mine_until_ms;		/* a timed lease: not granted to others before, */
-	uint64_t gone_by_ms;		/* and ended by then */
-	uint64_t not_before_ms;		/* WAITS: nacked with a delay, */
-	uint64_t not_after_ms;		/* which is over then */
-	/* it may be held until then without a client that received it, */
+	bool maybe_acked, maybe_nacked; /* HELD: the holder requested it and got no answer */
+	uint64_t mine_until_ms;		/* timed lease: other sessions get the item no earlier */
+	uint64_t gone_by_ms;		/* timed lease: it has ended by then */
+	uint64_t not_before_ms;		/* WAITS: the delay may be over from here on */
+	uint64_t not_after_ms;		/* WAITS: the delay is over */
+	/* until then an unreceived grant may hold it */
 	uint64_t unreceived_until_ms;
-	uint64_t unreceived_session;	 /* or as long as this session lives */
+	uint64_t unreceived_session;	 /* or while this session lives */
 	uint32_t grants_min, grants_max; /* bounds of the attempts counted at its next grant */
-	bool begun;			 /* reported, under the token */
+	bool begun;			 /* reported as begun under the token */
 	bool again, dead, maybe_purged;
 };
 
@@ -53,21 +53,21 @@ struct session {
 
 struct consumer {
 	bool open, paused, orphans;
-	bool resumes; /* redeliveries come first, in addition to the credit */
+	bool resumes; /* its first deliveries are redeliveries, which need no credit */
 	int feed, source;
 	uint64_t session;
 	uint32_t credit;
 };
 
 struct source {
-	uint64_t session; /* that speaks for it; 0: none */
+	uint64_t session; /* that represents it; 0: none */
 	bool unknown;	  /* another session may have taken it over since */
 	uint64_t unknown_ms;
 };
 
 struct job {
 	bool exists;
-	/* it existed: a late retry may even create it anew, which is not checked */
+	/* it existed and is no longer checked: a late retry may create it anew */
 	bool forgotten;
 	bool unknown;	    /* a request was not answered: the next read shows the result */
 	bool maybe_claimed; /* it may have been granted without being received */
@@ -75,16 +75,17 @@ struct job {
 	bool terminal, cancel, intent, due_known, again;
 	enum oracle_claim claim;
 	uint64_t due_ms; /* GATED */
-	uint64_t end_ms; /* terminal: since then */
+	uint64_t end_ms; /* terminal: time of the end */
 	uint64_t token, top_token, session;
-	/* that judges the attempt: of the lease, and with an intent also after that; 0: none */
+	/* the source that judges the attempt: while it is leased, and with an intent also after the
+	 * lease; 0: none */
 	int source;
 	uint32_t attempt;
 	uint64_t cancel_token; /* its holder with this token was notified of the cancel */
 	/* this lease has ended, and its session is to be notified; 0: none */
 	uint64_t lost_token, lost_session;
 	uint64_t lost_notified; /* the last one that was notified */
-	char event_state[64];	/* as in the events */
+	char event_state[64];	/* after the last event that was read */
 	uint32_t event_attempt;
 };
 
@@ -92,7 +93,7 @@ struct oracle {
 	char why[512];
 	bool broken, trace;
 	uint64_t hash, now_ms, before_ms, crash_ms, loss_ms,
-		top_token; /* before: the time before now; loss: crash or cut */
+		top_token; /* before: the previous time; loss: crash or broken connection */
 	struct oracle_rules rules;
 	/* streams */
 	struct stream streams[ORACLE_STREAMS_MAX];
@@ -100,7 +101,8 @@ struct oracle {
 	struct stream *reading;
 	uint64_t read_next;
 	uint64_t cursor;
-	bool cursor_unknown, cursor_back; /* it may have been moved, and even back */
+	/* an unanswered request may have moved it; back: also backward */
+	bool cursor_unknown, cursor_back;
 	struct txn txns[ORACLE_TXNS_MAX];
 	uint64_t txn_end, txn_puts_done;
 	/* queue */
@@ -109,14 +111,14 @@ struct oracle {
 	uint64_t purged, put_shown;
 	bool purge_unknown, any_purge;
 	uint64_t first_given; /* the last item of a first delivery */
-	/* may hold, as long as it lives, items that no client received; 0: none */
+	/* while this session lives it may hold items that no client received; 0: none */
 	uint64_t unreceived_session;
 	struct consumer consumers[ORACLE_CONSUMERS_MAX];
 	struct source sources[ORACLE_SOURCES_MAX];
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
-	bool events_read; /* and no event came after */
+	bool events_read; /* and there was no event since */
 	struct job jobs[ORACLE_JOBS_MAX];
 };
 
@@ -125,29 +127,30 @@ struct oracle {
 /* oracle.c */
 void broken(struct oracle *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void note(struct oracle *o, uint64_t a, uint64_t b, uint64_t c);
-/* Whether a session certainly lives, or may live. An unknown one does neither. */
+/* Whether a session certainly lives; whether it may live. Both are false for a session that the
+ * oracle does not know. */
 bool session_surely(const struct oracle *o, uint64_t session);
 bool session_maybe(const struct oracle *o, uint64_t session);
-/* The same before the deadlines since the last time. */
+/* The same, before the deadlines between the previous time and now. */
 bool session_maybe_before(const struct oracle *o, uint64_t session);
 /* Whether a consumer of jobs of this session is open: then it received all notices of its jobs. */
 bool jobs_consumed_by(const struct oracle *o, uint64_t session);
 
 /* oracle_stream.c */
-void txn_is_done(struct oracle *o, uint64_t txn); /* its reply, or an effect of it, was seen */
+void txn_is_done(struct oracle *o, uint64_t txn); /* its reply or one of its effects was received */
 bool body_of_txn(uint64_t body, uint64_t *ret_txn);
 
 /* oracle_queue.c, oracle_jobs.c. session 0: the broker crashed. */
 void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_session);
 void jobs_unreceived(struct oracle *o, uint64_t session);
-/* From here on the session's entries are redelivered; for two sessions at a time. */
+/* From now on the session's entries are redelivered. At most two sessions at a time. */
 void items_resuming(struct oracle *o, uint64_t session);
 void jobs_resuming(struct oracle *o, uint64_t session);
 void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
 void jobs_at_rest(struct oracle *o);
 
-/* oracle_demand.c, oracle_loss.c: nothing for the others */
+/* oracle_demand.c, oracle_loss.c: no other file of the oracle calls them */
 
 #define U(x) ((unsigned long long)(x))
 

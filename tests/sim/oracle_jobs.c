@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A job is a record with one holder at a time. Its lease ends with the job, a release, or its
- * session; then it is an orphan, which only a takeover with a higher token gets. An intent stays
- * for its attempt: such a job is never returned to the queue, nor ended by a cancel, and only its
- * source receives it again. A terminal state is left by a reset alone, which opens the next
- * attempt. Only the newest token and attempt can change anything. Every change of state leaves one
- * event.
+ * session; then it is an orphan, which is leased again only by a takeover, with a higher token. An
+ * intent stays for its attempt: such a job is never returned to the queue, nor ended by a cancel,
+ * and only its source receives it again. Only a reset leaves a terminal state; it opens the next
+ * attempt. Only the newest token and attempt can change anything. Every change of state publishes
+ * one event.
  */
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static bool is_terminal(const char *state)
 	       strcmp(state, "FAILED") == 0;
 }
 
-/* From every open state to every other; nothing leads back to SUBMITTED. */
+/* From every open state to every other state, except SUBMITTED. */
 static bool is_legal(const char *from, const char *to)
 {
 	static const char *const states[] = {"QUEUED",	 "ACTIVE",	     "COMPLETE",
@@ -83,7 +83,7 @@ void oracle_job_submitted(struct oracle *o, int job)
 
 /* ---- deliveries ---- */
 
-/* A started job is known to one source, and no other may judge it. */
+/* Only the source that started a job may judge it. */
 static void check_source(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker,
 			 bool again)
 {
@@ -94,8 +94,8 @@ static void check_source(struct oracle *o, int job, const struct oracle_job_seen
 		broken(o, "job %d of source %d was given to one that judges source %d", job,
 		       seen->source, taker);
 	if (certain(j) && seen->source != judges)
-		broken(o, "job %d came as one of source %d, it is one of %d", job, seen->source,
-		       judges);
+		broken(o, "job %d was delivered with source %d, its source is %d", job,
+		       seen->source, judges);
 }
 
 static void check_delivery(struct oracle *o, int job, const struct oracle_job_seen *seen)
@@ -103,15 +103,15 @@ static void check_delivery(struct oracle *o, int job, const struct oracle_job_se
 	const struct job *j = &o->jobs[job];
 
 	if (!j->exists)
-		broken(o, "job %d was given out, and nobody submitted it", job);
+		broken(o, "job %d was delivered, and was never submitted", job);
 	if (j->terminal)
-		broken(o, "job %d was given out after its end", job);
+		broken(o, "job %d was delivered after its end", job);
 	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
-		broken(o, "job %d came as %s in attempt %u, it is %s in attempt %u", job,
+		broken(o, "job %d was delivered as %s in attempt %u, it is %s in attempt %u", job,
 		       seen->state, seen->attempt, j->state, j->attempt);
 	if (seen->intent != j->intent || seen->cancel != j->cancel)
-		broken(o, "job %d came with intent %d, cancel %d; it has %d, %d", job, seen->intent,
-		       seen->cancel, j->intent, j->cancel);
+		broken(o, "job %d was delivered with intent %d, cancel %d; it has %d, %d", job,
+		       seen->intent, seen->cancel, j->intent, j->cancel);
 }
 
 void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen *seen, int taker,
@@ -126,18 +126,19 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 		check_delivery(o, job, seen);
 	check_source(o, job, seen, taker, again);
 	if (!orphan && !again && seen->intent)
-		broken(o, "job %d has an intent, and came from the queue", job);
+		broken(o, "job %d has an intent, and was delivered from the queue", job);
 	if (again ? seen->token < j->top_token : seen->token <= j->top_token)
-		broken(o, "token %llu of job %d did not grow", U(seen->token), job);
+		broken(o, "token %llu of job %d is not above the previous one", U(seen->token),
+		       job);
 	if (again && certain(j) &&
 	    (!claim_is(o, j, ORACLE_LEASED) || seen->token != j->token ||
 	     seen->session != j->session))
-		broken(o, "job %d came again to who does not hold it", job);
+		broken(o, "job %d was redelivered to a session that does not hold it", job);
 	if (!again && certain(j) && !claim_is(o, j, orphan ? ORACLE_ORPHANED : ORACLE_READY))
-		broken(o, "job %d came as %s and is none", job,
+		broken(o, "job %d was delivered as %s, which it is not", job,
 		       orphan ? "an orphan" : "one that is ready");
 	j->exists = true;
-	j->maybe_claimed = false; /* there is one holder, this one */
+	j->maybe_claimed = false; /* this session is the only holder */
 	j->claim = ORACLE_LEASED;
 	j->session = seen->session;
 	j->source = seen->source;
@@ -171,11 +172,12 @@ void jobs_at_rest(struct oracle *o)
 
 		if (leased_surely(o, j) && j->cancel && j->cancel_token != j->token &&
 		    jobs_consumed_by(o, j->session))
-			broken(o, "session %llu holds job %d, and was not told of its cancel",
+			broken(o, "session %llu holds job %d, and was not notified of its cancel",
 			       U(j->session), i);
 		if (j->lost_token != 0 && j->lost_notified != j->lost_token &&
 		    jobs_consumed_by(o, j->lost_session))
-			broken(o, "session %llu was not told that its lease of job %d is over",
+			broken(o,
+			       "session %llu was not notified that its lease of job %d has ended",
 			       U(j->lost_session), i);
 		j->lost_token = 0;
 	}
@@ -195,7 +197,7 @@ void jobs_resumed(struct oracle *o, uint64_t session)
 		struct job *j = &o->jobs[i];
 
 		if (j->session == session && leased_surely(o, j) && !j->again)
-			broken(o, "session %llu holds job %d, and was not given it again",
+			broken(o, "session %llu holds job %d, which was not redelivered",
 			       U(session), i);
 	}
 }
@@ -234,7 +236,7 @@ static void check_applied(struct oracle *o, int job, const struct oracle_report 
 	if (j->unknown)
 		return;
 	if (!j->exists)
-		broken(o, "a report changed job %d, which nobody submitted", job);
+		broken(o, "a report changed job %d, which was never submitted", job);
 	if (r->attempt != j->attempt)
 		broken(o, "a report on attempt %u changed job %d of attempt %u", r->attempt, job,
 		       j->attempt);
@@ -245,7 +247,7 @@ static void check_applied(struct oracle *o, int job, const struct oracle_report 
 	if (!j->maybe_claimed && r->token != 0 &&
 	    (r->token != j->token ||
 	     (!claim_is(o, j, ORACLE_LEASED) && !claim_is(o, j, ORACLE_ORPHANED))))
-		broken(o, "a token without a lease changed job %d", job);
+		broken(o, "a token that belongs to no lease changed job %d", job);
 }
 
 void oracle_job_reported(struct oracle *o, int job, const struct oracle_report *r,
@@ -274,16 +276,17 @@ void oracle_job_intended(struct oracle *o, int job, uint64_t token, uint32_t att
 	if (!done) {
 		if (leased_surely(o, j) && token == j->token && attempt == j->attempt &&
 		    (!j->cancel || j->intent))
-			broken(o, "the holder of job %d may not intend to start it", job);
+			broken(o, "an intent of the holder of job %d was refused", job);
 		return;
 	}
 	if (token < j->top_token)
-		broken(o, "a stale token left an intent at job %d", job);
+		broken(o, "a stale token recorded an intent for job %d", job);
 	if (certain(j) &&
 	    (token != j->token || attempt != j->attempt || !claim_is(o, j, ORACLE_LEASED)))
-		broken(o, "an intent at job %d from who does not hold it", job);
+		broken(o, "an intent for job %d was accepted from a client that does not hold it",
+		       job);
 	if (certain(j) && j->cancel && !j->intent)
-		broken(o, "an intent at job %d, which was cancelled", job);
+		broken(o, "an intent for job %d was accepted after its cancel", job);
 	j->intent = true;
 }
 
@@ -294,13 +297,15 @@ void oracle_job_released(struct oracle *o, int job, uint64_t token, uint32_t del
 
 	note(o, 46 + verdict, (uint64_t)job, token);
 	if (verdict == ORACLE_REFUSED && leased_surely(o, j) && token == j->token && !j->intent)
-		broken(o, "the holder of job %d may not release it", job);
+		broken(o, "a release by the holder of job %d was refused", job);
 	if (verdict != ORACLE_APPLIED)
 		return;
 	if (token < j->top_token)
 		broken(o, "a stale token released job %d", job);
 	if (certain(j) && (token != j->token || j->intent || !claim_is(o, j, ORACLE_LEASED)))
-		broken(o, "job %d was released by who does not hold it, or after an intent", job);
+		broken(o,
+		       "job %d was released by a client that does not hold it, or after an intent",
+		       job);
 	release_lease(o, j, delay_ms);
 }
 
@@ -314,8 +319,8 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 	if (!j->unknown && terminal != (j->terminal || !j->intent))
 		broken(o, "a cancel of job %d %s", job,
 		       terminal ? "ended it after its intent" : "did not end it");
-	/* If it may have ended unreceived, the answer only shows that it has an end, and a cancel
-	 * after the end leaves no mark. */
+	/* If the job may have ended without the oracle's knowledge, the answer only shows that it
+	 * has ended; a cancel after the end records nothing. */
 	if (j->terminal || (j->unknown && terminal))
 		return;
 	j->cancel = true;
@@ -354,7 +359,7 @@ void oracle_job_unknown(struct oracle *o, int job)
 	o->jobs[job].unknown = true;
 }
 
-/* ---- events: each continues from the state of the job after the last ---- */
+/* ---- events: each begins in the state in which the previous one ended ---- */
 
 void oracle_job_events_begin(struct oracle *o)
 {
@@ -374,10 +379,10 @@ void oracle_job_event(struct oracle *o, int job, uint32_t attempt, const char *f
 	if (j->forgotten)
 		return;
 	if (strcmp(from, j->event_state) != 0)
-		broken(o, "an event leads job %d from %s to %s, the one before to %s", job, from,
-		       state, j->event_state);
+		broken(o, "an event moves job %d from %s to %s, the previous one ended in %s", job,
+		       from, state, j->event_state);
 	if (attempt != j->event_attempt + opens || (!opens && !is_legal(from, state)))
-		broken(o, "an event leads job %d from %s in attempt %u to %s in attempt %u", job,
+		broken(o, "an event moves job %d from %s in attempt %u to %s in attempt %u", job,
 		       from, j->event_attempt, state, attempt);
 	snprintf(j->event_state, sizeof(j->event_state), "%s", state);
 	j->event_attempt = attempt;
@@ -393,13 +398,13 @@ static void check_events(struct oracle *o, int job, const struct oracle_job_seen
 	const struct job *j = &o->jobs[job];
 
 	if (strcmp(seen->state, j->event_state) != 0 || seen->attempt != j->event_attempt)
-		broken(o, "job %d is %s in attempt %u, its events leave it %s in attempt %u", job,
-		       seen->state, seen->attempt, j->event_state, j->event_attempt);
+		broken(o, "job %d is %s in attempt %u, after its events it is %s in attempt %u",
+		       job, seen->state, seen->attempt, j->event_state, j->event_attempt);
 }
 
 /* ---- reads ---- */
 
-/* Of any request without an answer: some effects are permanent. */
+/* The result of a request without an answer. Some values never go back. */
 static void check_unknown(struct oracle *o, int job, const struct oracle_job_seen *seen)
 {
 	const struct job *j = &o->jobs[job];
@@ -410,18 +415,17 @@ static void check_unknown(struct oracle *o, int job, const struct oracle_job_see
 		broken(o, "job %d went back: attempt %u, token %llu; was %u, %llu", job,
 		       seen->attempt, U(seen->token), j->attempt, U(j->token));
 	if (same && j->terminal && strcmp(seen->state, j->state) != 0)
-		broken(o, "job %d left its end %s for %s", job, j->state, seen->state);
+		broken(o, "job %d went from its end %s to %s", job, j->state, seen->state);
 	if (same && ((j->intent && !seen->intent) || (j->cancel && !seen->cancel)))
 		broken(o, "job %d lost its %s", job,
 		       j->intent && !seen->intent ? "intent" : "cancel");
 	if (j->exists && !j->unknown &&
 	    (!same || strcmp(seen->state, j->state) != 0 || seen->intent != j->intent ||
 	     seen->cancel != j->cancel))
-		broken(o, "job %d is %s in attempt %u, nobody asked for that", job, seen->state,
+		broken(o, "job %d is %s in attempt %u without a request", job, seen->state,
 		       seen->attempt);
 	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED)
-		broken(o, "job %d has another claim, %d, that nobody asked for", job,
-		       (int)seen->claim);
+		broken(o, "the claim of job %d became %d without a request", job, (int)seen->claim);
 }
 
 static void check_certain(struct oracle *o, int job, const struct oracle_job_seen *seen)
@@ -431,23 +435,23 @@ static void check_certain(struct oracle *o, int job, const struct oracle_job_see
 	if (!j->exists)
 		broken(o, "job %d exists and was not accepted", job);
 	if (seen->attempt != j->attempt || strcmp(seen->state, j->state) != 0)
-		broken(o, "job %d is %s in attempt %u; it was left %s in attempt %u", job,
-		       seen->state, seen->attempt, j->state, j->attempt);
+		broken(o, "job %d is %s in attempt %u; expected %s in attempt %u", job, seen->state,
+		       seen->attempt, j->state, j->attempt);
 	if (seen->intent != j->intent || seen->cancel != j->cancel)
 		broken(o, "job %d shows intent %d, cancel %d; it has %d, %d", job, seen->intent,
 		       seen->cancel, j->intent, j->cancel);
 	if (!claim_is(o, j, seen->claim))
-		broken(o, "job %d shows claim %d; it was left with %d", job, (int)seen->claim,
+		broken(o, "job %d shows claim %d; expected %d", job, (int)seen->claim,
 		       (int)j->claim);
 	if (seen->token != j->token)
-		broken(o, "job %d shows token %llu; it was given %llu", job, U(seen->token),
+		broken(o, "job %d shows token %llu; expected %llu", job, U(seen->token),
 		       U(j->token));
 	if (seen->claim == ORACLE_LEASED && seen->session != j->session)
 		broken(o, "job %d is held by %llu, not by %llu", job, U(seen->session),
 		       U(j->session));
 	if (seen->claim != ORACLE_NONE &&
 	    seen->source != (seen->claim == ORACLE_LEASED || seen->intent ? j->source : 0))
-		broken(o, "job %d is shown as one of source %d, it is one of %d", job, seen->source,
+		broken(o, "job %d is shown with source %d, its source is %d", job, seen->source,
 		       j->source);
 }
 
@@ -457,7 +461,7 @@ void oracle_jobs_drained(struct oracle *o)
 		const struct job *j = &o->jobs[i];
 
 		if (j->exists && !j->terminal && !leased_surely(o, j))
-			broken(o, "job %d is %s with claim %d, and nobody was given it", i,
+			broken(o, "job %d is %s with claim %d, and was never delivered", i,
 			       j->state, (int)j->claim);
 	}
 }
@@ -468,7 +472,7 @@ static bool forgotten(struct oracle *o, int job)
 	bool was = j->exists;
 
 	if (was && !j->terminal)
-		broken(o, "job %d was accepted and is gone", job);
+		broken(o, "job %d was accepted and no longer exists", job);
 	if (was && o->now_ms - j->end_ms < o->rules.job_keep_ms)
 		broken(o, "job %d was forgotten %llu ms after its end", job,
 		       U(o->now_ms - j->end_ms));
@@ -509,8 +513,7 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->claim == ORACLE_GATED && j->claim != ORACLE_GATED)
 		j->due_known = false;
 	if (seen->attempt != j->attempt)
-		j->terminal =
-			false; /* a reset without a received answer: another end is a new one */
+		j->terminal = false; /* after an unreceived reset: another attempt's end */
 	j->exists = true;
 	j->unknown = j->maybe_claimed = false;
 	j->attempt = seen->attempt;

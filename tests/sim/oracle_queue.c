@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The queue is a list of items with holders. An item has one holder at a time: until its lease or
- * its session ends. Only the holder settles it, with its token. Items are delivered in the order of
- * their puts; a returned one is delivered when it is due. It is returned by a nack or the end of
- * the lease, as often as the rules say, and then it is a dead letter; after an ack it is never
- * delivered again. Counts equal the items.
+ * The queue is a list of items with holders. An item has one holder at a time, until the item is
+ * settled or its lease or session ends. Only the holder settles it, with its token. Items are
+ * delivered in the order of their puts; a returned one is delivered when it is due. It is returned
+ * by a nack or the end of the lease, until it has had all its attempts, and then becomes a dead
+ * letter; after an ack it is never delivered again. Counts equal the items.
  */
 #include <stddef.h>
 
@@ -17,7 +17,7 @@ static struct item *find(struct oracle *o, uint64_t item)
 			o->item_end = item + 1;
 		return &o->items[item];
 	}
-	broken(o, "item %llu is beyond all that were put", U(item));
+	broken(o, "item %llu is above all that were put", U(item));
 	return NULL;
 }
 
@@ -52,7 +52,7 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 	if (x == NULL)
 		return;
 	if (x->state != ITEM_NONE && x->body != body)
-		broken(o, "item %llu was told for two puts", U(item));
+		broken(o, "item %llu was the answer to two puts", U(item));
 	for (uint64_t i = 0; i < o->item_end; i++) {
 		if (i != item && o->items[i].state != ITEM_NONE && o->items[i].body == body)
 			broken(o, "put %llu is in the queue twice", U(body));
@@ -61,8 +61,8 @@ void oracle_put(struct oracle *o, uint64_t item, uint64_t body, uint32_t losses)
 		o->producers[body / ORACLE_BODY].answered = body % ORACLE_BODY;
 	if (x->state != ITEM_NONE)
 		return;
-	/* It may have been in the queue before a crash or a cut, and granted without being
-	 * received. */
+	/* It may have been in the queue before a crash or a broken connection, and may have been
+	 * granted without being received. */
 	*x = (struct item){.state = ITEM_WAITS, .body = body, .grants_max = losses};
 	if (losses > 0) {
 		x->unreceived_until_ms = o->loss_ms + o->rules.lease_ms;
@@ -84,17 +84,17 @@ static bool not_over(const struct oracle *o, const struct item *x)
 static void check_again(struct oracle *o, const struct item *x, const struct oracle_grant *g)
 {
 	if (g->token < x->token)
-		broken(o, "item %llu came again with token %llu, after %llu", U(g->item),
-		       U(g->token), U(x->token));
+		broken(o, "item %llu was redelivered with token %llu, its token is %llu",
+		       U(g->item), U(g->token), U(x->token));
 	if (g->token == x->token && x->state != ITEM_HELD)
-		broken(o, "item %llu was given back, and its session is said to hold it",
+		broken(o, "item %llu was returned, and redelivered to its former session",
 		       U(g->item));
 	if (g->token == x->token && !not_over(o, x) && !held_maybe(o, x))
-		broken(o, "item %llu came again after the end of its lease", U(g->item));
+		broken(o, "item %llu was redelivered after the end of its lease", U(g->item));
 	if (g->token > x->token && x->state != ITEM_NONE &&
 	    (held_surely(o, x) ||
 	     (o->before_ms >= x->unreceived_until_ms && !held_unreceived(o, x))))
-		broken(o, "item %llu came again with token %llu, which nobody was given",
+		broken(o, "item %llu was redelivered with token %llu, which was never granted",
 		       U(g->item), U(g->token));
 }
 
@@ -105,14 +105,16 @@ static void check_new(struct oracle *o, const struct item *x, const struct oracl
 	if (held_surely(o, x))
 		broken(o, "item %llu has two holders", U(g->item));
 	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
-		broken(o, "item %llu came before its delay was over", U(g->item));
+		broken(o, "item %llu was delivered before its delay was over", U(g->item));
 	if (g->token <= x->token || g->token < o->top_token)
-		broken(o, "token %llu of item %llu did not grow", U(g->token), U(g->item));
-	/* Certainly a first delivery: one that was returned uncounted has no attempts, too. */
+		broken(o, "token %llu of item %llu is not above the previous one", U(g->token),
+		       U(g->item));
+	/* Certainly a first delivery. An item that was returned uncounted has no attempts
+	 * either. */
 	first = g->attempts == 0 && x->token == 0 && x->grants_max == 0 &&
 		(x->state == ITEM_WAITS || o->loss_ms == 0);
 	if (o->rules.fifo && first && g->item <= o->first_given)
-		broken(o, "item %llu was given after item %llu", U(g->item), U(o->first_given));
+		broken(o, "item %llu was delivered after item %llu", U(g->item), U(o->first_given));
 	if (first)
 		o->first_given = g->item;
 	o->top_token = g->token;
@@ -124,7 +126,8 @@ static void learn(struct oracle *o, const struct oracle_grant *g)
 
 	if (body_of_txn(g->body, &txn)) {
 		if (txn >= o->txn_end || g->body % ORACLE_TXN_PARTS < o->txns[txn].events)
-			broken(o, "item %llu is of a transaction that did not put it", U(g->item));
+			broken(o, "item %llu belongs to a transaction that did not put it",
+			       U(g->item));
 		else
 			txn_is_done(o, txn);
 	}
@@ -148,19 +151,18 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	if (x->state == ITEM_NONE)
 		learn(o, g);
 	if (x->body != g->body)
-		broken(o, "item %llu came with another body", U(g->item));
+		broken(o, "item %llu was delivered with another body", U(g->item));
 	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED || x->dead)
-		broken(o, "item %llu came back after its %s", U(g->item),
+		broken(o, "item %llu was delivered after its %s", U(g->item),
 		       x->dead			? "death"
 		       : x->state == ITEM_ACKED ? "ack"
 						: "purge");
 	known = g->again && g->token == x->token;
 	if (g->attempts + known < x->grants_min || g->attempts + known > x->grants_max)
-		broken(o,
-		       "item %llu came with %u failed attempts, %u to %u times it was given before",
+		broken(o, "item %llu was delivered with %u failed attempts, expected %u to %u",
 		       U(g->item), g->attempts, x->grants_min, x->grants_max);
 	if (g->attempts >= o->rules.attempts_max)
-		broken(o, "item %llu was given after %u attempts", U(g->item), g->attempts);
+		broken(o, "item %llu was delivered after %u attempts", U(g->item), g->attempts);
 	/* Not every end of a grant is a failure: items that were not begun are returned
 	 * uncounted. */
 	x->begun = known && x->begun;
@@ -173,7 +175,7 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 	x->token = g->token;
 	x->session = g->session;
 	x->session_lease = g->lease_ms == 0;
-	/* redelivered: the lease begins anew */
+	/* a redelivery restarts the lease */
 	x->mine_until_ms = x->gone_by_ms = o->now_ms + g->lease_ms;
 	x->unreceived_until_ms = 0;
 }
@@ -192,10 +194,10 @@ void items_resumed(struct oracle *o, uint64_t session)
 		struct item *x = &o->items[i];
 
 		if (x->session == session && held_surely(o, x) && !x->again)
-			broken(o, "session %llu holds item %llu, and was not given it again",
+			broken(o, "session %llu holds item %llu, which was not redelivered",
 			       U(session), U(i));
 		if (x->unreceived_session == session)
-			x->unreceived_session = 0; /* it would have been redelivered */
+			x->unreceived_session = 0; /* otherwise it would have been redelivered */
 	}
 	if (o->unreceived_session == session)
 		o->unreceived_session = 0;
@@ -226,7 +228,7 @@ static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool d
 
 static void settle(struct oracle *o, struct item *x, const struct oracle_settlement *s)
 {
-	/* A failure is counted once, a release never. */
+	/* A failed attempt is counted once, a release never. */
 	if (s->how == ORACLE_NACK)
 		x->grants_min += !x->begun;
 	if (s->how == ORACLE_RELEASE) {
@@ -259,13 +261,13 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 	}
 	if (s->how == ORACLE_BEGUN) {
 		if (x->token != s->token || x->session != s->session || !not_over(o, x))
-			broken(o, "a stale token began item %llu", U(s->item));
+			broken(o, "a stale token marked item %llu as begun", U(s->item));
 		/* from now on the end of the lease is a failed attempt */
 		x->grants_min += !x->begun;
 		x->begun = true;
 		return;
 	}
-	/* Returned by an unanswered request, it may be granted to another by now. */
+	/* An unanswered request may have returned it, and another session may hold it by now. */
 	if (retried && s->how != ORACLE_ACK && (x->token > s->token || x->state != ITEM_HELD))
 		return;
 	if (x->token != s->token || x->session != s->session ||
@@ -275,7 +277,7 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 	settle(o, x, s);
 	x->not_after_ms = x->not_before_ms;
 	if (retried)
-		x->not_before_ms = 0; /* it may have been done before: the delay may be over */
+		x->not_before_ms = 0; /* it may have been applied earlier: the delay may be over */
 }
 
 void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
@@ -298,7 +300,7 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 
 enum readiness { NOT_READY, MAYBE_READY, SURELY_READY };
 
-/* At the time of the purge: before the deadlines since the last time. */
+/* The purge was applied before the deadlines between the previous time and now. */
 static enum readiness readiness(const struct oracle *o, const struct item *x)
 {
 	if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
@@ -338,8 +340,8 @@ void oracle_purged(struct oracle *o, uint64_t count)
 	for (uint64_t i = 0; i < o->txn_end; i++)
 		maybe += o->txns[i].refused ? 0 : o->txns[i].puts;
 	if (count < surely || count > surely + maybe)
-		broken(o, "%llu items were purged, between %llu and %llu were ready", U(count),
-		       U(surely), U(surely + maybe));
+		broken(o, "%llu items were purged, expected %llu to %llu", U(count), U(surely),
+		       U(surely + maybe));
 	o->purged += count;
 	o->any_purge = true;
 }
@@ -365,8 +367,8 @@ void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_ses
 
 		if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
 			continue;
-		/* Leases are extended to a whole term after a crash, and when their session
-		 * resumes, even without a received answer. */
+		/* A crash restarts the term of all leases, and a resume that of its session's, even
+		 * if the answer is not received. */
 		if ((session == 0 || x->session == session) && !x->session_lease &&
 		    not_over(o, x) && x->gone_by_ms < lease_end)
 			x->gone_by_ms = lease_end;
@@ -375,7 +377,7 @@ void items_unreceived(struct oracle *o, uint64_t session, uint64_t leases_by_ses
 				x->mine_until_ms = lease_end;
 			continue;
 		}
-		/* One that has ended may have ended just after it was granted again. */
+		/* A lease that has ended may have been redelivered just before its end. */
 		x->mine_until_ms = 0;
 		if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 			continue;
@@ -416,7 +418,7 @@ static void sum(const struct oracle *o, const struct item *x, struct sums *sums)
 static void within(struct oracle *o, const char *what, uint64_t shown, uint64_t min, uint64_t max)
 {
 	if (shown < min || shown > max)
-		broken(o, "%llu items are counted as %s, between %llu and %llu are", U(shown), what,
+		broken(o, "%llu items are counted as %s, expected %llu to %llu", U(shown), what,
 		       U(min), U(max));
 }
 
@@ -435,7 +437,7 @@ void oracle_counts(struct oracle *o, const struct oracle_counts *shown, uint64_t
 	}
 	within(o, "put", shown->put, s.put, s.put + put_unknown);
 	within(o, "acked", shown->acked, s.acked, s.acked_maybe);
-	/* Items whose place in the queue was never answered may be held too. */
+	/* Items whose put was never answered may be held too. */
 	put_unknown = shown->put;
 	for (uint64_t i = 0; i < o->item_end; i++)
 		put_unknown -= put_unknown > 0 && o->items[i].state != ITEM_NONE;
@@ -473,21 +475,20 @@ void oracle_dead(struct oracle *o, uint64_t body, uint32_t attempts)
 	if (x == NULL)
 		return; /* its put was never answered; the counts cover it */
 	if (x->state == ITEM_ACKED || x->state == ITEM_PURGED || held_surely(o, x))
-		broken(o, "put %llu is %s, and a dead letter", U(body),
+		broken(o, "put %llu is %s, and also a dead letter", U(body),
 		       x->state == ITEM_ACKED	 ? "acked"
 		       : x->state == ITEM_PURGED ? "purged"
 						 : "held");
 	if (attempts != 0 || x->grants_max < o->rules.attempts_max)
-		broken(o,
-		       "put %llu is a dead letter with %u attempts, it was given %u times before",
-		       U(body), attempts, x->grants_max);
+		broken(o, "put %llu is a dead letter with %u attempts, after %u grants", U(body),
+		       attempts, x->grants_max);
 	x->dead = true;
 }
 
 void oracle_dead_end(struct oracle *o, uint64_t counted)
 {
 	if (o->dead_listed != counted)
-		broken(o, "%llu dead letters are counted, %llu are there", U(counted),
+		broken(o, "%llu dead letters are counted, %llu were read", U(counted),
 		       U(o->dead_listed));
 }
 
@@ -498,7 +499,7 @@ void oracle_drained(struct oracle *o, const struct oracle_counts *shown)
 
 		if ((x->state == ITEM_WAITS || x->state == ITEM_HELD) && !x->maybe_acked &&
 		    !x->maybe_purged && !x->dead)
-			broken(o, "item %llu never came back", U(i));
+			broken(o, "item %llu was not delivered again", U(i));
 	}
 	if (shown->ready + shown->leased + shown->delayed != 0)
 		broken(o, "the drained queue is not empty");

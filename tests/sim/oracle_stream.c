@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams are lists: an event that was answered or read at an offset stays there, or is below
- * `first`; a producer's numbers are 1, 2, 3 ... without a gap or a duplicate. `first` only grows,
- * exactly by the bounds: the last keep_events stay, and events younger than keep_ms. A cursor stays
- * where it was set, and goes back only on request. A transaction's events and puts are all present
- * or all absent.
+ * Streams are lists. An event that was answered or read at an offset stays at that offset until
+ * retention drops it. The numbers of each producer are 1, 2, 3 ... in order, without a gap or a
+ * duplicate. Retention drops events only from the beginning: exactly those that are neither among
+ * the last keep_events nor younger than keep_ms. A cursor stays at the offset that was set, and
+ * moves backward only on request. A transaction's events and puts are all present or all absent.
  */
 #include <stddef.h>
 
@@ -22,7 +22,7 @@ static struct producer *producer_of(struct oracle *o, uint64_t body)
 {
 	if (body / ORACLE_BODY < ORACLE_PRODUCERS_MAX && body % ORACLE_BODY > 0)
 		return &o->producers[body / ORACLE_BODY];
-	broken(o, "body %llu is nobody's", U(body));
+	broken(o, "body %llu belongs to no producer", U(body));
 	return NULL;
 }
 
@@ -52,7 +52,7 @@ static struct event *event_is(struct oracle *o, int stream, uint64_t offset, uin
 	struct event *e = &o->streams[stream].events[offset];
 
 	if (e->body != 0 && e->body != body)
-		broken(o, "stream %d: offset %llu holds %llu and held %llu before", stream,
+		broken(o, "stream %d: offset %llu contains %llu, and contained %llu before", stream,
 		       U(offset), U(body), U(e->body));
 	if (e->body == 0)
 		*e = (struct event){body, sent_ms_of(o, body), o->now_ms, false};
@@ -66,7 +66,8 @@ void oracle_published(struct oracle *o, int stream, int producer, uint64_t seq, 
 
 	note(o, 2, seq, offset);
 	if (offset + count > ORACLE_EVENTS_MAX) {
-		broken(o, "publish of producer %d was told offset %llu", producer, U(offset));
+		broken(o, "a publish of producer %d was answered with offset %llu", producer,
+		       U(offset));
 		return;
 	}
 	for (uint32_t i = 0; i < count; i++)
@@ -82,7 +83,9 @@ void oracle_reopened(struct oracle *o, int producer, uint64_t last_seq)
 
 	note(o, 36, (uint64_t)producer, last_seq);
 	if (last_seq < p->answered || last_seq > p->sent)
-		broken(o, "producer %d is told %llu; it had answers up to %llu and sent up to %llu",
+		broken(o,
+		       "producer %d was answered last_seq %llu; it had answers up to %llu and sent "
+		       "up to %llu",
 		       producer, U(last_seq), U(p->answered), U(p->sent));
 }
 
@@ -99,20 +102,21 @@ static void check_first(struct oracle *o, int stream, uint64_t first, uint64_t n
 		broken(o, "stream %d went back: %llu to %llu, was %llu to %llu", stream, U(first),
 		       U(next), U(s->first), U(s->next));
 	if (first < bound)
-		broken(o, "stream %d: offset %llu is still there, %llu on are to be kept", stream,
-		       U(first), U(bound));
+		broken(o,
+		       "stream %d: offset %llu is still stored, retention keeps %llu and later "
+		       "ones",
+		       stream, U(first), U(bound));
 	for (uint64_t i = s->first > bound ? s->first : bound; i < first; i++) {
 		const struct event *e = &s->events[i];
 
 		if (age == 0 || (e->body != 0 && o->now_ms - e->early_ms < age))
-			broken(o, "stream %d: offset %llu was dropped before its time", stream,
-			       U(i));
+			broken(o, "stream %d: offset %llu was dropped too early", stream, U(i));
 	}
 	for (uint64_t i = first; age != 0 && i < next; i++) {
 		const struct event *e = &s->events[i];
 
 		if (e->body != 0 && o->now_ms - e->late_ms >= age + AGE_SLACK_MS)
-			broken(o, "stream %d: offset %llu is beyond its age and still there",
+			broken(o, "stream %d: offset %llu is still stored after its keep time",
 			       stream, U(i));
 	}
 	s->first = first;
@@ -124,7 +128,7 @@ void oracle_read_begin(struct oracle *o, int stream, uint64_t first, uint64_t ne
 	note(o, 3, first, next);
 	o->reading = NULL;
 	if (first > next || next > ORACLE_EVENTS_MAX) {
-		broken(o, "stream %d reaches from %llu to %llu", stream, U(first), U(next));
+		broken(o, "stream %d has the range %llu to %llu", stream, U(first), U(next));
 		return;
 	}
 	check_first(o, stream, first, next);
@@ -141,8 +145,8 @@ static void read_txn(struct oracle *o, uint64_t offset, uint64_t body)
 	uint64_t txn = body % ORACLE_BODY / ORACLE_TXN_PARTS, part = body % ORACLE_TXN_PARTS;
 
 	if (txn >= o->txn_end || part != o->txns[txn].in_read || part >= o->txns[txn].events)
-		broken(o, "offset %llu: event %llu of transaction %llu is not the next of it",
-		       U(offset), U(part), U(txn));
+		broken(o, "offset %llu: event %llu of transaction %llu is out of order", U(offset),
+		       U(part), U(txn));
 	else
 		o->txns[txn].in_read++;
 }
@@ -155,7 +159,7 @@ void oracle_read(struct oracle *o, uint64_t offset, uint64_t body)
 	if (p == NULL || o->reading == NULL)
 		return;
 	if (offset != o->read_next || offset >= o->reading->next) {
-		broken(o, "a read goes on at offset %llu, not %llu", U(offset), U(o->read_next));
+		broken(o, "a read continues at offset %llu, not %llu", U(offset), U(o->read_next));
 		return;
 	}
 	o->read_next = offset + 1;
@@ -163,11 +167,10 @@ void oracle_read(struct oracle *o, uint64_t offset, uint64_t body)
 		read_txn(o, offset, body);
 	} else {
 		if (p->in_read != 0 && seq != p->in_read)
-			broken(o,
-			       "offset %llu has number %llu of producer %llu, %llu must be there",
+			broken(o, "offset %llu has number %llu of producer %llu, expected %llu",
 			       U(offset), U(seq), U(body / ORACLE_BODY), U(p->in_read));
 		if (seq > p->sent)
-			broken(o, "producer %llu: more is stored than was sent",
+			broken(o, "producer %llu: more events are stored than were sent",
 			       U(body / ORACLE_BODY));
 		p->in_read = seq + 1;
 	}
@@ -182,20 +185,21 @@ void oracle_read_end(struct oracle *o)
 	if (s == NULL)
 		return;
 	if (o->read_next != s->next)
-		broken(o, "a read ends at offset %llu, the stream at %llu", U(o->read_next),
+		broken(o, "a read ended at offset %llu, the stream ends at %llu", U(o->read_next),
 		       U(s->next));
 	for (uint64_t i = s->next; i < ORACLE_EVENTS_MAX && i < s->next + 64; i++) {
 		if (s->events[i].body != 0)
-			broken(o, "offset %llu was acknowledged or read and is gone", U(i));
+			broken(o, "offset %llu was acknowledged or read and is missing", U(i));
 	}
 	for (uint64_t i = 0; s == &o->streams[0] && i < o->txn_end; i++) {
 		struct txn *t = &o->txns[i];
 
 		if (t->in_read != 0 && t->in_read != t->events)
-			broken(o, "%u of %u events of transaction %llu are there", t->in_read,
+			broken(o, "only %u of %u events of transaction %llu are stored", t->in_read,
 			       t->events, U(i));
 		if (t->in_read != 0 && t->refused)
-			broken(o, "events of transaction %llu are there, and it was refused", U(i));
+			broken(o, "events of transaction %llu are stored, and it was refused",
+			       U(i));
 		if (t->in_read == 0 && t->events != 0 && t->done)
 			broken(o, "transaction %llu is done and its events are missing", U(i));
 		if (t->in_read != 0)
@@ -209,7 +213,7 @@ void oracle_txn_sent(struct oracle *o, uint64_t txn, uint32_t events, uint32_t p
 {
 	note(o, 31, txn, events * 16 + puts);
 	if (txn >= ORACLE_TXNS_MAX) {
-		broken(o, "more transactions than the oracle has room for");
+		broken(o, "there are more transactions than the oracle can keep");
 		return;
 	}
 	o->txns[txn] = (struct txn){.events = events, .puts = puts, .sent_ms = o->now_ms};
@@ -222,7 +226,7 @@ void txn_is_done(struct oracle *o, uint64_t txn)
 	struct txn *t = &o->txns[txn];
 
 	if (t->refused)
-		broken(o, "transaction %llu was refused, and something of it was done", U(txn));
+		broken(o, "transaction %llu was refused, and a part of it was applied", U(txn));
 	if (t->done)
 		return;
 	t->done = true;
@@ -235,7 +239,7 @@ void oracle_txn_answered(struct oracle *o, uint64_t txn, bool done)
 	if (done)
 		txn_is_done(o, txn);
 	else if (o->txns[txn].done)
-		broken(o, "transaction %llu is refused, and something of it was done", U(txn));
+		broken(o, "transaction %llu is refused, and a part of it was applied", U(txn));
 	else
 		o->txns[txn].refused = true;
 }

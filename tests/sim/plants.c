@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * See plants.h. meson.build has the list of the functions that come through here: WRAP() names each
- * once more. */
+ * See plants.h. meson.build has the list of the functions that are wrapped here: WRAP() names each
+ * of them again. */
 #include "tests/sim/plants.h"
 
 #include <stddef.h>
@@ -25,46 +25,46 @@
 
 /* X(NAME, "name", "what it does") */
 #define PLANTS(X)                                                                                  \
-	X(NONE, "none", "the broker as it is")                                                     \
-	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not done")                       \
-	X(OPEN_FENCE, "open-fence", "an ack with an old token settles what somebody else holds")   \
+	X(NONE, "none", "the broker without a plant")                                              \
+	X(LOST_ACK, "lost-ack", "every eighth ack is answered and not applied")                    \
+	X(OPEN_FENCE, "open-fence",                                                                \
+	  "an ack with an old token settles an item that another session holds")                   \
 	X(NO_ATTEMPT, "no-attempt", "a failed attempt is not counted")                             \
-	X(DUP_GRANT, "dup-grant", "an item that came back stays ready when it is given out")       \
-	X(LOST_NACK, "lost-nack", "every eighth item that comes back is not put among the ready")  \
-	X(LOST_WAKE, "lost-wake", "what comes back wakes nobody")                                  \
-	X(NO_EXPIRY, "no-expiry", "leases do not run out")                                         \
-	X(EARLY_EXPIRY, "early-expiry", "leases run out after half their time")                    \
-	X(SHORT_BOOT, "short-boot", "leases are not prolonged when the broker comes back")         \
-	X(LOST_DEAD, "lost-dead", "dead letters reach no queue")                                   \
+	X(DUP_GRANT, "dup-grant", "a returned item stays ready when it is granted")                \
+	X(LOST_NACK, "lost-nack", "every eighth returned item is not made ready")                  \
+	X(LOST_WAKE, "lost-wake", "a returned item causes no claim")                               \
+	X(NO_EXPIRY, "no-expiry", "leases do not end")                                             \
+	X(EARLY_EXPIRY, "early-expiry", "leases end after half their time")                        \
+	X(SHORT_BOOT, "short-boot", "leases are not extended at a start of the broker")            \
+	X(LOST_DEAD, "lost-dead", "dead letters are put into no queue")                            \
 	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
-	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is done again")                \
-	X(OPEN_EPOCH, "open-epoch", "a producer of an old epoch is heard")                         \
+	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is stored again")              \
+	X(OPEN_EPOCH, "open-epoch", "a publish with an old epoch is accepted")                     \
 	X(LOST_EVENT, "lost-event", "every eighth change of a job leaves no event")                \
-	X(FALSE_PURGE, "false-purge", "a purge is answered and not done")                          \
-	X(OLD_LEASE, "old-lease",                                                                  \
-	  "a lease that is delivered again ends when it would have before")                        \
-	X(RETENTION, "retention", "a bounded stream keeps one event less")                         \
-	X(CURSOR_BACK, "cursor-back", "a cursor goes back without being told to")                  \
-	X(TORN_TXN, "torn-txn", "a refused transaction leaves what it did before")                 \
+	X(FALSE_PURGE, "false-purge", "a purge is answered and not applied")                       \
+	X(OLD_LEASE, "old-lease", "a redelivery does not restart the lease")                       \
+	X(RETENTION, "retention", "a bounded stream keeps one event too few")                      \
+	X(CURSOR_BACK, "cursor-back", "a cursor moves back without a request")                     \
+	X(TORN_TXN, "torn-txn", "a refused transaction keeps its first operations")                \
 	X(LOST_COMMIT, "lost-commit", "a kill loses the last commit")                              \
-	X(FAILED_COMMIT, "failed-commit", "a commit that failed is answered as one that did not")  \
+	X(FAILED_COMMIT, "failed-commit", "a failed commit is answered as a successful one")       \
 	X(LOST_INTENT, "lost-intent", "an intent is answered and not recorded")                    \
 	X(STALE_REPORT, "stale-report", "a report of an old attempt counts as one of the current") \
 	X(OLD_TOKEN, "old-token", "a takeover gets the token of the lease before")                 \
-	X(NO_FORGETTING, "no-forgetting", "finished jobs are kept for ever")                       \
+	X(NO_FORGETTING, "no-forgetting", "finished jobs are never deleted")                       \
 	X(DEAD_HOLDER, "dead-holder", "a job stays with a session that has ended")                 \
 	X(SHARED_EMPTY, "shared-empty",                                                            \
-	  "a consumer that finds nothing hides orphans from those that take them")                 \
-	X(DEAF_CLAIM, "deaf-claim", "what the last claim of a batch announces is not heard")       \
-	X(LOST_RESUME, "lost-resume", "a consumer that is no longer paused is not listed again")   \
-	X(LOST_CANCEL, "lost-cancel", "the holder of a job is not told of its cancel")             \
-	X(LATE_TIMER, "late-timer", "a due timer waits until something else happens")              \
-	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan is given to who judges another source") \
-	X(DEAF_SOURCE, "deaf-source", "an orphan of a source wakes nobody")                        \
-	X(OPEN_SOURCE, "open-source", "a source that another session speaks for is taken unasked") \
+	  "an idle consumer keeps orphans from consumers that accept them")                        \
+	X(LOST_ANNOUNCE, "lost-announce", "the announcement of a batch's last claim is ignored")   \
+	X(LOST_RESUME, "lost-resume", "a consumer that is resumed is not listed again")            \
+	X(LOST_CANCEL, "lost-cancel", "a job's holder is not notified of its cancel")              \
+	X(LATE_TIMER, "late-timer", "a due timer fires only with another command")                 \
+	X(STRANGERS_ORPHAN, "strangers-orphan", "an orphan goes to a consumer of another source")  \
+	X(IDLE_SOURCE, "idle-source", "an orphan of a source causes no claim")                     \
+	X(OPEN_SOURCE, "open-source", "a source is taken over without a request")                  \
 	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")      \
-	X(STUCK_DAMAGE, "stuck-damage", "a claim does not pass by a damaged job")                  \
-	X(BLIND_AUDIT, "blind-audit", "the audit finds nothing")                                   \
+	X(STUCK_DAMAGE, "stuck-damage", "a claim does not skip a damaged job")                     \
+	X(BLIND_AUDIT, "blind-audit", "the audit reports nothing")                                 \
 	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session")
 enum { LATE_MS = 50 };
 
@@ -76,7 +76,7 @@ enum plant {
 };
 
 static enum plant planted;
-static bool kill_comes;
+static bool kill_planned;
 static unsigned claims_max, claims; /* of the current batch */
 
 const char *plants_name(int plant)
@@ -113,12 +113,12 @@ int plants_find(const char *name)
 void plants_set(int plant)
 {
 	planted = (enum plant)plant;
-	kill_comes = false;
+	kill_planned = false;
 }
 
-void plants_kill_comes(bool comes)
+void plants_kill_planned(bool planned)
 {
-	kill_comes = comes;
+	kill_planned = planned;
 }
 
 void plants_claims_max(unsigned max)
@@ -137,7 +137,7 @@ static bool every_eighth(const struct apply *a)
 static struct {
 	const struct apply *a;
 	const struct cmd_ack *m;
-	uint64_t token, session; /* of the grant that was used instead; 0: none */
+	uint64_t token, session; /* token of the grant that the ack was applied to; 0: none */
 } fence;
 
 WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *out)
@@ -345,7 +345,7 @@ WRAP(int, store_commit, struct store_txn *txn)
 {
 	int rc;
 
-	if (planted == LOST_COMMIT && kill_comes) {
+	if (planted == LOST_COMMIT && kill_planned) {
 		store_abort(txn);
 		return 0;
 	}
@@ -504,9 +504,9 @@ WRAP(void, demand_claimed, struct demand *demand, struct consumer *consumer,
 WRAP(void, demand_queue_ready, struct demand *demand, uint32_t gateway, uint64_t queue, bool orphan,
      uint64_t source)
 {
-	if (planted == DEAF_CLAIM && claims_max != 0 && claims >= claims_max)
+	if (planted == LOST_ANNOUNCE && claims_max != 0 && claims >= claims_max)
 		return;
-	if (planted == DEAF_SOURCE && orphan && source != 0)
+	if (planted == IDLE_SOURCE && orphan && source != 0)
 		return;
 	__real_demand_queue_ready(demand, gateway, queue, orphan, source);
 }

@@ -24,6 +24,6 @@ const char *plants_text(int plant); /* its effect */
 void plants_set(int plant);
 /* Claims of one batch, in this life of the broker; 0: unlimited */
 void plants_claims_max(unsigned max);
-void plants_kill_comes(bool comes); /* the broker is killed at the end of this step */
+void plants_kill_planned(bool planned); /* the broker is killed at the end of this step */
 
 #endif

@@ -9,60 +9,63 @@
 #include "protocol/envelope.h"
 #include "tests/sim/sim.h"
 
-/* Whether a client's connection still receives this frame. */
-static bool frame_comes(struct sim *s, int number)
+/* Counts a frame that is sent to a client, and breaks the connection when faults_plan.c chose this
+ * one. Returns whether the client receives it. */
+static bool frame_received(struct sim *s, int number)
 {
 	struct client *client = &s->clients[number];
 
-	if (!client->deaf && client->cut > 0 && --client->cut == 0)
-		client_deafen(s, number);
-	return !client->deaf;
+	if (!client->cut_off && client->cut > 0 && --client->cut == 0)
+		client_cut_off(s, number);
+	return !client->cut_off;
 }
 
 /* ---- answers ---- */
 
 static void published(struct sim *s, const struct op *op, const struct outcome *out)
 {
-	struct publisher *p = &s->publishers[op->who];
-	int stream = sim_target(op->who)->stream;
+	struct publisher *p = &s->publishers[op->number];
+	int stream = sim_target(op->number)->stream;
 
 	if (op->flag) {
 		if (out->code == 0)
 			oracle_blame(s->oracle,
-				     "a producer of an old epoch or of another session was heard",
-				     op->who, 0);
+				     "a publish with an old epoch, or of another session, was "
+				     "accepted",
+				     op->number, 0);
 		return;
 	}
 	p->in_flight = false;
 	if (out->code != 0) {
 		if (!sluice_error_retriable(out->code))
-			oracle_blame(s->oracle, "a publish in sequence was refused", op->who,
+			oracle_blame(s->oracle, "a publish in sequence was refused", op->number,
 				     out->code);
 		return;
 	}
 	if (stream >= 0)
-		oracle_published(s->oracle, stream, op->who, op->seq, op->count, out->offset);
+		oracle_published(s->oracle, stream, op->number, op->seq, op->count, out->offset);
 	for (uint32_t i = 0; stream < 0 && i < op->count; i++)
 		oracle_put(s->oracle, out->offset + i,
-			   (uint64_t)op->who * ORACLE_BODY + op->seq + i, p->losses);
+			   (uint64_t)op->number * ORACLE_BODY + op->seq + i, p->losses);
 	p->next = op->seq + op->count;
 	p->pending = 0;
 }
 
 static void reopened(struct sim *s, const struct op *op, const struct outcome *out)
 {
-	struct publisher *p = &s->publishers[op->who];
+	struct publisher *p = &s->publishers[op->number];
 
 	p->in_flight = false;
 	if (out->code != 0)
 		return;
 	if (p->id != 0 && (out->id != p->id || out->epoch <= p->epoch))
-		oracle_blame(s->oracle, "a producer's epoch did not grow", op->who, out->epoch);
+		oracle_blame(s->oracle, "a producer's new epoch is not above its old one",
+			     op->number, out->epoch);
 	p->id = out->id;
 	p->epoch = out->epoch;
 	p->stale = false;
-	if (op->who != ORACLE_TXN_PRODUCER)
-		oracle_reopened(s->oracle, op->who, out->seq);
+	if (op->number != ORACLE_TXN_PRODUCER)
+		oracle_reopened(s->oracle, op->number, out->seq);
 }
 
 static void reported(struct sim *s, const struct op *op, const struct outcome *out)
@@ -73,12 +76,12 @@ static void reported(struct sim *s, const struct op *op, const struct outcome *o
 		verdict = ORACLE_APPLIED;
 	else if (out->code == 0 && out->disposition == SLUICE__DISPOSITION__DUPLICATE)
 		verdict = ORACLE_DUPLICATE;
-	oracle_job_reported(s->oracle, op->who, &op->report, verdict);
+	oracle_job_reported(s->oracle, op->number, &op->report, verdict);
 }
 
 static void released(struct sim *s, const struct op *op, const struct outcome *out)
 {
-	oracle_job_released(s->oracle, op->who, op->report.token, op->settle.value_ms,
+	oracle_job_released(s->oracle, op->number, op->report.token, op->settle.value_ms,
 			    out->code != 0   ? ORACLE_REFUSED
 			    : out->duplicate ? ORACLE_DUPLICATE
 					     : ORACLE_APPLIED);
@@ -92,7 +95,8 @@ static void transacted(struct sim *s, const struct outcome *out)
 	if (out->code != 0 && sluice_error_retriable(out->code))
 		return;
 	t->pending = false;
-	/* The end of a session returns its items in steps; settlements meanwhile are refused. */
+	/* The end of a session returns its items in steps. Until the last step its settlements are
+	 * refused. */
 	if (out->code == SLUICE_E_SESSION_GONE && t->settle.token != 0)
 		oracle_session_shown(s->oracle, t->session, false);
 	else if (out->code != 0 && out->code != SLUICE_E_WRONG_STATE &&
@@ -101,7 +105,7 @@ static void transacted(struct sim *s, const struct outcome *out)
 		oracle_blame(s->oracle, "a transaction in sequence was refused", (int64_t)t->number,
 			     out->code);
 	if (out->code == 0 && t->doomed)
-		oracle_blame(s->oracle, "a transaction with a false check was done",
+		oracle_blame(s->oracle, "a transaction with a false check was applied",
 			     (int64_t)t->number, 0);
 	oracle_txn_answered(s->oracle, t->number, out->code == 0);
 	if (out->code != 0)
@@ -148,19 +152,19 @@ static void session_closed(struct sim *s, struct client *client, const struct ou
 static void job_answered(struct sim *s, struct op *op, const struct outcome *out)
 {
 	if (op->type == COMMAND_JOB_SUBMIT && out->code == 0)
-		oracle_job_submitted(s->oracle, op->who);
+		oracle_job_submitted(s->oracle, op->number);
 	else if (op->type == COMMAND_JOB_REPORT)
 		reported(s, op, out);
 	else if (op->type == COMMAND_JOB_INTENT) {
-		s->job[op->who].intended |= out->code == 0;
-		oracle_job_intended(s->oracle, op->who, op->report.token, op->report.attempt,
+		s->job[op->number].intended |= out->code == 0;
+		oracle_job_intended(s->oracle, op->number, op->report.token, op->report.attempt,
 				    out->code == 0);
 	} else if (op->type == COMMAND_JOB_RELEASE)
 		released(s, op, out);
 	else if (op->type == COMMAND_JOB_CANCEL && out->code == 0)
-		oracle_job_cancelled(s->oracle, op->who, out->terminal);
+		oracle_job_cancelled(s->oracle, op->number, out->terminal);
 	else if (op->type == COMMAND_JOB_RESET)
-		oracle_job_reset(s->oracle, op->who, op->flag, out->attempt, out->code == 0);
+		oracle_job_reset(s->oracle, op->number, op->flag, out->attempt, out->code == 0);
 }
 
 static void answered(struct sim *s, struct op *op, const struct outcome *out)
@@ -180,13 +184,13 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 	else if (op->type == COMMAND_TXN)
 		transacted(s, out);
 	else if (op->type == COMMAND_SESSION_OPEN)
-		session_opened(s, &s->clients[op->who], out);
+		session_opened(s, &s->clients[op->number], out);
 	else if (op->type == COMMAND_SESSION_CLOSE)
-		session_closed(s, &s->clients[op->who], out);
+		session_closed(s, &s->clients[op->number], out);
 	else if (op->type == COMMAND_SOURCE_SEEN)
 		source_answered(s, op, out);
 	else if (out->code != 0 && sluice_error_retriable(out->code))
-		return; /* NO_SPACE is no verdict */
+		return; /* NO_SPACE says nothing about the request */
 	else if (op->type == COMMAND_QUEUE_PURGE && out->code == 0)
 		oracle_purged(s->oracle, out->count);
 	else if (op->type == COMMAND_CURSOR_SET)
@@ -218,7 +222,7 @@ static void granted(struct sim *s, const struct effect *e, int client, bool agai
 			g.attempts = (uint32_t)((const uint8_t *)rest.data)[0] << 8 |
 				     ((const uint8_t *)rest.data)[1];
 			rest.data = (const uint8_t *)rest.data + 10,
-			rest.len -= 10; /* attempts, put time */
+			rest.len -= 10; /* skips attempts and put time */
 			must(envelope_next(&rest, &envelope, &why), "item");
 			snprintf(number, sizeof(number), "%.*s", (int)envelope.body.len,
 				 (const char *)envelope.body.data);
@@ -266,7 +270,7 @@ static void jobs_granted(struct sim *s, const struct effect *e, int client)
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }
 
-/* The index of the command that an effect belongs to: its answer follows. */
+/* The index of the command that caused an effect. Its reply is the next one of that command. */
 static uint64_t index_of(const struct engine_release *release, size_t i)
 {
 	uint32_t command = effects_at(release->effects, i)->command;
@@ -289,15 +293,15 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 
 	if (client->connection == 0 || consumer_tag(client, number, feed) != tag) {
 		if (e->kind != FX_REPLY)
-			oracle_blame(s->oracle, "a consumer that was closed is given something",
-				     number, feed);
+			oracle_blame(s->oracle, "a closed consumer received a frame", number, feed);
 		return;
 	}
 	if (e->kind == FX_REPLY) {
-		if (client->deaf)
+		if (client->cut_off)
 			return;
 		if (e->outcome->code == SLUICE_E_CORRUPT && feed != FEED_WILD)
-			oracle_blame(s->oracle, "a consumer is ended by damage", number, feed);
+			oracle_blame(s->oracle, "damage ended a consumer of undamaged records",
+				     number, feed);
 		if (e->outcome->code != 0)
 			oracle_consumer_ended(s->oracle, consumer_number(number, feed));
 		else if (client->resuming[feed] && e->outcome->id == 0) {
@@ -308,7 +312,7 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 		}
 		return;
 	}
-	if (!frame_comes(s, number) || e->kind == FX_ITEM_DAMAGED)
+	if (!frame_received(s, number) || e->kind == FX_ITEM_DAMAGED)
 		return;
 	oracle_consumer_given(s->oracle, consumer_number(number, feed), e->count);
 	if (feed == FEED_WILD)
@@ -321,17 +325,16 @@ static void consumed(struct sim *s, const struct engine_release *release, size_t
 		jobs_granted(s, e, number);
 }
 
-/* Notices to a job's holder: it is cancelled, or its lease is lost. */
+/* Notices to a job's holder: the job was cancelled, or the lease has ended. */
 static void noticed(struct sim *s, const struct effect *e)
 {
 	char id[16];
 
 	if (e->name.len == 0)
-		oracle_blame(s->oracle, "a holder is told of a job without a name",
-			     (int64_t)e->token, 0);
+		oracle_blame(s->oracle, "a notice to a holder names no job", (int64_t)e->token, 0);
 	for (int i = 0; i < CLIENTS; i++) {
 		if (s->clients[i].connection == 0 || s->clients[i].session != e->session ||
-		    !frame_comes(s, i) || *(const char *)e->name.data == 'x')
+		    !frame_received(s, i) || *(const char *)e->name.data == 'x')
 			continue;
 		snprintf(id, sizeof(id), "%.*s", (int)e->name.len, (const char *)e->name.data);
 		oracle_job_noticed(s->oracle, atoi(id + 1), e->token, e->kind == FX_JOB_CANCEL);
@@ -340,7 +343,7 @@ static void noticed(struct sim *s, const struct effect *e)
 
 static void replied(struct sim *s, struct op *op, const struct outcome *out)
 {
-	if (op->open && op->client >= 0 && !frame_comes(s, op->client))
+	if (op->open && op->client >= 0 && !frame_received(s, op->client))
 		return;
 	if (op->open)
 		answered(s, op, out);
@@ -350,7 +353,7 @@ void on_post(struct engine_sink *sink, struct engine_release *release)
 {
 	struct sim *s = (struct sim *)sink;
 
-	for (size_t i = 0; !s->deaf && i < effects_count(release->effects); i++) {
+	for (size_t i = 0; !s->answers_lost && i < effects_count(release->effects); i++) {
 		const struct effect *e = effects_at(release->effects, i);
 		const struct origin *origin;
 

@@ -12,13 +12,13 @@
 enum { COMMANDS_MAX = 4096 };
 
 static struct {
-	bool on, replays; /* replays: effects received now are its own */
+	bool on, replays; /* replays: the shadow's own core runs */
 	struct store *store;
 	struct core *core;
 	struct effects *effects;
 	/* The current transaction. */
 	bool batch, boot;
-	struct batch_clock clock, process; /* process: at boot, of the process */
+	struct batch_clock clock, process; /* process: the process's clock at boot */
 	uint64_t boot_id;
 	size_t count;
 	struct sluice_slice commands[COMMANDS_MAX]; /* encoded, owned */
@@ -107,7 +107,7 @@ WRAP(int, core_apply, struct core *core, struct store_txn *txn, const struct com
 	return __real_core_apply(core, txn, command, effects);
 }
 
-/* ---- and once more ---- */
+/* ---- replay ---- */
 
 static void apply(struct store_txn *txn, struct sluice_slice bytes)
 {

@@ -15,8 +15,8 @@ void shadow_begin(void);
 void shadow_end(void);
 /* The engine committed a write transaction. */
 void shadow_committed(void);
-/* For writes outside of the engine's batches: they must be made here too. NULL: there is no second
- * database. */
+/* For writes outside of the engine's batches, which must be made in both databases. NULL: there is
+ * no second database. */
 struct store *shadow_store(void);
 void shadow_pause(bool paused);
 /* Of all stored data, in order; of the shadow itself with NULL. */

@@ -26,7 +26,8 @@ static void pass(struct sim *s, uint64_t ms)
 	oracle_time(s->oracle, s->now.mono_ms);
 }
 
-/* Usually a moment; sometimes most of a lease, or longer than it or than a session's timeout. */
+/* Usually a few milliseconds; sometimes most of a lease's term, or longer than a lease or a
+ * session's timeout. */
 static uint64_t some_time(struct sim *s)
 {
 	uint64_t what = roll(s, 120);
@@ -90,7 +91,7 @@ static void settle_down(struct sim *s)
 		crash(s);
 	faults_off(s);
 	for (int i = 0; i < CLIENTS; i++) {
-		if (s->clients[i].deaf)
+		if (s->clients[i].cut_off)
 			client_break(s, i);
 		s->clients[i].cut = 0;
 	}
@@ -110,9 +111,9 @@ static void one_step(struct sim *s)
 	(void)inspect(s, s->step % CLOSE_INSPECT_EVERY == 0);
 }
 
-/* No more faults, and no more acks: everything becomes due, is delivered, and expires until it is a
- * dead letter. The client that holds items for its session's life has to end for that; its jobs go
- * to others. */
+/* Without faults and acks, until every item is a dead letter: each becomes due, is delivered and
+ * expires. The session of the client that holds items until its session ends has to be closed for
+ * that; its jobs go to other clients. */
 static void drain(struct sim *s)
 {
 	struct oracle_counts shown = {.ready = 1};
@@ -134,7 +135,8 @@ static void drain(struct sim *s)
 		}
 		if (!drive(s))
 			must(SLUICE_E_INTERNAL, "drain");
-		/* Items that were not begun would be returned uncounted, for ever. */
+		/* Items that were not begun would be returned uncounted each time, and never become
+		 * dead letters. */
 		begin_all(s);
 		if (!drive(s))
 			must(SLUICE_E_INTERNAL, "drain");
@@ -212,8 +214,8 @@ bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 	good = oracle_why(s->oracle) == NULL;
 	stored = shadow_digest(s->store);
 	if (good && spec->plant == 0 && stored != shadow_digest(NULL))
-		oracle_blame(s->oracle, "the same batches, applied once, give another database", 0,
-			     0);
+		oracle_blame(s->oracle,
+			     "the same commands, each applied once, give another database", 0, 0);
 	good = oracle_why(s->oracle) == NULL;
 	*ret_hash = oracle_hash(s->oracle) ^ stored;
 	printf("# seed %" PRIu64 " store %s plant %s: %s at step %" PRIu64 " hash %016" PRIx64 "\n",

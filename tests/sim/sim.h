@@ -13,9 +13,9 @@
 enum {
 	/* including ORACLE_TXN_PRODUCER; sim_target gives the targets of the others */
 	PRODUCERS = 7,
-	CLIENTS = 4, /* the last one holds items for as long as its session lives */
+	CLIENTS = 4, /* the last one holds items until its session ends */
 	SOURCES = 2, /* from 1 on; 0 is none */
-	JOBS = 12,   /* at a time: a deleted one is followed by another number */
+	JOBS = 12,   /* at a time: a deleted job is replaced by one with a new number */
 	WILD_JOBS = 24,
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
@@ -35,15 +35,15 @@ enum feed { FEED_ITEMS, FEED_JOBS, FEED_WILD, FEED_WILD_JOBS, FEEDS };
 struct op {
 	bool open;
 	uint16_t type;
-	int who;    /* producer, job or client */
+	int number; /* of the producer, the job or the client that it is about */
 	int client; /* whose connection carries it; -1: one that does not break */
 	uint64_t seq, offset;
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
 	bool flag;     /* reset: force; cursor: back; publish: of an old epoch; source: take */
-	bool wild;     /* on the wild queues: not for the oracle, */
-	bool wild_job; /* on that of jobs: `who` is the job */
+	bool wild;     /* for a wild queue: the oracle does not get it */
+	bool wild_job; /* for the wild jobs: `number` is the job's */
 };
 struct held {
 	uint64_t item, token, session;
@@ -52,8 +52,8 @@ struct held {
 struct publisher {
 	uint64_t id, next;
 	uint32_t epoch, pending; /* events sent and not answered; 0: none */
-	uint32_t losses;	 /* crashes and cuts since the pending events were first sent */
-	bool in_flight, stale;	 /* stale: its epoch may be another's */
+	uint32_t losses;	 /* crashes and broken connections since they were first sent */
+	bool in_flight, stale;	 /* stale: its epoch may belong to another publisher */
 	uint64_t owner;		 /* session that opened it */
 };
 /* A transaction is sent again unchanged until it is answered. */
@@ -70,11 +70,12 @@ struct txn_plan {
 struct client {
 	uint64_t session;    /* 0: none */
 	uint64_t connection; /* number; 0: none */
-	bool opening, closing, deaf;
-	uint64_t cut; /* its connection breaks before this frame from now; 0: never */
+	bool opening, closing, cut_off;
+	uint64_t cut; /* its connection breaks before the cut-th frame from now; 0: never */
 	bool resuming[FEEDS];
-	int source;	 /* the source whose jobs it can judge; 0: none */
-	bool jobs_taken; /* its consumer of jobs is open: with a source, once it speaks for that */
+	int source; /* the source whose jobs it can judge; 0: none */
+	/* its consumer of jobs is open; with a source, only while the session represents it */
+	bool jobs_taken;
 	/* its source was taken over: it consumes no more jobs on this connection */
 	bool jobs_left;
 	bool slow; /* its connection does not accept deliveries: its consumers are paused */
@@ -110,8 +111,8 @@ struct sim {
 	bool drains;   /* every consumer of jobs accepts orphans, and all begin without credit */
 	bool quiet;    /* the broker was driven until it was idle */
 	bool answers;  /* a client has sent a request in response: the broker is not idle */
-	/* committed, and no client receives the answers: the broker dies with them */
-	bool deaf;
+	/* everything is committed and no client receives an answer; then the broker crashes */
+	bool answers_lost;
 	char dir[64];
 	uint64_t random, step, connections;
 	int reports;
@@ -133,7 +134,7 @@ struct sim {
 	} job[ORACLE_JOBS_MAX];	   /* as in the last delivery */
 	int slots[JOBS], jobs_end; /* numbers of the jobs known to clients, and the next one */
 	/* faults.c, faults_plan.c */
-	long fault_in; /* calls of the store from now; 0: never */
+	long fault_in; /* the fault_in-th call of the store from now fails; 0: none */
 	bool fault_commit;
 	int fault_code;
 	bool kill; /* at the end of this step */
@@ -174,11 +175,11 @@ void faults_resume(struct sim *s);
 /* broker.c */
 void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
 void boot(struct sim *s);
-/* Until the engine is idle. False: the broker is dead, or will be. */
+/* Until the engine is idle. False: the broker crashed, or will at the end of the step. */
 bool drive(struct sim *s);
 void shut(struct sim *s); /* permanently */
 
-/* Clients.c: actions of clients on sessions, streams and the queue */
+/* clients.c: actions of clients on sessions, streams and the queue */
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
@@ -188,9 +189,9 @@ void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);
 void client_close(struct sim *s, int client); /* ends its session */
 /* The connection breaks: frames from now on are not received; later it is closed. */
-void client_deafen(struct sim *s, int client);
+void client_cut_off(struct sim *s, int client);
 void client_break(struct sim *s, int client);
-/* Begins or ends slowness. */
+/* Begins or ends the state in which its connection accepts no deliveries. */
 void client_slow(struct sim *s, int client, bool slow);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
@@ -198,7 +199,7 @@ uint32_t some_credit(struct sim *s);
 void source_send(struct sim *s, int client);
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
 
-/* Jobs.c: actions of clients on jobs, the cursor and transactions */
+/* jobs.c: actions of clients on jobs, the cursor and transactions */
 void job_do(struct sim *s);
 void cursor_do(struct sim *s);
 void transact(struct sim *s);
@@ -219,7 +220,7 @@ void owned_grant_damage(struct sim *s);
 void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_rest *rest);
 void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
-/* Receive.c: deliveries to clients; the engine's sink */
+/* receive.c: deliveries to clients; the engine's sink */
 void on_post(struct engine_sink *sink, struct engine_release *release);
 
 /* inspect.c: reads */
@@ -232,7 +233,7 @@ void faults_plan(struct sim *s);
 void world_make(struct sim *s);
 void crash(struct sim *s);
 
-/* Sim.c. One run; prints a line. False: a promise was broken. *ret_hash: of all inputs of the
+/* sim.c. One run; prints a line. False: a promise was broken. *ret_hash: of all inputs of the
  * oracle, and of the stored data at the end. */
 bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash);
 

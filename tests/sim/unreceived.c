@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A command whose answer no client will receive, because the broker crashes or the connection
- * breaks first. Whether it was applied is unknown, which the oracle has to take into account. */
+ * breaks first. Whether it was applied is unknown, and the oracle gets that as the
+ * result. */
 #include "tests/sim/sim.h"
 
 void forget(struct sim *s, struct op *op)
@@ -9,7 +10,7 @@ void forget(struct sim *s, struct op *op)
 	if (op->wild || (op->type == COMMAND_PUBLISH && op->flag)) {
 		return;
 	} else if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
-		s->publishers[op->who].in_flight = false;
+		s->publishers[op->number].in_flight = false;
 	} else if (op->type == COMMAND_ACK) {
 		oracle_settle_unknown(s->oracle, &op->settle);
 	} else if (op->type == COMMAND_TXN) {
@@ -24,13 +25,13 @@ void forget(struct sim *s, struct op *op)
 	} else if (op->type == COMMAND_CURSOR_SET) {
 		oracle_cursor_unknown(s->oracle, op->offset, op->flag);
 	} else if (op->type == COMMAND_SESSION_OPEN) {
-		s->clients[op->who].opening = false;
+		s->clients[op->number].opening = false;
 	} else if (op->type == COMMAND_SESSION_CLOSE) {
-		s->clients[op->who].closing = false;
-		oracle_session_close_unknown(s->oracle, s->clients[op->who].session);
+		s->clients[op->number].closing = false;
+		oracle_session_close_unknown(s->oracle, s->clients[op->number].session);
 	} else if (op->type == COMMAND_SOURCE_SEEN) {
-		oracle_source_unknown(s->oracle, s->clients[op->who].source, op->seq);
+		oracle_source_unknown(s->oracle, s->clients[op->number].source, op->seq);
 	} else if (op->type >= COMMAND_JOB_SUBMIT) {
-		oracle_job_unknown(s->oracle, op->who);
+		oracle_job_unknown(s->oracle, op->number);
 	}
 }

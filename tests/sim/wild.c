@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The wild queue: items of all sizes, some of whose records cannot be read. The oracle only knows
- * the number of ready items and which consumers are willing. Acks may be of any item that was ever
- * held.
+ * the number of ready items and which consumers are willing. Acks name any item that was ever held.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +25,7 @@ void wild_put(struct sim *s)
 	for (uint32_t i = 0; i < f.count; i++) {
 		struct envelope e = {.body = {body, 8}};
 
-		/* Sometimes one that is too large for a claim with others. */
+		/* Sometimes an item that is too large to be claimed together with others. */
 		if (i == 0 && roll(s, 8) == 0)
 			e.body.len = LARGE_BYTES;
 		used += envelope_encode(bytes + used, &e);
@@ -69,7 +68,7 @@ static void spoil(struct store *store, const struct key *key)
 	must(store_commit(txn), "damage");
 }
 
-/* In both databases, which would differ otherwise. */
+/* The shadow needs the same damage, or the two databases differ. */
 void wild_damage(struct sim *s)
 {
 	struct sluice_slice found, value;

@@ -33,7 +33,7 @@ static void job_submit(struct sim *s, struct op op, char *id, uint64_t session)
 static void job_report(struct sim *s, struct op op, char *id, uint64_t session)
 {
 	static const char *const states[] = {"QUEUED", "ACTIVE", "ACTIVE", "SUSPENDED", "COMPLETE"};
-	const struct wild_job *job = &s->wild_jobs[op.who];
+	const struct wild_job *job = &s->wild_jobs[op.number];
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 
 	m.job = id, m.token = job->token, m.attempt = job->attempt, m.source = (char *)"sim";
@@ -46,7 +46,7 @@ static void job_report(struct sim *s, struct op op, char *id, uint64_t session)
 
 static void job_intend(struct sim *s, struct op op, char *id, uint64_t session)
 {
-	const struct wild_job *job = &s->wild_jobs[op.who];
+	const struct wild_job *job = &s->wild_jobs[op.number];
 	Sluice__JobIntent m = SLUICE__JOB_INTENT__INIT;
 
 	m.job = id, m.token = job->token, m.attempt = job->attempt, m.tag = id;
@@ -58,7 +58,8 @@ static void job_release(struct sim *s, struct op op, char *id, uint64_t session)
 {
 	Sluice__JobRelease m = SLUICE__JOB_RELEASE__INIT;
 
-	m.job = id, m.token = s->wild_jobs[op.who].token, m.delay_ms = (uint32_t)roll(s, 3) * 1500;
+	m.job = id, m.token = s->wild_jobs[op.number].token,
+	m.delay_ms = (uint32_t)roll(s, 3) * 1500;
 	op.type = COMMAND_JOB_RELEASE;
 	submit(s, op, 1, session, &m);
 }
@@ -76,9 +77,9 @@ static void job_end(struct sim *s, struct op op, char *id, uint64_t session)
 
 void wild_job_do(struct sim *s)
 {
-	int who = (int)roll(s, WILD_JOBS);
-	struct op op = {.who = who,
-			.client = s->wild_jobs[who].client,
+	int number = (int)roll(s, WILD_JOBS);
+	struct op op = {.number = number,
+			.client = s->wild_jobs[number].client,
 			.wild = true,
 			.wild_job = true};
 	const struct client *client = &s->clients[op.client];
@@ -87,8 +88,8 @@ void wild_job_do(struct sim *s)
 
 	if (client->connection == 0 || client->closing)
 		return;
-	snprintf(id, sizeof(id), "x%d", who);
-	if (what < 4 || s->wild_jobs[who].token == 0)
+	snprintf(id, sizeof(id), "x%d", number);
+	if (what < 4 || s->wild_jobs[number].token == 0)
 		job_submit(s, op, id, client->session);
 	else if (what < 7)
 		job_report(s, op, id, client->session);
@@ -104,14 +105,14 @@ void wild_job_do(struct sim *s)
 
 void wild_job_answered(struct sim *s, const struct op *op, const struct outcome *out)
 {
-	struct wild_job *job = &s->wild_jobs[op->who];
+	struct wild_job *job = &s->wild_jobs[op->number];
 
-	/* The damaged one was deleted, and this is another with its name. */
+	/* The damaged job was deleted, and this is another job with the same name. */
 	if (op->type == COMMAND_JOB_SUBMIT && out->code == 0 && out->id != job->number)
 		job->damage = DAMAGE_NONE;
 	if (out->code == SLUICE_E_CORRUPT && job->damage == DAMAGE_NONE)
-		oracle_blame(s->oracle, "a job that is not damaged is refused for damage", op->who,
-			     op->type);
+		oracle_blame(s->oracle, "a job that is not damaged is refused as damaged",
+			     op->number, op->type);
 }
 
 void wild_jobs_granted(struct sim *s, const struct effect *e, int client)
@@ -120,15 +121,16 @@ void wild_jobs_granted(struct sim *s, const struct effect *e, int client)
 		sluice__job_deliveries__unpack(NULL, e->payload.len, e->payload.data);
 
 	for (size_t i = 0; d != NULL && i < d->n_jobs; i++) {
-		int who = atoi(d->jobs[i]->job + 1);
-		struct wild_job *job = &s->wild_jobs[who];
+		int number = atoi(d->jobs[i]->job + 1);
+		struct wild_job *job = &s->wild_jobs[number];
 
 		job->token = d->jobs[i]->token;
 		job->attempt = d->jobs[i]->attempt;
 		job->client = client;
 		if (job->damage == DAMAGE_LIVE)
 			oracle_blame(s->oracle,
-				     "a job whose live record cannot be read is given out", who, 0);
+				     "a job whose live record cannot be read was delivered", number,
+				     0);
 	}
 	sluice__job_deliveries__free_unpacked(d, NULL);
 }
@@ -168,7 +170,7 @@ static void spoil(struct store *store, enum store_table table, const struct key 
 	must(store_commit(txn), "damage");
 }
 
-/* In both databases, which would differ otherwise. */
+/* The shadow needs the same damage, or the two databases differ. */
 static void spoil_both(struct sim *s, enum store_table table, const struct key *key)
 {
 	shadow_pause(true);
@@ -177,45 +179,45 @@ static void spoil_both(struct sim *s, enum store_table table, const struct key *
 	shadow_pause(false);
 }
 
-static bool waits(struct store_txn *txn, int who)
+static bool waits(struct store_txn *txn, int wild_job)
 {
 	struct job_live live;
 	uint64_t number;
 	char id[16];
 
-	snprintf(id, sizeof(id), "x%d", who);
+	snprintf(id, sizeof(id), "x%d", wild_job);
 	return name_find(txn, 1, NAME_JOB, text(id), &number) == 0 &&
 	       job_live_get(txn, 1, number, &live) == 0 &&
 	       (live.claim == JOB_READY || live.claim == JOB_ORPHANED || live.claim == JOB_GATED);
 }
 
-/* Usually one that waits, if any: then claims have to skip it. */
+/* Usually a job that waits in the queue, so that claims have to skip it. */
 static int some_job(struct sim *s)
 {
-	int first = (int)roll(s, WILD_JOBS), who = first;
+	int first = (int)roll(s, WILD_JOBS), number = first;
 	struct store_txn *txn;
 
 	if (roll(s, 3) == 0)
 		return first;
 	must(store_begin_read(s->store, &txn), "read");
-	for (int i = 0; i < WILD_JOBS && !waits(txn, who); i++)
-		who = (who + 1) % WILD_JOBS;
+	for (int i = 0; i < WILD_JOBS && !waits(txn, number); i++)
+		number = (number + 1) % WILD_JOBS;
 	store_abort(txn);
-	return who;
+	return number;
 }
 
 void wild_job_damage(struct sim *s)
 {
-	int who = some_job(s);
+	int number = some_job(s);
 	enum damage damage = (enum damage)(1 + roll(s, DAMAGES - 1));
-	struct wild_job *job = &s->wild_jobs[who];
+	struct wild_job *job = &s->wild_jobs[number];
 	enum store_table table;
 	struct store_txn *txn;
 	struct key key;
 	char id[16];
 	bool found;
 
-	snprintf(id, sizeof(id), "x%d", who);
+	snprintf(id, sizeof(id), "x%d", number);
 	must(store_begin_read(s->store, &txn), "read");
 	found = job->damage == DAMAGE_NONE &&
 		name_find(txn, 1, NAME_JOB, text(id), &job->number) == 0 &&
@@ -227,8 +229,8 @@ void wild_job_damage(struct sim *s)
 	spoil_both(s, table, &key);
 }
 
-/* The entry of a lease that lasts as long as its session: its data can be found elsewhere, and the
- * damage has no effect. */
+/* The entry of a lease that lasts as long as its session: the broker finds the same data in other
+ * records, so the damage has no effect. */
 void owned_grant_damage(struct sim *s)
 {
 	const struct client *client = &s->clients[CLIENTS - 1];
@@ -268,7 +270,7 @@ void wild_job_shown(struct sim *s, const Sluice__JobInfo *row, struct oracle_res
 		oracle_wild_leased(s->oracle, row->holder_session);
 }
 
-/* The job of a finding: "job N ..." or "job N: ...". 0: none. */
+/* The job's number in a finding of the audit, "job N ..." or "job N: ...". 0: none. */
 static uint64_t job_of(const char *finding)
 {
 	return strncmp(finding, "job ", 4) == 0 ? strtoull(finding + 4, NULL, 10) : 0;
@@ -281,22 +283,22 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited)
 	for (size_t i = 0; i < audited->n_findings; i++) {
 		bool known = false;
 
-		for (int who = 0; who < WILD_JOBS; who++) {
-			const struct wild_job *job = &s->wild_jobs[who];
+		for (int number = 0; number < WILD_JOBS; number++) {
+			const struct wild_job *job = &s->wild_jobs[number];
 
 			if (job->damage == DAMAGE_NONE ||
 			    job->number != job_of(audited->findings[i]))
 				continue;
-			known = reported[who] = true;
+			known = reported[number] = true;
 		}
 		if (!known)
 			oracle_blame(s->oracle, audited->findings[i], (int64_t)audited->n_findings,
 				     0);
 	}
-	/* An unreadable record is never rewritten, so the damage stays. */
-	for (int who = 0; who < WILD_JOBS; who++) {
-		if (s->wild_jobs[who].damage == DAMAGE_LIVE && !reported[who])
-			oracle_blame(s->oracle, "the audit does not tell of a damaged job", who,
-				     (int64_t)s->wild_jobs[who].number);
+	/* The broker never rewrites an unreadable record, so the damage stays. */
+	for (int number = 0; number < WILD_JOBS; number++) {
+		if (s->wild_jobs[number].damage == DAMAGE_LIVE && !reported[number])
+			oracle_blame(s->oracle, "the audit does not report a damaged job", number,
+				     (int64_t)s->wild_jobs[number].number);
 	}
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Events that affect the broker and its clients together: the world's beginning, and a crash. A
- * crash drops the engine as it is (with LMDB the store too, which is opened anew); operations
- * without an answer are unknown to the oracle from then on.
+ * crash drops the engine without a shutdown (with LMDB also the store, which is opened again);
+ * operations without an answer are unknown to the oracle from then on.
  */
 #include "tests/sim/sim.h"
 
@@ -26,10 +26,10 @@ void crash(struct sim *s)
 	for (int i = 0; i < CLIENTS; i++) {
 		s->clients[i].connection = s->clients[i].cut = 0;
 		s->clients[i].slow = s->clients[i].jobs_taken = false;
-		s->clients[i].opening = s->clients[i].closing = s->clients[i].deaf = false;
+		s->clients[i].opening = s->clients[i].closing = s->clients[i].cut_off = false;
 	}
 	boot(s);
-	/* Most come back at once, some later. */
+	/* Most clients reconnect at once, some later. */
 	for (int i = 0; i < CLIENTS; i++) {
 		if (roll(s, 4) != 0)
 			client_connect(s, i);
@@ -110,7 +110,7 @@ void world_make(struct sim *s)
 	}
 	if (!drive(s))
 		must(SLUICE_E_INTERNAL, "producers");
-	/* Two machines, one of them with a second scheduler; and a client that can judge none. */
+	/* Two clients of one source, one of another, and a client without a source. */
 	for (int i = 0; i < CLIENTS - 1 && s->sourced; i++)
 		s->clients[i].source = 1 + i % SOURCES;
 	for (int i = 0; i < CLIENTS; i++)
