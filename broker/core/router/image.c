@@ -70,7 +70,7 @@ static int router_add(struct router_image *image, struct store_txn *txn, uint64_
 	int rc = array_room((void **)&image->routers, image->router_count, sizeof(router));
 
 	if (rc == 0)
-		rc = node_new(image->trie, 0, &router.root);
+		rc = trie_node_new(image->trie, 0, &router.root);
 	if (rc == 0 && config->alternate[0] != 0)
 		rc = name_find(txn, image->gateway, NAME_ROUTER, slice_text(config->alternate),
 			       &router.alternate);
@@ -99,7 +99,7 @@ static int edge_append(struct router_image *image, const struct image_edge *edge
 		return SLUICE_E_NOMEM;
 	own.pattern_bytes = (uint32_t)strlen(own.pattern);
 	image->edges[image->edge_count++] = own;
-	return edge_insert(image, router, (uint32_t)image->edge_count - 1);
+	return trie_edge_insert(image, router, (uint32_t)image->edge_count - 1);
 }
 
 static int edge_add(struct router_image *image, struct store_txn *txn, uint64_t id,
@@ -168,7 +168,7 @@ static int image_load(struct store_txn *txn, uint32_t gateway, uint64_t version,
 	image->version = version;
 	image->loaded = true;
 	image->trie = calloc(1, sizeof(*image->trie));
-	image->slots = calloc(SLOT_COUNT, sizeof(*image->slots));
+	image->slots = calloc(ROUTE_SLOT_COUNT, sizeof(*image->slots));
 	if (image->trie == NULL || image->slots == NULL)
 		rc = SLUICE_E_NOMEM;
 	if (rc == 0)
@@ -250,7 +250,7 @@ static bool edge_undo(struct router_image *image)
 	if (array_room((void **)&image->patterns, image->pattern_count, sizeof(*image->patterns)) !=
 	    0)
 		return false;
-	edge_unlink(image, (uint32_t)image->edge_count - 1);
+	trie_edge_unlink(image, (uint32_t)image->edge_count - 1);
 	image->patterns[image->pattern_count++] = edge->pattern;
 	image->edge_count--;
 	return true;
@@ -264,7 +264,7 @@ static bool changes_undo(struct router_image *image)
 		if (!change->added) {
 			image->edges[change->edge].gone = false;
 			image->gone_count--;
-			edge_link(image, change->edge);
+			trie_edge_link(image, change->edge);
 			continue;
 		}
 		invariant(change->edge + 1 == image->edge_count,
@@ -371,11 +371,11 @@ void router_image_edge_drop(struct apply *a, uint64_t id)
 		router_image_drop(a);
 		return;
 	}
-	edge_unlink(image, (uint32_t)low);
+	trie_edge_unlink(image, (uint32_t)low);
 }
 
 /* Advances the image, which has the change, from one version to the next. */
-static void router_image_follow(struct apply *a, uint64_t before, uint64_t now)
+static void image_follow(struct apply *a, uint64_t before, uint64_t now)
 {
 	struct router_cache *cache = a->core->routers;
 	struct router_image *image =
@@ -433,6 +433,6 @@ int topo_changed(struct apply *a)
 
 	if (rc != 0)
 		return rc;
-	router_image_follow(a, version - 1, version);
+	image_follow(a, version - 1, version);
 	return effects_add(a->effects, &effect);
 }

@@ -9,7 +9,7 @@
 #include "broker/core/router/image.h"
 #include "broker/util/crc.h"
 
-enum { SLOT_COUNT = 1024, SUBJECT_BYTES_CACHED = 255 };
+enum { ROUTE_SLOT_COUNT = 1024, ROUTE_SUBJECT_BYTES_CACHED = 255 };
 
 struct trie_node {
 	uint32_t up;	/* parent; 0: this is a root */
@@ -40,7 +40,7 @@ struct route_slot {
 	uint16_t subject_bytes;
 	uint16_t count;
 	struct route_target targets[ROUTER_TARGETS_MAX_CACHED];
-	uint8_t subject[SUBJECT_BYTES_CACHED];
+	uint8_t subject[ROUTE_SUBJECT_BYTES_CACHED];
 };
 
 struct router_cache {
@@ -51,8 +51,8 @@ struct router_cache {
 	uint64_t walks;
 };
 
-static inline struct trie_child *child_place(struct trie_child *children, size_t capacity,
-					     uint32_t parent, struct sluice_slice token)
+static inline struct trie_child *trie_child_place(struct trie_child *children, size_t capacity,
+						  uint32_t parent, struct sluice_slice token)
 {
 	size_t at = crc32c(token.data, token.len) + parent * UINT32_C(2654435761);
 
@@ -68,16 +68,17 @@ static inline struct trie_child *child_place(struct trie_child *children, size_t
 }
 
 /* 0: none */
-static inline uint32_t child_find(const struct trie *trie, uint32_t parent,
-				  struct sluice_slice token)
+static inline uint32_t trie_child_find(const struct trie *trie, uint32_t parent,
+				       struct sluice_slice token)
 {
 	return trie->child_capacity == 0
 		       ? 0
-		       : child_place(trie->children, trie->child_capacity, parent, token)->node;
+		       : trie_child_place(trie->children, trie->child_capacity, parent, token)
+				 ->node;
 }
 
 /* Splits the first dotted token off. io_rest->data is NULL after the last. */
-static inline struct sluice_slice token_next(struct sluice_slice *io_rest)
+static inline struct sluice_slice trie_token_next(struct sluice_slice *io_rest)
 {
 	const char *data = io_rest->data;
 	const char *dot = memchr(data, '.', io_rest->len);
@@ -89,14 +90,14 @@ static inline struct sluice_slice token_next(struct sluice_slice *io_rest)
 }
 
 /* A new node, child of `up` (0: a root). */
-int node_new(struct trie *trie, uint32_t up, uint32_t *ret) SLUICE_MUST_USE;
+int trie_node_new(struct trie *trie, uint32_t up, uint32_t *ret) SLUICE_MUST_USE;
 
 /* Puts image->edges[edge_at], whose pattern is set, into the trie below the router's root. On an
  * error it is in no list. */
-int edge_insert(struct router_image *image, const struct image_router *router,
-		uint32_t edge_at) SLUICE_MUST_USE;
+int trie_edge_insert(struct router_image *image, const struct image_router *router,
+		     uint32_t edge_at) SLUICE_MUST_USE;
 /* Puts an edge back at the node that it had. */
-void edge_link(struct router_image *image, uint32_t edge_at);
-void edge_unlink(struct router_image *image, uint32_t edge_at);
+void trie_edge_link(struct router_image *image, uint32_t edge_at);
+void trie_edge_unlink(struct router_image *image, uint32_t edge_at);
 
 #endif

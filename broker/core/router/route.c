@@ -68,8 +68,8 @@ static void subject_walk(struct walk *walk, uint32_t at, struct sluice_slice res
 		return;
 	}
 	collect(walk, node->rest);
-	token = token_next(&rest);
-	child = child_find(walk->image->trie, at, token);
+	token = trie_token_next(&rest);
+	child = trie_child_find(walk->image->trie, at, token);
 	if (child != 0 && walk->image->trie->nodes[child].live > 0)
 		subject_walk(walk, child, rest);
 	if (node->star != 0 && walk->image->trie->nodes[node->star].live > 0)
@@ -100,7 +100,7 @@ static void router_walk(struct walk *walk, uint64_t id)
 		subject_walk(walk, router->root, walk->subject);
 		break;
 	case SLUICE__ROUTER_KIND__ROUTER_DIRECT:
-		child = child_find(walk->image->trie, router->root, walk->subject);
+		child = trie_child_find(walk->image->trie, router->root, walk->subject);
 		if (child != 0)
 			collect(walk, walk->image->trie->nodes[child].edges);
 		break;
@@ -174,7 +174,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	if (router == 0)
 		router = ROUTER_DEFAULT;
 	hash = crc32c(subject.data, subject.len) ^ (uint32_t)router * UINT32_C(2654435761);
-	slot = &image->slots[hash % SLOT_COUNT];
+	slot = &image->slots[hash % ROUTE_SLOT_COUNT];
 	if (slot->router == router && slot->generation == image->generation && slot->hash == hash &&
 	    slot->subject_bytes == subject.len &&
 	    memcmp(slot->subject, subject.data, subject.len) == 0) {
@@ -197,7 +197,7 @@ int router_route(struct apply *a, uint64_t router, struct sluice_slice subject,
 	*ret = cache->found;
 	*ret_count = cache->found_count;
 	if (cache->found_count <= ROUTER_TARGETS_MAX_CACHED &&
-	    subject.len <= SUBJECT_BYTES_CACHED) {
+	    subject.len <= ROUTE_SUBJECT_BYTES_CACHED) {
 		slot->router = router;
 		slot->generation = image->generation;
 		slot->hash = hash;

@@ -9,7 +9,7 @@
 #include "broker/core/router/internal.h"
 #include "broker/util/invariant.h"
 
-int node_new(struct trie *trie, uint32_t up, uint32_t *ret)
+int trie_node_new(struct trie *trie, uint32_t up, uint32_t *ret)
 {
 	if (trie->node_count == trie->node_capacity) {
 		size_t capacity = trie->node_capacity == 0 ? 64 : trie->node_capacity * 2;
@@ -41,7 +41,7 @@ static int children_grow(struct trie *trie)
 		const struct trie_child *child = &trie->children[i];
 
 		if (child->parent != 0)
-			*child_place(children, capacity, child->parent, child->token) = *child;
+			*trie_child_place(children, capacity, child->parent, child->token) = *child;
 	}
 	free(trie->children);
 	trie->children = children;
@@ -56,11 +56,11 @@ static int child_get(struct trie *trie, uint32_t parent, struct sluice_slice tok
 
 	if (rc != 0)
 		return rc;
-	child = child_place(trie->children, trie->child_capacity, parent, token);
+	child = trie_child_place(trie->children, trie->child_capacity, parent, token);
 	if (child->parent == 0) {
 		uint32_t node;
 
-		rc = node_new(trie, parent, &node);
+		rc = trie_node_new(trie, parent, &node);
 		if (rc != 0)
 			return rc;
 		*child = (struct trie_child){parent, node, token};
@@ -77,7 +77,7 @@ static uint32_t *edge_list(struct router_image *image, const struct image_edge *
 	return edge->rest ? &node->rest : &node->edges;
 }
 
-void edge_link(struct router_image *image, uint32_t edge_at)
+void trie_edge_link(struct router_image *image, uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 	uint32_t *list = edge_list(image, edge);
@@ -92,7 +92,8 @@ void edge_link(struct router_image *image, uint32_t edge_at)
 	image->generation++;
 }
 
-int edge_insert(struct router_image *image, const struct image_router *router, uint32_t edge_at)
+int trie_edge_insert(struct router_image *image, const struct image_router *router,
+		     uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 	struct sluice_slice rest = {edge->pattern, edge->pattern_bytes};
@@ -105,7 +106,7 @@ int edge_insert(struct router_image *image, const struct image_router *router, u
 		rc = child_get(trie, node, rest, &node);
 	while (rc == 0 && router->kind == SLUICE__ROUTER_KIND__ROUTER_SUBJECT &&
 	       rest.data != NULL && !tail) {
-		struct sluice_slice token = token_next(&rest);
+		struct sluice_slice token = trie_token_next(&rest);
 		char first = token.len == 1 ? *(const char *)token.data : 0;
 
 		if (first == '>') {
@@ -114,7 +115,7 @@ int edge_insert(struct router_image *image, const struct image_router *router, u
 			uint32_t star = trie->nodes[node].star;
 
 			if (star == 0) {
-				rc = node_new(trie, node, &star);
+				rc = trie_node_new(trie, node, &star);
 				if (rc == 0)
 					trie->nodes[node].star = star;
 			}
@@ -127,11 +128,11 @@ int edge_insert(struct router_image *image, const struct image_router *router, u
 		return rc;
 	edge->node = node;
 	edge->rest = tail;
-	edge_link(image, edge_at);
+	trie_edge_link(image, edge_at);
 	return 0;
 }
 
-void edge_unlink(struct router_image *image, uint32_t edge_at)
+void trie_edge_unlink(struct router_image *image, uint32_t edge_at)
 {
 	struct image_edge *edge = &image->edges[edge_at];
 
