@@ -94,27 +94,33 @@ static void put_base64(struct text *text, const uint8_t *at, size_t len)
 	text_add(text, "\"", 1);
 }
 
+/* Length of what all names of the enum begin with, up to its last '_'. */
+static size_t enum_prefix(const ProtobufCEnumDescriptor *descriptor)
+{
+	const char *first = descriptor->values[0].name;
+	size_t prefix = 0;
+
+	for (size_t i = 0; descriptor->n_values > 1 && first[i] != 0; i++) {
+		for (unsigned k = 1; k < descriptor->n_values; k++)
+			if (strncmp(first, descriptor->values[k].name, i + 1) != 0)
+				return prefix;
+		if (first[i] == '_')
+			prefix = i + 1;
+	}
+	return prefix;
+}
+
 /* QUEUE_JOBS -> "jobs": lower case, without what all names of the enum begin with. */
 static void put_enum(struct text *text, const ProtobufCEnumDescriptor *descriptor, int value)
 {
 	const ProtobufCEnumValue *found = protobuf_c_enum_descriptor_get_value(descriptor, value);
-	size_t prefix = 0;
 
 	if (found == NULL) {
 		text_print(text, "%d", value);
 		return;
 	}
-	for (size_t i = 0; descriptor->n_values > 1 && descriptor->values[0].name[i] != 0; i++) {
-		for (unsigned k = 1; k < descriptor->n_values; k++)
-			if (strncmp(descriptor->values[0].name, descriptor->values[k].name,
-				    i + 1) != 0)
-				goto done;
-		if (descriptor->values[0].name[i] == '_')
-			prefix = i + 1;
-	}
-done:
 	text_add(text, "\"", 1);
-	for (const char *at = found->name + prefix; *at != 0; at++) {
+	for (const char *at = found->name + enum_prefix(descriptor); *at != 0; at++) {
 		char lower = (char)tolower((unsigned char)*at);
 
 		text_add(text, &lower, 1);

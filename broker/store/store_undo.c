@@ -85,7 +85,7 @@ static int play(struct store_txn *txn, const struct undo *undo)
 		rc = cell_load(txn, undo->table, key, &cell);
 		if (rc == 0)
 			rc = cell_set(cell, was, undo->existed);
-		return rc == 0 ? cells_dirty(&txn->store->cells, cell) : rc;
+		return rc != 0 ? rc : cells_dirty(&txn->store->cells, cell);
 	}
 	if (!undo->existed) {
 		rc = ops->del(txn->raw, undo->table, key);

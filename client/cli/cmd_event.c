@@ -370,5 +370,5 @@ int cmd_claim(struct cli *cli)
 		return rc;
 	if (rc == SLUICE_E_TIMEOUT)
 		return got > 0 ? 0 : report_error(cli, rc, "no item arrived within the wait time");
-	return rc == 0 ? 0 : report_error(cli, rc, "%s (%s)", why, sluice_error_name(rc));
+	return rc != 0 ? report_error(cli, rc, "%s (%s)", why, sluice_error_name(rc)) : 0;
 }

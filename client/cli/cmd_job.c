@@ -262,14 +262,18 @@ static int report_options(struct cli *cli, sluice_job_report_spec *spec)
 	return 0;
 }
 
-/* The job's current state, for values that the options omit. */
-static int job_now(struct cli *cli, sluice_job_info *ret, sluice_reply **ret_reply)
+/* The job as it is now, for numbers that the options omit. Its texts are gone with the reply. */
+static int job_now(struct cli *cli, sluice_job_info *ret)
 {
-	int rc = sluice_job_show(cli->client, cli->args[0], false, NULL, ret_reply);
+	sluice_reply *reply = NULL;
+	int rc = sluice_job_show(cli->client, cli->args[0], false, NULL, &reply);
 
-	if (rc == 0 && sluice_reply_job(*ret_reply, 0, ret))
-		return 0;
-	return rc == 0 ? SLUICE_E_INTERNAL : refused(cli, rc, *ret_reply);
+	if (rc != 0)
+		return refused(cli, rc, reply);
+	if (!sluice_reply_job(reply, 0, ret))
+		rc = SLUICE_E_INTERNAL;
+	sluice_reply_free(reply);
+	return rc;
 }
 
 int cmd_job_report(struct cli *cli)
@@ -288,13 +292,9 @@ int cmd_job_report(struct cli *cli)
 	if (rc == 0)
 		rc = need(cli);
 	if (rc == 0 && spec.attempt == 0 && spec.token == 0) {
-		rc = job_now(cli, &job, &reply);
-		if (rc == 0) {
-			spec.attempt = job.attempt;
-			spec.number = spec.number != 0 ? spec.number : job.number;
-			sluice_reply_free(reply);
-		}
-		reply = NULL;
+		rc = job_now(cli, &job);
+		spec.attempt = job.attempt;
+		spec.number = spec.number != 0 ? spec.number : job.number;
 	}
 	if (rc != 0)
 		return rc;
@@ -326,12 +326,8 @@ int cmd_job_release(struct cli *cli)
 		return SLUICE_E_INVAL;
 	rc = need(cli);
 	if (rc == 0 && token == 0) {
-		rc = job_now(cli, &job, &reply);
-		if (rc == 0)
-			token = job.token;
-		if (rc == 0)
-			sluice_reply_free(reply);
-		reply = NULL;
+		rc = job_now(cli, &job);
+		token = job.token;
 	}
 	if (rc != 0)
 		return rc;

@@ -47,8 +47,10 @@ static int publish_all(sluice_client *client, unsigned long events, struct count
 
 		rc = sluice_publish(client, &message, &call, NULL);
 		/* The publish buffer is full: wait until it is empty, then try this event again. */
-		if (rc == SLUICE_E_BUFFER_FULL && (rc = sluice_flush(client, 60000)) == 0)
+		if (rc == SLUICE_E_BUFFER_FULL) {
+			rc = sluice_flush(client, 60000);
 			i--;
+		}
 	}
 	if (rc == 0)
 		rc = sluice_flush(client, 60000); /* returns when every publish has its answer */

@@ -458,9 +458,11 @@ int sluice_publish(sluice_client *client, const sluice_message *message, const s
 	sluice_message own;
 	sluice_call own_call;
 	char why[TEXT_MAX];
-	int rc;
+	int rc = message_take(&message, &own);
 
-	if ((rc = message_take(&message, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+	if (rc == 0)
+		rc = call_take(&call, &own_call);
+	if (rc != 0)
 		return call_refuse_set(rc, call, ret_reply);
 	if (call_blocks(call))
 		return publish_blocking(client, message, call, ret_reply);
@@ -473,12 +475,11 @@ int sluice_publish(sluice_client *client, const sluice_message *message, const s
 			client_wake(client);
 		client_unlock(client);
 	}
-	if (rc == 0) {
-		if (ret_reply != NULL)
-			*ret_reply = NULL;
-		return 0;
-	}
-	return call_refuse(rc, why, call, ret_reply);
+	if (rc != 0)
+		return call_refuse(rc, why, call, ret_reply);
+	if (ret_reply != NULL)
+		*ret_reply = NULL;
+	return 0;
 }
 
 /* ---- many as one ---- */
@@ -640,7 +641,7 @@ static int publish_many(sluice_client *client, const sluice_message *messages, s
 	if (rc == 0)
 		client_wake(client);
 	client_unlock(client);
-	return rc == 0 ? 0 : call_refuse(rc, why, call, ret_reply);
+	return rc != 0 ? call_refuse(rc, why, call, ret_reply) : 0;
 }
 
 int sluice_publish_batch(sluice_client *client, const sluice_message *messages, size_t count,

@@ -120,7 +120,10 @@ int sluice_follow(sluice_client *client, const sluice_follow_spec *spec, const s
 	int rc;
 
 	*ret = NULL;
-	if ((rc = follow_spec_take(&spec, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+	rc = follow_spec_take(&spec, &own);
+	if (rc == 0)
+		rc = call_take(&call, &own_call);
+	if (rc != 0)
 		return rc;
 	if (spec->stream == NULL || (spec->from == SLUICE_FROM_CURSOR && spec->cursor == NULL))
 		return error_set(SLUICE_E_INVAL, spec->stream == NULL
@@ -155,7 +158,10 @@ int sluice_consume(sluice_client *client, const sluice_consume_spec *spec, const
 	int rc;
 
 	*ret = NULL;
-	if ((rc = consume_spec_take(&spec, &own)) != 0 || (rc = call_take(&call, &own_call)) != 0)
+	rc = consume_spec_take(&spec, &own);
+	if (rc == 0)
+		rc = call_take(&call, &own_call);
+	if (rc != 0)
 		return rc;
 	if (spec->queue == NULL)
 		return error_set(SLUICE_E_INVAL, "a consume needs a queue");

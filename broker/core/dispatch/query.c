@@ -237,5 +237,5 @@ int status_query(struct query *q, const Sluice__Request *request)
 			return rc;
 		q->at.phase = 1;
 	}
-	return rc == 0 ? topo_count(q, TOPO_QUEUE, &status->queues) : rc;
+	return rc != 0 ? rc : topo_count(q, TOPO_QUEUE, &status->queues);
 }

@@ -181,14 +181,16 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	rc = core_session_named(a->txn, a->gateway, m->name, &older);
 	if (rc == 0)
 		rc = counter_get(a->txn, a->gateway, COUNTER_SESSIONS, &sessions);
+	if (rc != 0)
+		return rc;
 	/* If possible the engine ends another session before; a session that replaces another needs
 	 * no room. */
-	if (rc == 0 && older == 0 && sessions >= LIMIT_SESSIONS_MAX)
+	if (older == 0 && sessions >= LIMIT_SESSIONS_MAX)
 		return refuse(out, SLUICE_E_BUSY,
 			      "the gateway has %llu sessions of at most %llu; close some, or try "
 			      "again later",
 			      (unsigned long long)sessions, (unsigned long long)LIMIT_SESSIONS_MAX);
-	if (rc == 0 && older != 0)
+	if (older != 0)
 		rc = session_end(a, older, false);
 	if (rc == 0)
 		rc = counter_next(a, COUNTER_SESSION, &id);
@@ -200,6 +202,8 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	rc = session_put(a, id, &session);
 	if (rc == 0)
 		rc = counter_add(a, COUNTER_SESSIONS, 1);
+	if (rc != 0)
+		return rc;
 	out->kind = OUT_SESSION;
 	out->id = id;
 	effect.id = id;
@@ -207,9 +211,9 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	effect.count = m->name.len > 0;
 	effect.name.len = m->address.len;
 	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
-	if (rc == 0 && effect.name.data == NULL)
-		rc = SLUICE_E_NOMEM;
-	if (rc == 0 && m->address.len > 0)
+	if (effect.name.data == NULL)
+		return SLUICE_E_NOMEM;
+	if (m->address.len > 0)
 		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
-	return rc != 0 ? rc : effects_add(a->effects, &effect);
+	return effects_add(a->effects, &effect);
 }

@@ -239,7 +239,7 @@ static int check_orphaned(struct audit *audit, uint64_t number, const struct job
 	if (rc == 0 && !found)
 		finding(audit, "job %llu is orphaned but is not among the orphans of queue %llu",
 			(unsigned long long)number, (unsigned long long)live->queue);
-	return rc == 0 ? check_waiting(audit, number, live) : rc;
+	return rc != 0 ? rc : check_waiting(audit, number, live);
 }
 
 /* While the clock is in doubt, another timer is set: job_release_due_fire. */

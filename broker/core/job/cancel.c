@@ -17,7 +17,7 @@ static int cancel_now(struct apply *a, struct job *job, const struct job_fact *f
 {
 	int rc = job->live.claim == JOB_LEASED ? job_notify_holder(a, job, FX_JOB_CANCEL) : 0;
 
-	return rc == 0 ? job_move(a, job, job->lifecycle->cancelled, fact, true) : rc;
+	return rc != 0 ? rc : job_move(a, job, job->lifecycle->cancelled, fact, true);
 }
 
 int job_cancel_apply(struct apply *a, const Sluice__JobCancel *m, struct outcome *out)
@@ -84,6 +84,8 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	if (rc != 0 || refused(out))
 		return rc;
 	rc = job_claim_end(a, &job, true);
+	if (rc != 0)
+		return rc;
 	job.live.attempt++;
 	job.live.state = 0;
 	job.live.seen = 1;
@@ -93,8 +95,7 @@ int job_reset_apply(struct apply *a, const Sluice__JobReset *m, struct outcome *
 	job.live.holder = 0;
 	job.live.hist_intent = job.live.hist_ref = job.live.hist_report = 0;
 	job.live.changed_ms = a->wall_ms;
-	if (rc == 0)
-		rc = job_history_append(a, &job, from, &fact);
+	rc = job_history_append(a, &job, from, &fact);
 	if (rc == 0)
 		rc = job_make_ready(a, &job);
 	if (rc == 0)

@@ -50,22 +50,22 @@ static int claim_ready_jobs(struct apply *a, const struct cmd_claim *m, uint32_t
 	uint32_t taken = 0;
 	int rc = queue_cell_get(a->txn, a->gateway, m->queue, &cell);
 
-	picked_clear(&picked);
+	if (rc != 0)
+		return rc;
 	/* orphans have filled the delivery */
-	if (rc == 0 && job_deliveries_full(deliveries))
+	if (job_deliveries_full(deliveries))
 		return cell.ready > 0 ? queue_ready_effect(a, m->queue) : 0;
-	if (rc == 0)
-		rc = pick_exceptions(a, m->queue, &cell, max, &picked);
+	picked_clear(&picked);
+	rc = pick_exceptions(a, m->queue, &cell, max, &picked);
 	if (rc == 0 && picked.count == 0)
 		rc = pick_in_order(a, m->queue, &cell, max, &picked);
-	if (rc == 0) { /* before the ledger changes the cell */
-		invariant(picked.count <= max && picked.count <= cell.ready,
-			  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are "
-			  "ready",
-			  ULL(m->queue), picked.count, max, ULL(cell.ready));
-		cell.ready -= picked.count;
-		rc = queue_cell_put(a, m->queue, &cell);
-	}
+	if (rc != 0)
+		return rc;
+	invariant(picked.count <= max && picked.count <= cell.ready,
+		  "queue %llu: %u jobs were picked, at most %u were asked for, %llu are ready",
+		  ULL(m->queue), picked.count, max, ULL(cell.ready));
+	cell.ready -= picked.count;
+	rc = queue_cell_put(a, m->queue, &cell); /* before the ledger changes the cell */
 	for (; rc == 0 && taken < picked.count && !job_deliveries_full(deliveries); taken++)
 		rc = claim_picked_job(a, m, picked.seq[taken], deliveries);
 	if (rc == 0)

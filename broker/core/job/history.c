@@ -86,7 +86,7 @@ int job_history_get(struct store_txn *txn, uint32_t gateway, uint64_t n,
 
 	key_one(&key, gateway, n);
 	rc = store_get(txn, STORE_HIST, key_slice(&key), &value);
-	return rc == 0 ? job_history_decode(value, ret) : rc;
+	return rc != 0 ? rc : job_history_decode(value, ret);
 }
 
 int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *io_n,
@@ -100,7 +100,7 @@ int job_history_at_or_before(struct store_txn *txn, uint32_t gateway, uint64_t *
 	rc = store_last_le(txn, STORE_HIST, key_slice(&key), 4, &found, &value);
 	if (!key_one_in(found, gateway, io_n))
 		*io_n = 0;
-	return rc == 0 ? job_history_decode(value, ret) : rc;
+	return rc != 0 ? rc : job_history_decode(value, ret);
 }
 
 int job_history_load(struct store_txn *txn, uint32_t gateway, uint64_t n,

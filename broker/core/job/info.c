@@ -30,6 +30,22 @@ int job_query_find(struct query *q, const char *id, uint64_t *ret)
 	return query_refuse(q, SLUICE_E_NOT_FOUND, "job %.255s does not exist", id);
 }
 
+/* The row of the last report. */
+static int info_report(const Sluice__JobHistoryRow *report, Sluice__JobInfo *info)
+{
+	int rc = job_info_text(&info->evidence, report->evidence);
+
+	info->exit_code = report->exit_code;
+	info->exited = report->exited || report->exit_code != 0;
+	info->seen_time_ms = report->seen_time_ms;
+	info->started_time_ms = report->started_time_ms;
+	info->ended_time_ms = info->terminal ? report->ended_time_ms : 0;
+	info->memory_peak_bytes = report->memory_peak_bytes;
+	info->signal = report->signal;
+	info->class_ = report->class_;
+	return rc != 0 ? rc : job_info_text(&info->source, report->source);
+}
+
 static int info_history(struct query *q, const struct job_live *live, Sluice__JobInfo *info)
 {
 	Sluice__JobHistoryRow *intent = NULL, *ref = NULL, *report = NULL, *last = NULL;
@@ -45,19 +61,8 @@ static int info_history(struct query *q, const struct job_live *live, Sluice__Jo
 		rc = job_info_text(&info->tag, intent->evidence);
 	if (rc == 0 && ref != NULL)
 		rc = job_info_text(&info->scheduler_ref, ref->scheduler_ref);
-	if (rc == 0 && report != NULL) {
-		info->exit_code = report->exit_code;
-		info->exited = report->exited || report->exit_code != 0;
-		info->seen_time_ms = report->seen_time_ms;
-		info->started_time_ms = report->started_time_ms;
-		info->ended_time_ms = info->terminal ? report->ended_time_ms : 0;
-		info->memory_peak_bytes = report->memory_peak_bytes;
-		info->signal = report->signal;
-		info->class_ = report->class_;
-		rc = job_info_text(&info->evidence, report->evidence);
-		if (rc == 0)
-			rc = job_info_text(&info->source, report->source);
-	}
+	if (rc == 0 && report != NULL)
+		rc = info_report(report, info);
 	if (info->terminal && info->ended_time_ms == 0)
 		info->ended_time_ms = info->change_time_ms;
 	if (last != NULL)

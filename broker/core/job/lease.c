@@ -117,7 +117,7 @@ static int delivery_history(struct apply *a, const struct job *job,
 	int rc = job_history_load(a->txn, a->gateway, job->live.hist_intent, ret_intent);
 
 	*ret_ref = NULL;
-	return rc == 0 ? job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref) : rc;
+	return rc != 0 ? rc : job_history_load(a->txn, a->gateway, job->live.hist_ref, ret_ref);
 }
 
 /* The name of a job's source. The jobs of one claim usually have the same: it is looked up once. */
@@ -191,7 +191,7 @@ int job_claim_ready(struct apply *a, uint64_t number, uint64_t source,
 		rc = job_note(a, &job, &fact);
 	if (rc == 0)
 		rc = job_store(a, &job);
-	return rc == 0 ? deliver(a, &job, false, false, deliveries) : rc;
+	return rc != 0 ? rc : deliver(a, &job, false, false, deliveries);
 }
 
 /* Reads the records of a delivery that belong to this job alone. */
@@ -243,7 +243,7 @@ static int take_over(struct apply *a, uint64_t number, uint64_t source,
 		rc = job_note(a, &job, &fact);
 	if (rc == 0)
 		rc = job_store(a, &job);
-	return rc == 0 ? deliver(a, &job, true, false, deliveries) : rc;
+	return rc != 0 ? rc : deliver(a, &job, true, false, deliveries);
 }
 
 /* The orphan with the lowest number in a queue that waits for the source (0: for any consumer);
@@ -398,7 +398,7 @@ int job_session_ended(struct apply *a, uint64_t session, uint64_t queue, uint64_
 		rc = job_make_orphan(a, &job);
 	if (rc == 0)
 		rc = job_note(a, &job, &fact);
-	return rc == 0 ? job_store(a, &job) : rc;
+	return rc != 0 ? rc : job_store(a, &job);
 }
 
 /* ---- release ---- */
@@ -419,13 +419,13 @@ int job_release_due_fire(struct apply *a, uint64_t number, uint64_t attempt, uin
 	if (rc == 0 && age_due(a, job.live.due_mono_ms) > a->mono_ms) {
 		job.live.due_mono_ms = age_due(a, job.live.due_mono_ms);
 		rc = timer_set(a, job.live.due_mono_ms, TIMER_JOB_RELEASE_DUE, number, attempt);
-		return rc == 0 ? job_store(a, &job) : rc;
+		return rc != 0 ? rc : job_store(a, &job);
 	}
 	if (rc == 0)
 		rc = job_claim_end(a, &job, false);
 	if (rc == 0)
 		rc = job_make_ready(a, &job);
-	return rc == 0 ? job_store(a, &job) : rc;
+	return rc != 0 ? rc : job_store(a, &job);
 }
 
 int job_give_back(struct apply *a, struct job *job, uint32_t delay_ms, const struct job_fact *fact)

@@ -46,7 +46,7 @@ int job_load(struct apply *a, uint64_t number, struct job *ret)
 		return rc;
 	/* read last, so that store_last_error() names it */
 	rc = job_live_get(a->txn, a->gateway, number, &ret->live);
-	return rc == 0 ? store_damaged("its state is not one of its lifecycle") : rc;
+	return rc != 0 ? rc : store_damaged("its state is not one of its lifecycle");
 }
 
 int job_store(struct apply *a, const struct job *job)
@@ -96,7 +96,7 @@ static int end_job(struct apply *a, struct job *job, bool notify_holder)
 	job->live.due_mono_ms = age_now(a);
 	if (rc == 0)
 		rc = job_retention_arm(a, job);
-	return rc == 0 ? effects_add(a->effects, &effect) : rc;
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }
 
 int job_move(struct apply *a, struct job *job, uint32_t state, const struct job_fact *fact,
@@ -215,7 +215,7 @@ int job_make_delayed(struct apply *a, struct job *job, uint64_t due_mono_ms)
 	job->live.due_mono_ms = due_mono_ms;
 	job->live.holder = 0;
 	job->live.source = 0;
-	return rc == 0 ? count_delayed(a, job->live.queue, 1) : rc;
+	return rc != 0 ? rc : count_delayed(a, job->live.queue, 1);
 }
 
 int job_make_orphan(struct apply *a, struct job *job)
@@ -234,7 +234,7 @@ int job_make_orphan(struct apply *a, struct job *job)
 		rc = source_orphans_add(a, job->live.source, 1);
 	/* holder and token stay: the last holder, and the token that a takeover must exceed */
 	job->live.claim = JOB_ORPHANED;
-	return rc == 0 ? queue_orphan_effect(a, job->live.queue, job->live.source) : rc;
+	return rc != 0 ? rc : queue_orphan_effect(a, job->live.queue, job->live.source);
 }
 
 int job_make_leased(struct apply *a, struct job *job, uint64_t source)
@@ -298,5 +298,5 @@ int job_notify_holder(struct apply *a, const struct job *job, enum effect_kind k
 		return rc;
 	rc = job->id != NULL ? id_copy(a, job->id, &effect.name)
 			     : id_of_record(a, job->number, &effect.name);
-	return rc == 0 ? effects_add(a->effects, &effect) : rc;
+	return rc != 0 ? rc : effects_add(a->effects, &effect);
 }

@@ -154,7 +154,7 @@ static int make_room(struct apply *a)
 	if (rc != 0 || removed == 0)
 		return rc;
 	rc = counter_set(a, COUNTER_QUAR_FIRST, last + 1);
-	return rc == 0 ? counter_add(a, COUNTER_QUAR_DROPPED, 1) : rc;
+	return rc != 0 ? rc : counter_add(a, COUNTER_QUAR_DROPPED, 1);
 }
 
 /* The newest row of its chain. */
@@ -198,7 +198,7 @@ static int row_put(struct apply *a, const Sluice__JobReport *m, const char *reas
 		sluice__job_report__pack(m, buf + QUARANTINE_HEAD_BYTES + row_bytes);
 	key_one(&key, a->gateway, n);
 	rc = store_put(a->txn, STORE_QUAR, key_slice(&key), (struct sluice_slice){buf, bytes});
-	return rc == 0 ? name_put(a, chain_of(parked), slice_text(m->job), n) : rc;
+	return rc != 0 ? rc : name_put(a, chain_of(parked), slice_text(m->job), n);
 }
 
 int quarantine_put(struct apply *a, const Sluice__JobReport *m, const char *reason)
@@ -214,7 +214,7 @@ int quarantine_value_get(struct apply *a, uint64_t n, struct quarantine_value *r
 
 	key_one(&key, a->gateway, n);
 	rc = store_get(a->txn, STORE_QUAR, key_slice(&key), &value);
-	return rc == 0 ? quarantine_value_decode(value, ret) : rc;
+	return rc != 0 ? rc : quarantine_value_decode(value, ret);
 }
 
 /* ---- retries of a report ---- */
@@ -306,7 +306,7 @@ int quarantine_park(struct apply *a, const Sluice__JobReport *m)
 	if (rc != 0 || known)
 		return rc;
 	rc = row_put(a, &report, "parked", true);
-	return rc == 0 ? counter_add(a, COUNTER_PARKED, 1) : rc;
+	return rc != 0 ? rc : counter_add(a, COUNTER_PARKED, 1);
 }
 
 /* The newest parked row of the job; 0: none. */

@@ -299,7 +299,7 @@ static int release_lease(struct apply *a, struct job *job)
 	rc = job_note(a, job, &orphan);
 	if (rc == 0)
 		rc = job_claim_end(a, job, false);
-	return rc == 0 ? job_make_orphan(a, job) : rc;
+	return rc != 0 ? rc : job_make_orphan(a, job);
 }
 
 /* Evidence that is recorded already, though other evidence followed. */

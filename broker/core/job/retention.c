@@ -152,7 +152,7 @@ static int delete_records(struct apply *a, uint64_t number, const struct job_liv
 		rc = store_del(a->txn, STORE_LIVE, key_slice(&key));
 	if (rc == 0)
 		rc = lifecycle_jobs_add(a, live->lifecycle, -1);
-	return rc == 0 ? counter_add(a, COUNTER_JOBS, -1) : rc;
+	return rc != 0 ? rc : counter_add(a, COUNTER_JOBS, -1);
 }
 
 /* One finished job: deletes it when it is due, else sets its timer. */
@@ -173,9 +173,9 @@ static int retire(struct apply *a, struct job *job, uint64_t keep_ms, uint32_t *
 		return delete_records(a, job->number, &job->live);
 	if (rc == 0)
 		rc = job_store(a, job);
-	return rc == 0 ? timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number,
-				   job->live.attempt)
-		       : rc;
+	return rc != 0 ? rc
+		       : timer_set(a, a->mono_ms, TIMER_JOB_RETENTION, job->number,
+				   job->live.attempt);
 }
 
 /* The numbers of the next jobs from `from` on; *ret_next is 0 at the end. */

@@ -153,7 +153,7 @@ static int source_new(struct apply *a, const Sluice__SourceSeen *m, uint64_t *re
 			      (unsigned long long)count);
 	if (rc == 0)
 		rc = counter_next(a, COUNTER_SOURCE, ret);
-	return rc == 0 ? name_put(a, NAME_SOURCE, slice_text(m->source), *ret) : rc;
+	return rc != 0 ? rc : name_put(a, NAME_SOURCE, slice_text(m->source), *ret);
 }
 
 int source_seen_apply(struct apply *a, const Sluice__SourceSeen *m, struct outcome *out)

@@ -166,7 +166,7 @@ static int submit_new(struct apply *a, const Sluice__JobSubmit *m, uint64_t queu
 		rc = lifecycle_jobs_add(a, lifecycle, 1);
 	if (rc == 0)
 		rc = counter_add(a, COUNTER_JOBS, 1);
-	return rc == 0 ? counter_add(a, COUNTER_JOBS_OPEN, 1) : rc;
+	return rc != 0 ? rc : counter_add(a, COUNTER_JOBS_OPEN, 1);
 }
 
 int job_submit_apply(struct apply *a, const Sluice__JobSubmit *m, struct outcome *out)

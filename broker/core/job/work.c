@@ -81,7 +81,7 @@ int job_intent_apply(struct apply *a, const Sluice__JobIntent *m, struct outcome
 	job.live.flags |= JOB_INTENT;
 	rc = job_note(a, &job, &fact);
 	job.live.hist_intent = job.live.hist_last;
-	return rc == 0 ? job_store(a, &job) : rc;
+	return rc != 0 ? rc : job_store(a, &job);
 }
 
 int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outcome *out)
@@ -108,7 +108,7 @@ int job_release_apply(struct apply *a, const Sluice__JobRelease *m, struct outco
 			      "job %s: an intent is recorded, so only a report can end attempt %u",
 			      m->job, job.live.attempt);
 	rc = job_give_back(a, &job, m->delay_ms, &fact);
-	return rc == 0 ? job_store(a, &job) : rc;
+	return rc != 0 ? rc : job_store(a, &job);
 }
 
 int job_check_apply(struct apply *a, const Sluice__TxnCheckJob *m, struct outcome *out)

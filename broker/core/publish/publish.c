@@ -490,7 +490,7 @@ static int head_check(const struct frame_publish *m, struct outcome *out)
 	if (m->subject.len == 0)
 		return 0;
 	rc = subject_check(m->subject, &why);
-	return rc == 0 ? 0 : refuse(out, rc, "subject: %s", why);
+	return rc != 0 ? refuse(out, rc, "subject: %s", why) : 0;
 }
 
 /* Targets of a batch that has the same ones for all events. */

@@ -350,7 +350,7 @@ static int pattern_check_kind(const char *pattern, uint32_t router_kind, struct 
 		rc = pattern_check(slice_text(pattern), &why);
 	else if (router_kind == SLUICE__ROUTER_KIND__ROUTER_DIRECT)
 		rc = subject_check(slice_text(pattern), &why);
-	return rc == 0 ? 0 : refuse(out, rc, "pattern '%.100s': %s", pattern, why);
+	return rc != 0 ? refuse(out, rc, "pattern '%.100s': %s", pattern, why) : 0;
 }
 
 static int target_find(struct apply *a, const Sluice__Edge *edge, uint64_t *ret,

@@ -194,11 +194,13 @@ static int lmdb_put(void *handle, enum store_table table, struct sluice_slice ke
 		return lmdb_error(lmdb, rc);
 	rc = MDB_KEYEXIST;
 	if (appends(table)) {
-		if (lmdb->append_pause[table] > 0)
+		if (lmdb->append_pause[table] > 0) {
 			lmdb->append_pause[table]--;
-		else if ((rc = mdb_cursor_put(cursor, &k, &v, MDB_RESERVE | MDB_APPEND)) ==
-			 MDB_KEYEXIST)
-			lmdb->append_pause[table] = APPEND_PAUSE;
+		} else {
+			rc = mdb_cursor_put(cursor, &k, &v, MDB_RESERVE | MDB_APPEND);
+			if (rc == MDB_KEYEXIST)
+				lmdb->append_pause[table] = APPEND_PAUSE;
+		}
 	}
 	if (rc == MDB_KEYEXIST) {
 		k = val(key);

@@ -138,7 +138,7 @@ int lmdb_map_find(struct lmdb *lmdb, struct sluice_slice meta_key)
 		atomic_store(&map_bytes, lmdb->map_bytes);
 	}
 	mdb_txn_abort(txn);
-	return rc == 0 ? 0 : lmdb_error(lmdb, rc);
+	return rc != 0 ? lmdb_error(lmdb, rc) : 0;
 }
 
 int lmdb_new(const char *dir, const struct store_options *options, struct lmdb **ret)

@@ -34,7 +34,7 @@ static int tables_open(struct lmdb *lmdb, int first, int last, const char **ret_
 			   "reader needs";
 		return SLUICE_E_CORRUPT;
 	}
-	return rc == 0 ? 0 : lmdb_step_failed(lmdb, rc, "opening the tables of data.mdb", ret_why);
+	return rc != 0 ? lmdb_step_failed(lmdb, rc, "opening the tables of data.mdb", ret_why) : 0;
 }
 
 /* The commit that creates the tables writes the schema version: one without the other is damage. */
@@ -133,7 +133,7 @@ static int contents_open(struct lmdb *lmdb, struct store *store, uint64_t check_
 		return rc;
 	if (lmdb->read_only) {
 		rc = tables_open(lmdb, 0, STORE_TABLE_COUNT, ret_why);
-		return rc == 0 ? tables_check(lmdb, ret_why) : rc;
+		return rc != 0 ? rc : tables_check(lmdb, ret_why);
 	}
 	if (file_bytes(lmdb) <= check_bytes)
 		rc = tables_check(lmdb, ret_why);
@@ -172,7 +172,7 @@ static int store_make(const char *dir, const struct store_options *options, cons
 	if (rc == 0)
 		rc = tables_create(lmdb, store, true, ret_why);
 	store_close(store);
-	return rc == 0 ? dir_rename(dir, path, "data.mdb", ret_why) : rc;
+	return rc != 0 ? rc : dir_rename(dir, path, "data.mdb", ret_why);
 }
 
 /* Checks the file before LMDB opens it. The directory is locked. */
@@ -209,7 +209,7 @@ static int directory_open(struct lmdb *lmdb, const struct store_options *options
 		rc = store_make(lmdb->dir, options, ret_why);
 	if (rc == 0)
 		rc = file_check(lmdb->dir, ret_why);
-	return rc == 0 ? lmdb_env_open(lmdb, lmdb->dir, 0, ret_why) : rc;
+	return rc != 0 ? rc : lmdb_env_open(lmdb, lmdb->dir, 0, ret_why);
 }
 
 int store_open_lmdb(const char *dir, const struct store_options *options, struct store **ret,
