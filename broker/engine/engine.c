@@ -472,7 +472,7 @@ static int headroom_check(struct engine *engine, uint64_t mono_ms)
 	return 0;
 }
 
-static uint64_t wait_for(const struct engine *engine, uint64_t mono_ms)
+static uint64_t next_wait_ms(const struct engine *engine, uint64_t mono_ms)
 {
 	uint64_t due = engine->next_deadline_ms > engine->tick_hold_ms ? engine->next_deadline_ms
 								       : engine->tick_hold_ms;
@@ -532,7 +532,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	if (rc != 0)
 		return stop_with(engine, rc);
 	batch_release_all(engine);
-	*ret_wait_ms = wait_for(engine, clock.mono_ms);
+	*ret_wait_ms = next_wait_ms(engine, clock.mono_ms);
 	return 0;
 }
 

@@ -64,7 +64,7 @@ static void close_socket(sluice_client *client)
 	link->ping_ms = link->unanswered_ms = 0;
 }
 
-static void say(sluice_client *client, const char *why)
+static void error_note(sluice_client *client, const char *why)
 {
 	(void)snprintf(client->error, sizeof(client->error), "%s", why);
 }
@@ -118,7 +118,7 @@ void link_broken(sluice_client *client, int code, const char *why)
 	close_socket(client);
 	link->refused_code = client->state == STATE_HELLO && error_is_refusal(code) ? code : 0;
 	if (why != client->error)
-		say(client, why);
+		error_note(client, why);
 	link->ops->broken(client);
 	final = is_final(client, code);
 	if (final || !client->config.reconnect || client->config.transport_fd >= 0) {

@@ -181,7 +181,7 @@ static void renumber(struct publisher *publisher)
 /* After a producer was opened. A named one may be the producer of the last session: batches that
  * session may have sent, and whose numbers the broker has, keep them, and get their first
  * answers. */
-static void number_anew(struct publisher *publisher, uint64_t last_seq)
+static void renumber_after(struct publisher *publisher, uint64_t last_seq)
 {
 	struct batch *batch;
 	uint64_t seq = last_seq + 1;
@@ -205,7 +205,7 @@ static void number_anew(struct publisher *publisher, uint64_t last_seq)
 static void producer_gone(sluice_client *client);
 
 /* The producer could not be opened again: the outcome of sent batches is unknown from now on. */
-static void not_again(sluice_client *client, int code)
+static void reopen_failed(sluice_client *client, int code)
 {
 	struct publisher *publisher = client->publisher;
 
@@ -230,7 +230,7 @@ static void opened(sluice_client *client, struct call *call)
 	if (reply == NULL || reply->code != 0 || reply->message == NULL ||
 	    reply->message->producer_opened == NULL) {
 		if (reply != NULL && !sluice_error_retriable(reply->code) && again)
-			not_again(client, reply->code);
+			reopen_failed(client, reply->code);
 		else if (reply != NULL && !sluice_error_retriable(reply->code))
 			publish_end(client, reply->code);
 		return;
@@ -238,9 +238,9 @@ static void opened(sluice_client *client, struct call *call)
 	producer = reply->message->producer_opened;
 	publisher->again = false;
 	if (again && producer->producer != publisher->producer) {
-		not_again(client,
-			  /* a broker without secrets gave another producer */
-			  SLUICE_E_PRODUCER_EVICTED);
+		reopen_failed(client,
+			      /* a broker without secrets gave another producer */
+			      SLUICE_E_PRODUCER_EVICTED);
 		return;
 	}
 	publisher->producer = producer->producer;
@@ -251,7 +251,7 @@ static void opened(sluice_client *client, struct call *call)
 	/* The same producer: its numbers continue, and the broker has kept the answers of sent
 	 * batches. */
 	if (!again)
-		number_anew(publisher, producer->last_seq);
+		renumber_after(publisher, producer->last_seq);
 }
 
 static uint8_t *compressed(const sluice_client *client, const struct batch *batch, size_t *ret_len)
