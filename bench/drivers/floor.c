@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Churn that leaves about 100 MiB of free pages in short runs, as the broker's own ageing does: the
+/* Churn that leaves about 100 MiB of free pages in short runs, as the broker's own ageing does. The
  * bench gives each repeat a copy. See ../floor/store.c. */
 enum { AGE_ROUNDS = 400 };
 

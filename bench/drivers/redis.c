@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Redis Streams as a peer: its server, started and made ready. redis_conn.c has the load.
+ * Redis Streams as a peer: starts the server and prepares it. redis_conn.c has the load.
  *
- * Two rows. redis-always (appendfsync always) writes and fsyncs its log before it sends the replies
- * of one round of its event loop, which is the durability that the broker promises. redis-everysec
- * fsyncs once a second: a power cut loses up to that; it is here because most people run Redis so.
+ * Two systems. redis-always (appendfsync always) writes and fsyncs its log before it sends the
+ * replies of one round of its event loop: the durability that the broker promises. redis-everysec
+ * fsyncs once a second, so a power cut loses up to a second; it is measured because most
+ * installations use it.
  *
- * The server is Debian's, with its own defaults but for these:
- *   --save "" no snapshots: a fork and a second copy in the middle of a measurement
- *   --auto-aof-rewrite-percentage 0 no rewriting of the log, for the same reason; both omissions
- *     favour Redis
- *   --maxclients                       only when the scenario asks for more than 10,000
- * redis-tools carries the whole server as redis-check-rdb, which is a server when its argv[0] says
- * redis-server. It is used when there is no redis-server in PATH, because the package of that name
- * also installs and starts a service.
+ * The server is Debian's, with its defaults except:
  *
- * Streams and queues are both Redis streams. What is acked stays in the stream: XACK takes it out
- * of the group's pending entries, no more. XDEL beside each XACK would free the memory and cost
- * Redis another command and another record of its log for each item; its documentation asks for it
- * nowhere, so it is left out, in favour of Redis. Memory and log grow with a run, and a scenario
- * that wants neither starts a server of its own.
+ *   --save ""                        no snapshots: a fork and a second copy during a measurement
+ *   --auto-aof-rewrite-percentage 0  no rewriting of the log, for the same reason
+ *   --maxclients                     only if the scenario needs more than 10,000 connections
+ *
+ * The first two favour Redis. The package redis-tools contains the whole server as redis-check-rdb,
+ * which acts as the server when its argv[0] is redis-server. It is used when redis-server is not in
+ * PATH, because the package of that name also installs and starts a service.
+ *
+ * Streams and queues are both Redis streams. Acked entries stay in the stream: XACK only removes
+ * them from the group's pending entries. XDEL beside each XACK would free the memory, at the cost
+ * of another command and another log record per item. Redis' documentation does not ask for it, so
+ * it is left out, in favour of Redis. Memory and log grow during a run; a scenario that must not
+ * have that starts a server of its own.
  */
 #include "bench/drivers/redis.h"
 
@@ -41,10 +43,10 @@ enum {
 	READY_SECONDS_MAX = 120,
 	HELLO_MS_MAX = 10000,
 	CLIENTS_DEFAULT = 10000, /* Redis' limit without --maxclients */
-	CLIENTS_SPARE = 32,	 /* beside the idle ones: load, questions */
+	CLIENTS_SPARE = 32,	 /* besides the idle ones: load, queries */
 };
 
-/* Whether a folder of PATH has the program. */
+/* Whether a directory of PATH has the program. */
 static bool program_found(const char *name)
 {
 	const char *at = getenv("PATH");
@@ -103,7 +105,7 @@ static int ping(int fd, char *reply, size_t reply_bytes)
 	return strcmp(reply, "+PONG") == 0;
 }
 
-/* Whether the process has ended; it stays to be waited for by bench_stop(). */
+/* Whether the process has ended. It stays a zombie until bench_stop() waits for it. */
 static bool has_ended(pid_t pid)
 {
 	siginfo_t info = {0};
@@ -112,8 +114,9 @@ static bool has_ended(pid_t pid)
 	       info.si_pid == pid;
 }
 
-/* A server that loads its log accepts connections and answers -LOADING, so only PONG counts. Only
- * its log shows the moment, and that belongs to the harness; so PING is repeated. */
+/* While a server loads its log it accepts connections and answers -LOADING, so only PONG means
+ * ready. Nothing but the server's output, which goes to the harness' log file, reports that moment,
+ * so PING is repeated. */
 static int await_ready(const struct bench_server *server)
 {
 	uint64_t end = bench_now_ns() + (uint64_t)READY_SECONDS_MAX * 1000000000;
@@ -202,7 +205,7 @@ static int start(const struct bench_system *system, const struct bench_server_sp
 	return 0;
 }
 
-/* A stream is made by its first XADD; a queue needs its group, from the first entry on. */
+/* The first XADD creates a stream; a queue needs its group from the first entry on. */
 static int prepare(const struct bench_server *server, enum bench_role role, const char *name)
 {
 	const char *const argv[] = {"XGROUP", "CREATE", name, REDIS_GROUP, "0", "MKSTREAM"};

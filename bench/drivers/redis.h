@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Shared by the files of the Redis driver, highest first: redis.c (the server, the table),
- * redis_conn.c (connections under load), redis_command.c, redis_buffer.c. What the driver does, and
- * why, is at the head of each. Contracts are those of harness/driver.h.
+ * redis_conn.c (connections under load), redis_command.c, redis_buffer.c. The head of each says
+ * what it does, and why. Contracts are those of harness/driver.h.
  */
 #ifndef BENCH_DRIVERS_REDIS_H
 #define BENCH_DRIVERS_REDIS_H

@@ -19,7 +19,7 @@ int redis_buffer_reserve(struct redis_buffer *buffer, size_t more)
 		return 0;
 	while (size < used + more)
 		size *= 2;
-	/* Sliding pays only when much of the buffer is free before the head. */
+	/* Moving the bytes to the front is worth it only when much is free before the head. */
 	if (size == buffer->size && buffer->head < size / 2)
 		size *= 2;
 	if (size == buffer->size) {

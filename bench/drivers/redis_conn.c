@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Redis Streams under load: one connection, its commands pipelined, no thread.
+ * Redis Streams under load: one connection, pipelined commands, no thread.
  *
- * Commands are copied from a prefix that is formatted once; replies go through hiredis' redisReader
- * with functions of our own, which see the bytes where they lie and make no objects. So little is
- * left to do here that the server, which has one thread, is what is measured.
+ * Commands are copied from a prefix that is formatted once. Replies go through hiredis' redisReader
+ * with functions of this file, which read the bytes in place and create no objects. The client thus
+ * does so little that the server, which has one thread, is the part that is measured.
  *
- *   PUBLISH, PUT XADD name * b BODY for each body. Redis has no append of many entries; a unit of N
- *     is N commands, answered with the
- *                  last. It fsyncs once for what one round of its event loop has carried out, and
- *                    from one connection a round reads
- *                  about 20 KiB: some 120 commands with 100 bytes. MULTI and EXEC around a unit
- *                    make it one thing to carry out and sync;
- *                  tried, units of 100 with 100 bytes gained nothing, and no scenario has larger
- *                    ones (with 10 KB they gained four times:
- *                  a scenario that has such units needs it here).
- *   FOLLOW_* XREAD COUNT n BLOCK 0 after the last id that came. The next can be asked only when
- *     this is known.
- *   WORK XREADGROUP COUNT window BLOCK 0 > and, for what it has brought, one XACK with all ids
- *     together with the next
- *                  XREADGROUP. A second read under way would have to be one that does not block
- *                    (the server does nothing of what
- *                  stands behind a read that blocks, not even acks); tried, it made nothing faster.
+ * PUBLISH, PUT: XADD name * b BODY for each body. Redis has no append of several entries: a unit of
+ * N is N commands, and it is answered with the last of them. Redis fsyncs once for all commands of
+ * a round of its event loop, and reads about 20 KiB per round from one connection: some 120
+ * commands with 100 bytes. MULTI and EXEC around a unit would make it one command with one sync.
+ * For units of 100 bodies of 100 bytes that gained nothing, and no scenario has larger units; with
+ * bodies of 10 KB it was four times faster, so a scenario with such units needs it here.
  *
- * What was delivered to a worker stays its own until acked, also when its connection ends
- * (XAUTOCLAIM is for that, and is not used): a scenario that ends a worker before the queue is
- * empty needs another queue for the next one.
+ * FOLLOW_*: XREAD COUNT n BLOCK 0 after the last id received. The next XREAD needs that id, so only
+ * one is in flight.
+ *
+ * WORK: XREADGROUP COUNT window BLOCK 0 >. When entries arrive, one XACK with all their ids is sent
+ * together with the next XREADGROUP. A second read in flight would have to be one that does not
+ * block, because the server executes nothing after a blocked read, not even acks; it made nothing
+ * faster.
+ *
+ * An entry that was delivered to a worker stays assigned to it until acked, even after its
+ * connection ends (XAUTOCLAIM would move it, and is not used). A scenario that ends a worker before
+ * the queue is empty therefore needs another queue for the next worker.
  */
 #include "bench/drivers/redis.h"
 
@@ -41,14 +39,13 @@
 enum {
 	ID_BYTES_MAX = 48,	   /* two 64-bit numbers and a dash */
 	FOLLOW_COUNT = 1000,	   /* entries of one XREAD */
-	ADD_READ_BYTES = 16 << 10, /* hiredis moves its rest after each KiB of small replies: little
-				      at a time is cheaper */
+	ADD_READ_BYTES = 16 << 10, /* hiredis moves its remaining input after each KiB of small
+				      replies: small reads are cheaper */
 	BODIES_READ_BYTES = 64 << 10,
 	READS_PER_POLL =
-		16, /* poll() returns in bounded time also when more comes than it can take */
-	SEND_BYTES = 32 << 10, /* buffered; as much and more is sent at once, so that the server can
-				  begin */
-	/* Where things are in XREAD's answer: depth in [[name, [[id, [field, body]]]]]. */
+		16, /* bounds the time of a poll(), also if input arrives faster than it is read */
+	SEND_BYTES = 32 << 10, /* send() writes from this size on, so that the server can begin */
+	/* Depths in XREAD's answer: [[name, [[id, [field, body]]]]]. */
 	DEPTH_ID = 4,
 	DEPTH_BODY = 5,
 };
@@ -63,7 +60,7 @@ struct bench_conn {
 	struct redis_buffer output;
 
 	struct redis_buffer add; /* XADD up to the body */
-	unsigned in_unit;	 /* answered bodies of a unit that is not answered whole */
+	unsigned in_unit; /* answered bodies of a unit whose other bodies are not answered yet */
 
 	struct redis_buffer ids; /* XACK's arguments, gathered from the answer that is being read */
 	unsigned ids_count;
@@ -76,7 +73,7 @@ struct bench_conn {
 
 /* ---- replies, as the reader finds them ---- */
 
-/* The reader wants something that is not NULL for each. */
+/* The reader requires a result that is not NULL for each object. */
 static char taken_mark;
 static void *const taken = &taken_mark;
 
@@ -254,7 +251,7 @@ static const char *const command_of[] = {
 	[BENCH_WORK] = "XREADGROUP or XACK",
 };
 
-/* Takes the replies that are whole; asks for more after each that brought entries. */
+/* Handles the complete replies; sends the next read after each that had entries. */
 static int take_replies(struct bench_conn *conn)
 {
 	void *reply = NULL;
@@ -327,7 +324,7 @@ int redis_conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progre
 			return -1;
 	}
 	conn->progress = NULL;
-	/* Commands that the answers caused. */
+	/* Sends the commands that the answers caused. */
 	return flush(conn);
 }
 
@@ -338,8 +335,7 @@ int redis_conn_fd(const struct bench_conn *conn)
 
 /* ---- open and close ---- */
 
-/* The last id of the stream as it is now, from which XREAD misses nothing, however late it
- * comes. */
+/* The present last id of the stream: an XREAD after it misses no entry, however late it is sent. */
 static int find_last_id(const struct bench_server *server, struct bench_conn *conn)
 {
 	const char *const argv[] = {"XREVRANGE", conn->name, "+", "-", "COUNT", "1"};
@@ -356,7 +352,7 @@ static int find_last_id(const struct bench_server *server, struct bench_conn *co
 		(void)snprintf(conn->last_id, sizeof(conn->last_id), "%s",
 			       reply->element[0]->element[0]->str);
 	else if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 0)
-		rc = bench_error("redis: XREVRANGE %s: an answer that makes no sense", conn->name);
+		rc = bench_error("redis: XREVRANGE %s: an invalid answer", conn->name);
 	freeReplyObject(reply);
 	return rc;
 }
@@ -374,7 +370,7 @@ static int begin_adds(struct bench_conn *conn)
 	return 0;
 }
 
-/* The first requests of a role. */
+/* Sends the first requests of a role. */
 static int begin(const struct bench_server *server, struct bench_conn *conn)
 {
 	switch (conn->spec.role) {
@@ -413,7 +409,7 @@ int redis_conn_open(const struct bench_server *server, const struct bench_conn_s
 		redis_conn_close(conn);
 		return bench_error("redis: no memory for a connection");
 	}
-	/* Its buffer is kept, not made anew for each answer. */
+	/* The reader keeps its buffer instead of allocating one per answer. */
 	conn->reader->maxbuf = 0;
 	conn->fd = bench_connect(server->port);
 	if (conn->fd < 0 || begin(server, conn)) {

@@ -29,7 +29,7 @@ struct bench_conn {
 	sluice_message *messages;    /* PUBLISH, PUT: a unit's; owned */
 	uint64_t acked_before;	     /* the queue's count when it was opened */
 	struct bench_progress now;   /* since open */
-	struct bench_progress given; /* part of it that poll() has returned */
+	struct bench_progress given; /* of these, returned by poll() */
 };
 
 /* ---- callbacks: they run inside of poll() ---- */
@@ -142,8 +142,8 @@ static void conn_close(struct bench_conn *conn)
 	free(conn);
 }
 
-/* The whole window fits into the library's buffer: it never waits, and never refuses for want of
- * room. */
+/* The whole window fits into the library's buffer, so a publish never waits and is never refused
+ * for lack of room. */
 static int publisher_open(const struct bench_server *server, struct bench_conn *conn)
 {
 	struct sluice_setting settings[] = {{"buffer_bytes",
@@ -195,7 +195,7 @@ static int conn_open(const struct bench_server *server, const struct bench_conn_
 
 static int conn_send(struct bench_conn *conn, const void *bodies)
 {
-	/* No deadline: the harness waits as long for one system as for another. */
+	/* No deadline: the harness' own timeout is the same for all systems. */
 	const sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = conn);
 	const char *body = bodies;
 	int rc;
@@ -214,7 +214,7 @@ static int conn_send(struct bench_conn *conn, const void *bodies)
 
 static int conn_poll(struct bench_conn *conn, int timeout_us, struct bench_progress *io)
 {
-	/* A blocking call may have taken something in already. */
+	/* A blocking call may have received messages already. */
 	bool has = conn->now.answered != conn->given.answered ||
 		   conn->now.received != conn->given.received;
 	int rc = sluice_process(conn->client, has ? 0 : (timeout_us + 999) / 1000);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An aged store, made through the public calls: what a gateway's broker looks like after a while.
- * Rounds of churn whose records live for LIFE_ROUNDS and then go, out of order, but for a few that
- * stay: items of 40 to 6,000 bytes, jobs and cursors with random names, and streams with bounds,
- * which lose their old events. What the churn leaves free lies in short runs between what stays.
+ * An aged store, made through the public calls: the state of a broker's store after long use.
+ * Rounds of churn, whose records live for LIFE_ROUNDS and are then deleted out of order, except for
+ * a few that stay: items of 40 to 6,000 bytes, jobs and cursors with random names, and streams with
+ * bounds, which lose their old events. The free pages are then short runs between the records that
+ * stay.
  *
- * What is done is the same each time (one seed). How the broker cuts it into commits depends on the
- * machine, so the free pages are alike but not equal. The end waits until the broker has nothing
- * left to delete in the background, which would disturb who measures next.
+ * The operations are the same each time (one seed). Their distribution over commits depends on the
+ * machine, so the free pages are similar but not equal. At the end it waits until the broker has
+ * finished its background deletes, which would disturb the next measurement.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ enum {
 	QUEUE_CREDIT = 10000,
 	KEEP_MS = 1, /* of cancelled jobs, while it lasts */
 	WAIT_MS_MAX = 60000,
-	QUIET_MS = 200, /* so long without a commit: the background is done */
+	QUIET_MS = 200, /* without a commit for this time: background work is done */
 	NAME_BYTES = 32,
 };
 
@@ -122,7 +123,7 @@ static void on_item(sluice_sub *sub, const sluice_delivery_view *view, void *use
 	bucket->items[bucket->count++] = (struct item){sub, view->token, view->seq};
 }
 
-/* Until every call is answered, and every item that was put has come. */
+/* Waits until every call is answered and every item that was put has been received. */
 static int barrier(struct aging *aging, bool items)
 {
 	uint64_t until = bench_now_ns() + WAIT_MS_MAX * 1000000ull;
@@ -192,8 +193,8 @@ static int born(struct aging *aging, struct bucket *bucket, sluice_txn *txn)
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));
 }
 
-/* All but those that stay; the first of them do, which is as good as any: their names are
- * random. */
+/* Deletes all but those that stay. These are the first ones: names are random, so any choice is as
+ * good. */
 static int gone(struct aging *aging, struct bucket *bucket, unsigned round, sluice_txn *txn)
 {
 	sluice_call call = SLUICE_CALL(.deadline_ms = -1, .done = on_answer, .user = aging);
@@ -221,7 +222,7 @@ static int gone(struct aging *aging, struct bucket *bucket, unsigned round, slui
 	return rc == 0 ? 0 : bench_error("sluice: ageing: %s", sluice_error_text(rc));
 }
 
-/* With last nothing new is made. */
+/* last: creates nothing new. */
 static int round_run(struct aging *aging, bool last)
 {
 	struct bucket *bucket = &aging->buckets[aging->round % LIFE_ROUNDS];
@@ -294,7 +295,7 @@ static uint64_t number_in(const char *json, const char *member)
 	return at != NULL ? strtoull(at + strlen(member), NULL, 10) : 0;
 }
 
-/* Until cancelled jobs are deleted and no commit is made any more. */
+/* Waits until cancelled jobs are deleted and the broker makes no more commits. */
 static int quiet_await(struct aging *aging)
 {
 	uint64_t start = bench_now_ns(), since = start, commits = 0;
@@ -312,7 +313,8 @@ static int quiet_await(struct aging *aging)
 		if (sluice_outcome(rc, reply, "status of", "the broker") != 0)
 			return -1;
 		if (bench_now_ns() - start > WAIT_MS_MAX * 1000000ull)
-			return bench_error("sluice: ageing: the broker is still at work after %d s",
+			return bench_error("sluice: ageing: the broker still makes commits after "
+					   "%d s",
 					   WAIT_MS_MAX / 1000);
 		if (bench_interrupted())
 			return bench_error("interrupted");

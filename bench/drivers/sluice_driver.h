@@ -39,8 +39,8 @@ struct sluice_setting {
 int sluice_client_begin(const struct bench_server *, const struct sluice_setting *settings,
 			struct sluice_fault *fault, sluice_client **ret);
 void sluice_client_end(sluice_client *); /* ends its session too; accepts NULL */
-/* The outcome of a blocking call, whose reply it frees: 0, or -1 with an error that has the request
- * and the answer. */
+/* The result of a blocking call; frees its reply. 0, or -1 with an error that has the request and
+ * the answer. */
 int sluice_outcome(int rc, sluice_reply *reply, const char *what, const char *name);
 
 int sluice_driver_start(const struct bench_system *, const struct bench_server_spec *,

@@ -68,7 +68,7 @@ static int refused(const struct idle_conn *conn, const struct frame_header *head
 	return -1;
 }
 
-/* 1: welcomed; 0: not whole yet. */
+/* 1: WELCOME has arrived; 0: it is incomplete. */
 static int answer_check(const struct idle_conn *conn)
 {
 	struct frame_header header;
@@ -85,7 +85,7 @@ static int answer_check(const struct idle_conn *conn)
 	return header.type == FRAME_WELCOME ? 1 : refused(conn, &header);
 }
 
-/* One step of one connection; 1: it is through, 0: later. */
+/* One step of one connection; 1: done, 0: call again. */
 static int advance(struct idle_conn *conn, const uint8_t *hello, size_t len)
 {
 	ssize_t got;

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Full job lives: submit, claim, intent, four reports (QUEUED, ACTIVE, SUSPENDED, COMPLETE), each
- * sent when the one before it was answered, so each is durable by then. `active` lives are under
- * way at any time, from the first submit to the end of the clock: where one ends, the next is
- * submitted in its place; what is still under way when the clock stops is brought to its end
- * without it. They begin in as many groups as a life has commands, each group one command behind
- * the last: begun at once they would march in step for ever, and end in bursts. A clock over fewer
- * lives than are active still sees no steady state.
+ * Full job lives: submit, claim, intent, four reports (QUEUED, ACTIVE, SUSPENDED, COMPLETE). Each
+ * command is sent after the answer to the one before, so each step is durable when the next begins.
+ *
+ * `active` lives are under way at any time, from the first submit until the clock stops: when one
+ * ends, the next is submitted in its place. Lives that are under way when the clock stops are
+ * completed, outside of the measurement.
+ *
+ * The lives begin in groups, one group per command of a life, each one command later than the group
+ * before. If all began at once, they would stay in the same phase and end in bursts. A measurement
+ * of fewer lives than `active` never reaches a steady state.
  *
  * Two connections, one thread: one submits, claims and reports; the other follows the stream of job
- * events, which must get every one.
+ * events and must receive every event.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -31,7 +34,7 @@ enum {
 
 static const char *const reports[REPORTS] = {"QUEUED", "ACTIVE", "SUSPENDED", "COMPLETE"};
 
-/* One of the places of lives under way. */
+/* A slot for one life under way. */
 struct life {
 	struct run *run;
 	char job[40];
@@ -55,7 +58,7 @@ struct run {
 
 static void group_begin(struct run *run);
 
-/* A command of that life is on disk. The first life's pace is that of the groups. */
+/* A command of that life is on disk. The first life sets the pace of the groups. */
 static void counted(struct life *life)
 {
 	struct run *run = life->run;
@@ -84,7 +87,7 @@ static void sent(struct life *life, int rc, const char *what)
 				 sluice_error_text(rc));
 }
 
-/* ---- a life, backwards ---- */
+/* ---- a life, last step first ---- */
 
 static void life_begin(struct life *life);
 
@@ -167,7 +170,7 @@ static void on_job(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	life->attempt = view->attempt;
 	counted(life); /* the claim: it is on disk before the delivery */
 	call.user = life;
-	/* The job's own id is a tag that is unique and can be found. */
+	/* The job's id serves as tag: it is unique and can be found again. */
 	sent(life,
 	     sluice_job_intent(run->client, life->job, life->token, life->attempt, life->job, &call,
 			       NULL),
@@ -219,7 +222,7 @@ static void on_event(sluice_sub *sub, const sluice_delivery_view *view, void *us
 				 view->kind == SLUICE_DELIVERY_GAP ? "has a gap" : view->text);
 }
 
-/* One turn for each client that has something. */
+/* One turn for each client with input. */
 static int turn(struct run *run)
 {
 	sluice_client *clients[] = {run->client, run->watcher};
@@ -247,7 +250,7 @@ static int run_to_end(struct run *run)
 {
 	uint64_t commands = 0, events = 0, moved_ns = bench_now_ns();
 
-	/* Fewer lives than groups: the first is in the last of them. */
+	/* With fewer lives than groups the first life is in the last group. */
 	do
 		group_begin(run);
 	while (run->submitted == 0);

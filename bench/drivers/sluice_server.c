@@ -12,14 +12,14 @@
 
 enum {
 	CONNECTIONS_DEFAULT = 20000, /* sluiced --settings: connections_max */
-	DESCRIPTORS_SPARE = 256,     /* of the broker beside its connections */
+	DESCRIPTORS_SPARE = 256,     /* of the broker, besides its connections */
 	CONNECT_MS_MAX = 10000,
 	CLOSE_MS_MAX = 5000,
 };
 
 /* ---- the broker ---- */
 
-/* The broker raises its own limit up to the hard one, which it has from us. */
+/* The broker raises its own limit up to the hard one, which it inherits. */
 static int descriptors_check(unsigned conns)
 {
 	struct rlimit limit;
@@ -107,7 +107,7 @@ void sluice_fault_on_notice(sluice_client *client, const sluice_notice *notice, 
 		return;
 	case SLUICE_NOTICE_JOB_CANCEL:
 	case SLUICE_NOTICE_LEASE_LOST:
-		sluice_fault_set(fault, "job %s: %s, which nobody asked for",
+		sluice_fault_set(fault, "job %s: %s unexpectedly",
 				 notice->job != NULL ? notice->job : "",
 				 notice->kind == SLUICE_NOTICE_JOB_CANCEL ? "cancelled"
 									  : "lease lost");

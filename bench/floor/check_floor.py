@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluice-floor as a program: results in both forms, clear refusals, and nothing left behind.
+"""sluice-floor as a program: results in both forms, clear errors, and no files left.
 
 Usage: check_floor.py PATH_OF_SLUICE_FLOOR
 """

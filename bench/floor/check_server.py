@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluice-floor-server as a program: what it has answered is there after a restart and after
+"""sluice-floor-server as a program: what it has acknowledged is there after a restart and after
 SIGKILL, in order and byte for byte.
 
 Usage: check_server.py PATH_OF_SLUICE_FLOOR_SERVER
@@ -60,7 +60,7 @@ class Conn:
             assert last < got <= count, (last, got, count)
 
     def publish(self, *units):
-        """Of a new connection: its answers count from 0."""
+        """Only on a new connection, whose answers count from 0."""
         self.send(*units)
         self.await_count(len(units))
 
@@ -131,7 +131,7 @@ class Server(unittest.TestCase):
         self.stop()
         self.start()
         self.assertEqual(self.conn(FOLLOW_ALL).records(len(sent)), sent)
-        # What comes after the restart comes behind it.
+        # Records stored after the restart follow those from before.
         follower = self.conn(FOLLOW_ALL)
         self.conn(PUBLISH).publish(body(7777))
         self.assertEqual(follower.records(len(sent) + 1)[-1], body(7777))
@@ -152,8 +152,8 @@ class Server(unittest.TestCase):
         ]
         publisher = self.conn(PUBLISH)
         wire = b"".join(struct.pack("=I", len(u)) + u for u in sent)
-        # The first bytes one by one, then in odd pieces: lengths and units are cut wherever it
-        # comes.
+        # The first bytes one by one, then in pieces of odd sizes: lengths and units are cut
+        # anywhere.
         at = 0
         for size in [1] * 40 + [4099] * 100:
             publisher.sock.sendall(wire[at : at + size])
@@ -212,12 +212,12 @@ class Server(unittest.TestCase):
         self.conn(PUT).publish(*[body(n) for n in range(100)])
         first = self.conn(WORK, window_bytes=1000)
         self.assertEqual(first.records(10), [body(n) for n in range(10)])
-        # The next item is another worker's, so the first one was given no more.
+        # The next item goes to another worker, so the first one got no more.
         second = self.conn(WORK, window_bytes=1000)
         self.assertEqual(second.records(10), [body(n) for n in range(10, 20)])
         first.ack(300)
         self.assertEqual(first.records(4), [("ack", 300)] + [body(n) for n in range(20, 23)])
-        # What a worker held that goes away is for those that are there.
+        # Items held by a worker that disconnects go to the other workers.
         second.ack(1000)
         self.assertEqual(second.records(11), [("ack", 1000)] + [body(n) for n in range(23, 33)])
         first.close()
@@ -233,7 +233,7 @@ class Server(unittest.TestCase):
         for conn in (publisher, putter):
             conn.send(*[body(n) for n in range(20000)])
             answered[conn] = conn.count()
-        # In the middle of it, most likely: the rest may be there or not, but only in order.
+        # Most likely in the middle of it: the rest may be there or not, but only in order.
         self.child.kill()
         for conn in (publisher, putter):
             try:
@@ -264,12 +264,13 @@ class Server(unittest.TestCase):
         self.assertEqual(worker.record(), body(1))
         worker.ack(100)
         self.assertEqual(worker.record(), ("ack", 100))
-        # strace may not have written of the last answer yet, but then of all before it.
+        # strace may not have written the last answer yet, but it has written all before it.
         publisher.send(body(20))
         publisher.await_count(21)
         with open(trace) as f:
             calls = [line.split()[1].split("(")[0] for line in f if "(" in line]
-        # The hellos' answers need none but where the table is new: main as a log, main as a queue.
+        # Answers to hellos need no sync, except where the table is new: main as a log, main as a
+        # queue.
         synced = [
             i for i, call in enumerate(calls) if call == "sendto" and calls[i - 1] == "fdatasync"
         ]

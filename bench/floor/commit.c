@@ -2,8 +2,8 @@
  *
  * Family commit: the price of a commit, of each scattered page that it writes, and of each tree.
  *
- * LMDB writes every dirty page with its own write when pages are not neighbours, so a commit costs
- * a fixed part (sync of data, then of the meta page) plus so much a page.
+ * LMDB writes every dirty page with its own write unless pages are adjacent. A commit therefore
+ * costs a fixed part (sync of data, then of the meta page) plus an amount per page.
  */
 #include "floor.h"
 
@@ -75,7 +75,7 @@ static void scatter_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-/* us a commit when each rewrites n records, spread evenly so that no two share a page. */
+/* us per commit, if each rewrites n records that are spread so that no two share a page. */
 static double scatter(struct floor_run *run, uint64_t n)
 {
 	struct commit_state *st = run->state;
@@ -137,7 +137,7 @@ static void trees_setup(struct floor_run *run)
 	floor_store_preload(run->store, false);
 }
 
-/* us a commit when each appends one record to so many groups. */
+/* us per commit, if each appends one record to each group. */
 static double trees(struct floor_run *run, unsigned groups, bool prefix)
 {
 	struct commit_state *st = run->state;

@@ -125,7 +125,7 @@ _Noreturn void floor_die(const char *format, ...) __attribute__((format(printf, 
 /* Die unless rc, a result of LMDB, is 0. `what` names the call. */
 void floor_must(int rc, const char *what);
 
-/* Calloc that never returns NULL. The caller frees the memory. */
+/* calloc() that never returns NULL. The caller frees the memory. */
 void *floor_alloc(size_t count, size_t size);
 
 /* Monotonic clock, ns. */

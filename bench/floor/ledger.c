@@ -49,8 +49,7 @@ struct ledger_txn {
 	MDB_cursor *name, *live, *hist, *job;
 };
 
-/* A name for job number n: begins with a clock, or is random all over, as a UUID of version 4
- * is. */
+/* A name for job number n: begins with a clock, or is random like a UUID of version 4. */
 static void name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 {
 	uint64_t seed = n;
@@ -59,8 +58,8 @@ static void name_make(uint8_t name[NAME_BYTES], uint64_t n, bool random)
 	floor_be64(name + 9, floor_random(&seed));
 }
 
-/* --records names already known. Random ones are made in sorted order (the same distribution, one
- * in each of so many equal parts of the key space), because only the state after the preload
+/* --records names already known. Random ones are made in sorted order (the same distribution: one
+ * in each of --records equal parts of the key space), because only the state after the preload
  * matters. */
 static void name_preload(struct floor_run *run, bool random)
 {
@@ -120,8 +119,8 @@ static void job_submit(struct ledger_state *st, struct ledger_txn *l, struct act
 	floor_cursor_put(l->live, key, sizeof(key), st->buffer, LIVE_BYTES);
 }
 
-/* One event of a random active job; its last one ends it, and the next event there submits
- * another. */
+/* One event of a random active job. The last event of a job ends it; the next event in its place
+ * submits another job. */
 static void job_event(struct floor_run *run, struct ledger_txn *l, const struct ledger_arg *arg)
 {
 	struct ledger_state *st = run->state;
@@ -180,7 +179,8 @@ static void split_setup(struct floor_run *run)
 	struct ledger_txn l = ledger_begin(run);
 	for (uint64_t i = 0; i < arg->active; i++) {
 		job_submit(st, &l, &st->jobs[i], arg->random_ids);
-		/* Ages spread at once: else all jobs of a short run would be equally young. */
+		/* Gives the jobs different ages: otherwise all jobs of a short run would be equally
+		 * young. */
 		st->jobs[i].events = 1 + (unsigned)(i % (EVENTS_PER_JOB - 1));
 	}
 	floor_commit(l.txn);

@@ -75,7 +75,8 @@ static void list_scenarios(FILE *out)
 	}
 }
 
-/* Every --only must choose something, or a typing error would look like a short successful run. */
+/* Every --only must choose something; otherwise a typing error would look like a short, successful
+ * run. */
 static int check_only(const struct floor_options *opt)
 {
 	for (unsigned i = 0; i < opt->only_count; i++) {
@@ -97,7 +98,7 @@ static int check_only(const struct floor_options *opt)
 	return 0;
 }
 
-/* Where the program lies, so that by default the stores are on the build's disk. */
+/* The directory of the program, so that by default the stores are on the build's disk. */
 static const char *default_parent(void)
 {
 	static char self[PATH_MAX];

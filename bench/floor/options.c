@@ -84,7 +84,7 @@ void floor_options_usage(void)
 		[NUMBER_SLICE] = "ms of one repeat",
 		[NUMBER_BACKLOG] = "items waiting in the queue scenarios with a backlog",
 		[NUMBER_RECORDS] = "rows of the large ledger and name tables",
-		[NUMBER_TURNOVER] = "times that the values scenarios replace all that is live",
+		[NUMBER_TURNOVER] = "times that the values scenarios replace all live items",
 		[NUMBER_AGE] = "transactions of churn that age a store",
 	};
 	for (size_t i = 0; i < NUMBER_COUNT; i++)

@@ -14,12 +14,13 @@ enum {
 	EVENT_BYTES = 100,
 	SEGMENT_HEADER_BYTES = 64,
 	SEGMENT_EVENTS_MAX = 100,
-	EVENTS_MAX = 500000, /* a repeat ends here, within what an aged store has free */
+	EVENTS_MAX = 500000, /* a repeat ends at this size, which fits into the free pages of an
+				aged store */
 };
 
 struct publish_arg {
-	unsigned batch;	     /* events a commit */
-	unsigned per_record; /* events a record */
+	unsigned batch;	     /* events per commit */
+	unsigned per_record; /* events per record */
 };
 
 struct publish_state {
@@ -103,10 +104,10 @@ static const struct publish_arg segment_10k = {10000, SEGMENT_EVENTS_MAX};
 	}
 
 static const struct floor_scenario scenarios[] = {
-	PUBLISH("publish-record-1k", "one record an event, 1,000 a commit", record_1k),
-	PUBLISH("publish-record-10k", "one record an event, 10,000 a commit", record_10k),
-	PUBLISH("publish-segment-1k", "100 events a record, 1,000 a commit", segment_1k),
-	PUBLISH("publish-segment-10k", "100 events a record, 10,000 a commit", segment_10k),
+	PUBLISH("publish-record-1k", "one record per event, 1,000 per commit", record_1k),
+	PUBLISH("publish-record-10k", "one record per event, 10,000 per commit", record_10k),
+	PUBLISH("publish-segment-1k", "100 events per record, 1,000 per commit", segment_1k),
+	PUBLISH("publish-segment-10k", "100 events per record, 10,000 per commit", segment_10k),
 };
 
 const struct floor_family floor_family_publish = {

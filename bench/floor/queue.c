@@ -2,16 +2,16 @@
  *
  * Family queue: put + claim + ack of items in key order, in two layouts.
  *
- * fifo: the item table, one hot cell (head, tail, counts) written once a transaction, and one grant
- * record per claim of up to 100 items with a bitmap of what is still out. A claim moves the head;
- * an ack deletes the item and clears a bit; expiry would walk grants.
+ * fifo: the item table, one hot cell (head, tail, counts) written once per transaction, and one
+ * grant record per claim of up to 100 items with a bitmap of the items that are still held. A claim
+ * moves the head; an ack deletes the item and clears a bit; expiry would walk grants.
  *
- * trees: a tree each for item, ready, lease and timer; a claim moves a key from ready to lease and
- * timer, an ack deletes three.
+ * trees: one tree each for item, ready, lease and timer; a claim moves a key from ready to lease
+ * and timer, an ack deletes three.
  *
- * Each transaction puts, claims and acks FLOOR_BATCH items. What is acked was claimed before, and
- * the last grant is always left half acked, so that both layouts write leases that survive the
- * commit.
+ * Each transaction puts, claims and acks FLOOR_BATCH items. Acked items were claimed by an earlier
+ * step, and the last grant always stays half acked, so that both layouts write leases that survive
+ * the commit.
  */
 #include "floor.h"
 
@@ -54,7 +54,7 @@ struct queue_state {
 	uint8_t body[ITEM_BYTES];
 };
 
-/* The cursors of one transaction; each stays near its place, so most moves need no search. */
+/* The cursors of one transaction. Each stays near its place, so most moves need no search. */
 struct queue_txn {
 	MDB_txn *txn;
 	MDB_cursor *put, *claim, *ack, *grant, *ready_put, *ready, *lease_put, *lease, *timer_put,
@@ -119,7 +119,7 @@ static void queue_put(struct queue_state *st, struct queue_txn *q, uint64_t n, b
 	}
 }
 
-/* Read the item at seq as a delivery would: the cursor steps on when it stands just before it. */
+/* Read the item at seq as a delivery would. If the cursor is just before it, one step is enough. */
 static void deliver(struct queue_state *st, struct queue_txn *q, uint64_t seq, bool first)
 {
 	uint8_t key[12];
@@ -160,7 +160,7 @@ static bool bitmap_empty(const struct grant *grant)
 	return true;
 }
 
-/* The overlay of hot cells reads a grant once a batch and writes or deletes it once. */
+/* As the overlay of hot cells does: read a grant once per batch, and write or delete it once. */
 static void fifo_ack(struct queue_state *st, struct queue_txn *q, uint64_t until)
 {
 	uint8_t key[12];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The results: a table as text and JSON for programs. Medians, because one slow fsync of a shared
- * disk says nothing about a layout. Next to each stands the cost of a minimal commit at that time,
- * because writes of other programs can slow a whole minute: rows are comparable only where it is
- * similar.
+ * disk is not caused by the layout. Each row also has the cost of a minimal commit at that time
+ * (the probe), because writes of other programs can slow down a whole minute: only rows with
+ * similar probes are comparable.
  */
 #include "floor.h"
 
@@ -80,7 +80,7 @@ void floor_report_print(const struct floor_report *report)
 		print_value(s.max);
 		printf(" %9.0f%s\n", row->probe_us, row->probe_us > quiet ? " !" : "");
 	}
-	puts("\nprobe us: a minimal commit at that time; !: the disk was busy with something else");
+	puts("\nprobe us: a minimal commit at that time; !: other programs used the disk");
 }
 
 /* No string in a report needs escaping: all come from the tables in this program. */

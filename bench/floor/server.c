@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sluice-floor-server: the same bytes over loopback into bare LMDB with full sync and nothing in
- * between; the limit for a broker on this store.
+ * sluice-floor-server: stores the bytes that arrive over loopback in bare LMDB with full sync, and
+ * nothing else: the upper limit for a broker on this store.
  *
  * The loop: read all available input into one transaction; commit; answer; deliver; again. See
  * README.md and wire.h.
@@ -25,8 +25,8 @@ enum {
 	AGE_ROUNDS_MAX = 100000,
 	LISTEN_BACKLOG = 4096,
 	GATHER_NS = 100000,
-	GATHER_BYTES_MIN = 8 << 10, /* waiting is for batches from this size */
-	GATHER_BYTES_MAX = 2 << 20, /* to this one, where a commit's fixed cost matters no more */
+	GATHER_BYTES_MIN = 8 << 10, /* waits for input only if the batch before had this size */
+	GATHER_BYTES_MAX = 2 << 20, /* or less than this: above, a commit's fixed cost is small */
 	MALLOC_KEEP_BYTES = 1 << 30,
 };
 
@@ -174,9 +174,10 @@ static bool take_events(struct server *s, int64_t timeout_ns)
 	return n > 0;
 }
 
-/* How long to wait for more input, ns. A client that was answered a full window sends as many units
- * again at once, and one commit for them is better than two: so a batch smaller than the one before
- * waits a little, if that one was larger than a steady rate during a commit explains. */
+/* How long to wait for more input, ns. A client whose full window was answered sends as many units
+ * again at once, and one commit for them is better than two. So a batch that is smaller than the
+ * one before waits a little, if the earlier one was larger than what a steady rate delivers during
+ * a commit. */
 static int64_t patience(const struct server *s, uint64_t *until)
 {
 	if (!s->txn || s->last_bytes < GATHER_BYTES_MIN || s->last_bytes > GATHER_BYTES_MAX ||
@@ -222,8 +223,8 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	/* LMDB frees the pages of large values after each commit: handing them back to the kernel
-	 * would mean to fault them in again. */
+	/* LMDB frees the pages of large values after each commit: if they were returned to the
+	 * kernel, each commit would fault them in again. */
 	(void)mallopt(M_MMAP_THRESHOLD, MALLOC_KEEP_BYTES);
 	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_BYTES);
 	server.mode = opt.mode;

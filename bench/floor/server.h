@@ -18,8 +18,8 @@ enum {
 	/* one read: the bytes put into the store are still in the processor's cache */
 	SERVER_READ_BYTES = 256 << 10,
 	SERVER_PAGE_BYTES = 256 << 10, /* one write to a follower */
-	SERVER_TURN_BYTES = 4 << 20,   /* written to a connection before the turn of the others */
-	SERVER_TAIL_KEEP = 64 << 10,   /* a connection keeps a buffer up to this size */
+	SERVER_TURN_BYTES = 4 << 20, /* written to a connection before the others get their turn */
+	SERVER_TAIL_KEEP = 64 << 10, /* a connection keeps a buffer up to this size */
 	SERVER_EVENTS = 256,
 };
 
@@ -47,8 +47,8 @@ struct table {
 	MDB_dbi dbi;
 	uint64_t end;	    /* number of the next record */
 	uint64_t durable;   /* `end` at the last commit */
-	uint64_t given;	    /* queue: items below it have been delivered, but for `back` */
-	struct ranges back; /* queue: items of workers whose connections closed */
+	uint64_t given;	    /* queue: items below it have been delivered, except those in `back` */
+	struct ranges back; /* queue: to be delivered again: their worker has gone */
 	bool queue;
 	bool has_new; /* records for its readers were added since the last delivery */
 	char name[FLOOR_NAME_BYTES];

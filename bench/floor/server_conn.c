@@ -161,7 +161,7 @@ static bool is_reader(const struct conn *c)
 
 static void answer(struct server *s, struct conn *c)
 {
-	/* An answer that waits already is overtaken by the next one only when it has gone. */
+	/* The next answer is written only after the one that waits has been sent. */
 	c->unanswered = c->out_at < c->out_end;
 	if (c->unanswered)
 		return;
@@ -185,7 +185,8 @@ static void flush(struct server *s, struct conn *c)
 	if (c->out_at < c->out_end)
 		return;
 	want_out(s, c, false);
-	/* `count` may be ahead of what is durable: the answer waits for the end of the turn. */
+	/* `count` may include units that are not durable yet: the answer waits for the end of the
+	 * turn. */
 	if (c->unanswered)
 		touch(s, c);
 	if (is_reader(c))
@@ -307,7 +308,7 @@ static void unit_done(struct server *s, struct conn *c)
 	}
 }
 
-/* A length has come. false: the connection has ended. */
+/* Handles a complete length. false: the connection has ended. */
 static bool unit_begin(struct server *s, struct conn *c, uint32_t len)
 {
 	if (len == 0 || len > FLOOR_UNIT_BYTES_MAX) {
@@ -318,7 +319,7 @@ static bool unit_begin(struct server *s, struct conn *c, uint32_t len)
 	return true;
 }
 
-/* The begin of a unit whose rest has not come. */
+/* Handles the beginning of a unit whose rest has not arrived. */
 static void unit_keep(struct conn *c, const uint8_t *bytes, size_t len)
 {
 	if (c->unit_room < c->unit_bytes) {
@@ -397,7 +398,7 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 			return;
 		}
 		if (c->role && c->role != FLOOR_WORK) {
-			end(s, c, "bytes from a follower, which has nothing to say");
+			end(s, c, "bytes from a follower, which must not send any");
 			return;
 		}
 		size_t used = take_small(c, p, n, c->role ? ACK_BYTES : sizeof(struct floor_hello),
@@ -415,8 +416,8 @@ static void take(struct server *s, struct conn *c, const uint8_t *p, size_t n)
 	}
 }
 
-/* Reads until the socket is empty or the batch is full: the rest of a unit goes to its place, other
- * bytes to the read buffer. */
+/* Reads until the socket is empty or the batch is full. The rest of a unit is read directly to its
+ * place, other bytes into the read buffer. */
 static void read_all(struct server *s, struct conn *c)
 {
 	while (c->fd >= 0 && s->batch_bytes < SERVER_BATCH_BYTES) {

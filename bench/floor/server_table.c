@@ -29,7 +29,7 @@ void server_store_open(struct server *s, const char *dir)
 	floor_must(mdb_env_create(&s->env), "mdb_env_create");
 	floor_must(mdb_env_set_mapsize(s->env, SERVER_MAP_BYTES), "mdb_env_set_mapsize");
 	floor_must(mdb_env_set_maxdbs(s->env, 256), "mdb_env_set_maxdbs");
-	/* Each of these saves work, none weakens the sync. */
+	/* These flags save work; none weakens the sync. */
 	int rc = mdb_env_open(s->env, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOMEMINIT, 0600);
 	if (rc)
 		floor_die("%s: %s", path, mdb_strerror(rc));
@@ -123,7 +123,7 @@ static void range_push(struct ranges *r, uint64_t first, uint64_t count)
 	r->at[r->end++] = (struct range){first, count};
 }
 
-/* Takes away the first record. */
+/* Removes the first record. */
 static void range_shift(struct ranges *r)
 {
 	struct range *at = &r->at[r->head];
@@ -134,7 +134,7 @@ static void range_shift(struct ranges *r)
 
 /* ---- deleting ---- */
 
-/* The record `offset`, which must exist; it is mostly the one after the record deleted before. */
+/* Deletes the record `offset`, which must exist; usually it follows the record deleted before. */
 static MDB_val erase_seek(struct table *t, uint64_t offset, bool follows)
 {
 	uint8_t key[KEY_BYTES];

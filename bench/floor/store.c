@@ -2,7 +2,7 @@
  *
  * The stores of the scenarios: fresh, or a copy of one that was aged once.
  *
- * Ageing fragments the free list as months of use would: free pages in short runs all over the
+ * Ageing fragments the free list as months of use would: short runs of free pages everywhere in the
  * file. Two loads cause it, mixed in the same transactions: records with random keys that are put
  * and deleted, and a FIFO of mixed sizes of which one item in fifty stays.
  */
@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 enum {
-	AGE_RANDOM_BATCH = 500, /* random-key records a transaction */
-	AGE_FIFO_BATCH = 200,	/* FIFO items a transaction */
+	AGE_RANDOM_BATCH = 500, /* random-key records per transaction */
+	AGE_FIFO_BATCH = 200,	/* FIFO items per transaction */
 	AGE_LIFE_SHARE = 4,  /* a record lives for rounds / this transactions, so that more rounds
 			      * leave more free space */
 	AGE_KEEP_EVERY = 50, /* one FIFO item in AGE_KEEP_EVERY stays */
@@ -55,7 +55,7 @@ static void copy_file(const char *from, const char *to)
 		if (n < 0)
 			floor_die("copy %s: %s", from, strerror(errno));
 	} while (n > 0);
-	/* Without this the first commit that is timed would pay for writing the copy. */
+	/* Otherwise the first timed commit would include writing the copy. */
 	if (fsync(out) < 0)
 		floor_die("sync %s: %s", to, strerror(errno));
 	close(in);
@@ -192,7 +192,7 @@ static void age_round(struct floor_store *store, MDB_dbi random_dbi, MDB_dbi fif
 			age_key(key, round * AGE_RANDOM_BATCH + n);
 			floor_cursor_put(random, key, 16, value, 60 + n % 300);
 		}
-		/* One random record in ten outlives its round, and holds pages all over the
+		/* One random record in ten outlives its round, and occupies pages everywhere in the
 		 * file. */
 		if (round >= life && n % 10) {
 			age_key(key, (round - life) * AGE_RANDOM_BATCH + n);

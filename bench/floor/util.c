@@ -35,7 +35,7 @@ void floor_must(int rc, const char *what)
 	if (rc == 0)
 		return;
 	const char *hint = rc == MDB_MAP_FULL
-				   ? " (less --backlog, --records, --slice or load is needed)"
+				   ? " (reduce --backlog, --records, --slice or the load)"
 			   : rc == ENOSPC ? " (use --dir on a larger file system)"
 					  : "";
 	floor_die("%s: %s%s", what, mdb_strerror(rc), hint);

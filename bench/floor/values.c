@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Family values: values of many sizes in FIFO order, whole or split in pages, and what they do to
+ * Family values: values of many sizes in FIFO order, whole or split in pages, and their effect on
  * the file.
  *
  * A value of more than about 2,000 bytes lies on a contiguous run of overflow pages, which LMDB
  * must find in its free list; split, each part takes any one page. A few items that stay long are
- * the hard case: they break the runs. So beside the speed, each scenario says how large the file is
- * compared to what is live, and by how much it still grew in the second half of the run: 0 is a
- * plateau.
+ * the difficult case: they break the runs. So each scenario reports, besides the speed, the size of
+ * the file relative to the live bytes, and its growth in the second half of the run: 0 means that
+ * the file stopped growing.
  */
 #include "floor.h"
 
@@ -98,8 +98,7 @@ static void value_del(struct values_state *st, MDB_cursor *cursor, const struct 
 	st->deleted_items++;
 }
 
-/* Take the oldest out of the ring: delete it, or let it stay in place of the one that stayed
- * longest. */
+/* Take the oldest out of the ring: delete it, or keep it and delete the oldest kept one. */
 static void value_retire(struct values_state *st, MDB_cursor *cursor, const struct values_arg *arg)
 {
 	struct value oldest = st->ring[st->first++ % RING_ITEMS];
@@ -121,7 +120,7 @@ static size_t value_size(struct floor_run *run, const struct values_arg *arg)
 	return (size_t)((double)arg->min * exp(u * log((double)arg->max / (double)arg->min)));
 }
 
-/* One transaction: up to BATCH_BYTES or BATCH_ITEMS put, and as much of the oldest deleted. */
+/* One transaction: puts up to BATCH_BYTES or BATCH_ITEMS, and deletes as much of the oldest. */
 static void values_batch(struct floor_run *run, const struct values_arg *arg, uint64_t live_target)
 {
 	struct values_state *st = run->state;
@@ -141,7 +140,7 @@ static void values_batch(struct floor_run *run, const struct values_arg *arg, ui
 	floor_commit(txn);
 }
 
-/* Not timed by the slice: a plateau needs a number of turnovers. */
+/* Not timed by the slice: reaching a plateau needs a number of turnovers. */
 static void values_step(struct floor_run *run, double *values)
 {
 	const struct values_arg *arg = run->scenario->arg;

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluice-bench as a program: every scenario on every system in small, the report's shape, clear
-refusals, and nothing left behind.
+"""sluice-bench as a program: every scenario on every system with small numbers, the form of the
+report, clear errors, and no processes or files left. It does not test speed.
 
-It says nothing of speed. Usage: check_bench.py PATH_OF_SLUICE_BENCH BUILD_DIRECTORY
+Usage: check_bench.py PATH_OF_SLUICE_BENCH BUILD_DIRECTORY
 """
 import json
 import os
@@ -19,7 +19,7 @@ import xml.dom.minidom
 BUILD = sys.argv.pop()
 PROGRAM = sys.argv.pop()
 
-# Fewer repeats than a report may have: these runs are about the program.
+# Fewer repeats than a report may have: these runs test the program, not a system.
 ENV = dict(os.environ, SLUICE_BENCH_SMOKE="1")
 SMALL = ["--quick", "--slice", "20", "--stored", "5000", "--idle", "60", "--active", "50"]
 FIELDS = {
@@ -60,7 +60,7 @@ def listed():
 
 
 def children_of(pid):
-    """Processes whose parent it is."""
+    """The child processes of a process."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -74,7 +74,7 @@ def children_of(pid):
 
 
 def ticks_of(pid, name):
-    """Processor time of a process of that name in ticks; 0 if it is another."""
+    """Processor time of a process in ticks; 0 if it has another name."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             before, after = stat.read().rsplit(")", 1)

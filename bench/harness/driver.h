@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a system must offer to be measured: the door between the harness (scenarios, load,
- * statistics) and the drivers (one server's protocol each). A scenario is written against this page
- * only, so that every system gets the same load: the same bodies, window, batch and order. A driver
- * adds nothing of its own: no retry, no pacing, no thread that publishes; what its client library
- * does by itself (gathering, buffers) is that system's own affair and is part of what is measured.
+ * The interface between the harness (scenarios, load, statistics) and the drivers (the protocol of
+ * one server each). A scenario uses only this header, so every system gets the same load: the same
+ * bodies, window, batch and order. A driver adds nothing of its own: no retry, no pacing, no thread
+ * that publishes. Batching and buffering that its client library does by itself belong to the
+ * system and are measured with it.
  *
- * Threads. A connection is used by one thread at a time; two connections may be used by two threads
- * at once. Servers are other processes, but
- *   for a system without one (bare commits), whose `pid` is 0.
- * Errors. A driver's function returns 0, or -1 after bench_error(), which says what was tried and
- * what the server answered. No call
- *   returns success for something that the server refused.
- * Ownership. Strings and bodies are borrowed for the call. A connection ends before its server
- * does.
+ * Threads: one thread at a time uses a connection; two threads may use two connections at once.
+ * Servers are other processes. A system without a server (bare commits) has `pid` 0.
+ *
+ * Errors: a function of a driver returns 0, or -1 after bench_error() with what was tried and what
+ * the server answered. No call succeeds if the server refused it.
+ *
+ * Ownership: strings and bodies are borrowed for the call. A connection ends before its server.
  */
 #ifndef BENCH_DRIVER_H
 #define BENCH_DRIVER_H
@@ -28,32 +27,30 @@ enum { BENCH_PATH_MAX = 512, BENCH_COMMAND_MAX = 1024 };
 /* ---- servers ---- */
 
 struct bench_server_spec {
-	const char *dir; /* where its data goes: empty, or as a former server of the same system
-			    left it */
-	const char *bin; /* the build directory, where our own programs are */
-	const char *log; /* appended: what the server prints */
-	unsigned conns;	 /* connections that it must take at least; 0: what it takes by default */
-	unsigned age_percent; /* age(): of the usual churn, 25 to 100; less than 100 only to try the
-				 program out */
+	const char *dir; /* where its data goes: empty, or left by an earlier server of the same
+			    system */
+	const char *bin; /* the build directory, where the project's programs are */
+	const char *log; /* the server's output is appended to it */
+	unsigned conns;	 /* connections that it must be able to accept; 0: its default */
+	unsigned age_percent; /* age(): amount of churn, 25 to 100 (normal); less than 100 only to
+				 test the program */
 };
 
 struct bench_server {
 	const struct bench_system *system;
-	pid_t pid; /* 0: none; the system works inside of the harness */
+	pid_t pid; /* 0: no server; the system works inside the harness */
 	int port;
 	char dir[BENCH_PATH_MAX];
-	char command[BENCH_COMMAND_MAX]; /* what was started, as a shell would take it; for the
-					    report */
+	char command[BENCH_COMMAND_MAX]; /* the command line, in shell form; for the report */
 };
 
 /* ---- connections ---- */
 
 enum bench_role {
-	BENCH_PUBLISH,	  /* into the stream `name` */
-	BENCH_PUT,	  /* into the queue `name` */
-	BENCH_FOLLOW_NEW, /* what is published to the stream `name` from now on; open() returns when
-			     the server has it registered */
-	BENCH_FOLLOW_ALL, /* the stream `name` from its first event on */
+	BENCH_PUBLISH,	  /* publishes into the stream `name` */
+	BENCH_PUT,	  /* puts into the queue `name` */
+	BENCH_FOLLOW_NEW, /* events published to the stream `name` after open() has returned */
+	BENCH_FOLLOW_ALL, /* the stream `name` from its first event */
 	BENCH_WORK,	  /* takes items of the queue `name` and acks each; `window` held at most */
 };
 
@@ -62,10 +59,10 @@ typedef void bench_body_fn(void *user, const void *body, size_t len);
 
 struct bench_conn_spec {
 	enum bench_role role;
-	const char *name;  /* stream or queue, made by prepare() */
-	unsigned batch;	   /* PUBLISH, PUT: bodies in a unit; 1: a unit is one message */
-	size_t body_bytes; /* of every body */
-	unsigned window; /* units that may be without an answer at once; the scenario keeps to it */
+	const char *name;	/* stream or queue, made by prepare() */
+	unsigned batch;		/* PUBLISH, PUT: bodies in a unit; 1: a unit is one message */
+	size_t body_bytes;	/* of every body */
+	unsigned window;	/* limit on units in flight; the scenario observes it */
 	bench_body_fn *on_body; /* FOLLOW, WORK: or NULL */
 	void *user;
 };
@@ -73,12 +70,11 @@ struct bench_conn_spec {
 struct bench_conn; /* the driver's own */
 
 struct bench_progress {
-	uint64_t answered; /* PUBLISH, PUT: units that the server has answered as accepted under its
+	uint64_t answered; /* PUBLISH, PUT: units that the server has confirmed under its
 			      durability, in the order of send() */
 	uint64_t received; /* FOLLOW, WORK: bodies */
-	uint64_t settled;  /* WORK: acks that the server has answered as accepted under its
-			    * durability; where a system does not answer acks,  what it says of
-			    * itself  (settled() below) */
+	uint64_t settled;  /* WORK: acks that the server has confirmed under its durability; if a
+			      system does not answer acks, what settled() below reports */
 };
 
 /* ---- complete lives of jobs, for systems with jobs ---- */
@@ -86,42 +82,39 @@ struct bench_progress {
 struct bench_jobs_spec {
 	unsigned active; /* lives that are under way at any time */
 	uint64_t lives;	 /* to begin and to end; the count of a run */
-	uint64_t warm;	 /* lives that are ended before the clock starts */
+	uint64_t warm;	 /* lives to end before the clock starts */
 	unsigned payload_bytes;
 	void (*started)(void *user); /* the clock starts */
-	void (*stopped)(
-		void *user); /* it stops; what ends the lives that are left is not measured */
+	void (*stopped)(void *user); /* it stops; ending the remaining lives is not measured */
 	void *user;
 };
 
 struct bench_jobs_result {
 	uint64_t lives;	 /* ended since `started` */
-	uint64_t events; /* of the job stream that a follower of it got; all lives: what the
-			    follower must get */
+	uint64_t events; /* of the job stream, received by its follower, over all lives */
 	uint64_t events_expected;
 	double seconds; /* from `started` to the last durable end */
 };
 
 /* ---- the table of a driver ---- */
 
-/* What a driver's systems are to the report and to the plan. */
+/* The part of a driver's systems in the report and the plan. */
 enum bench_kind { BENCH_OURS, BENCH_FLOOR, BENCH_PEER };
 
 struct bench_driver {
 	const char *name; /* drivers of one name share an aged store */
 	enum bench_kind kind;
-	bool answers_only; /* nobody can read what was published: no FOLLOW, no WORK; latencies end
-			      at the answer */
-	/* Starts the server and returns when it takes connections: as soon as it can be known,
-	 * because start-up is measured by this call. Fills all of *ret but what is asked of nobody.
-	 * On failure nothing is left running. */
+	bool answers_only; /* published bodies cannot be read: no FOLLOW, no WORK; latencies end at
+			      the answer */
+	/* Starts the server and returns as soon as it accepts connections, because this call
+	 * measures the start-up time. Fills *ret. On failure nothing is left running. */
 	int (*start)(const struct bench_system *, const struct bench_server_spec *,
 		     struct bench_server *ret);
 	/* Makes an aged store in spec->dir: random-key churn and long-lived items first
 	 * (bench/README.md says how much), through the system's own interface; no server is left
-	 * running. NULL: there is nothing to age. */
+	 * running. NULL: the system cannot be aged. */
 	int (*age)(const struct bench_system *, const struct bench_server_spec *);
-	/* Makes the stream or queue (role says which) if it is not there. */
+	/* Creates the stream or queue (by role) if it does not exist. */
 	int (*prepare)(const struct bench_server *, enum bench_role, const char *name);
 
 	int (*open)(const struct bench_server *, const struct bench_conn_spec *,
@@ -130,17 +123,18 @@ struct bench_driver {
 	/* One unit: spec.batch bodies, one after the other. Copies what it keeps; never waits for
 	 * an answer. May buffer until poll(). */
 	int (*send)(struct bench_conn *, const void *bodies);
-	/* Sends what is buffered and takes what has come, waiting up to timeout_us for something if
-	 * nothing has (0: not at all; it may be rounded up to a millisecond). Adds to *io. */
+	/* Sends buffered output and handles available input. If there is none, waits up to
+	 * timeout_us for input (0: does not wait; may be rounded up to a millisecond).
+	 * Adds to *io. */
 	int (*poll)(struct bench_conn *, int timeout_us, struct bench_progress *io);
-	/* Readable when poll() has something to take; for waiting on many. */
+	/* Readable when poll() has input; for waiting on several connections. */
 	int (*fd)(const struct bench_conn *);
-	/* WORK: acks of this queue that are accepted since open(), as the server says; NULL: poll's
-	 * `settled` tells. */
+	/* WORK: acks of this queue accepted since open(), as the server reports; NULL: use poll's
+	 * `settled`. */
 	int (*settled)(struct bench_conn *, uint64_t *ret);
 
-	/* Opens `count` connections that have said hello and then are silent; *ret_fds (owned,
-	 * count long) are closed by the caller. */
+	/* Opens `count` connections that have sent their hello and then are silent; *ret_fds
+	 * (owned, count long) are closed by the caller. */
 	int (*idle)(const struct bench_server *, unsigned count, int **ret_fds);
 	/* NULL: the system has no jobs. */
 	int (*jobs)(const struct bench_server *, const struct bench_jobs_spec *,
@@ -163,19 +157,18 @@ extern const struct bench_system bench_redis_systems[];
 
 /* ---- functions of the harness for drivers ---- */
 
-/* Says what went wrong; kept (the last one), printed by the harness with scenario and system.
- * Returns -1. */
+/* Records the error; the harness prints the last one with scenario and system. Returns -1. */
 int bench_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *bench_last_error(void);
 
-/* Whether a Ctrl-C has come: a call of a driver that may take seconds ends with an error then. */
+/* Whether the run was interrupted (Ctrl-C): a driver's call that may take seconds then fails. */
 bool bench_interrupted(void);
 
 uint64_t bench_now_ns(void); /* CLOCK_MONOTONIC, which all processes of a machine share */
 
-/* Starts argv[0] (found as execvp does), which dies with the harness; argv[0] of the process is
- * `as` if not NULL. Output goes to spec->log; with ret_out not NULL standard output goes to that
- * pipe instead (close it after the ready line). 0 or -1. */
+/* Starts argv[0] (found as execvp does), which is killed when the harness ends; argv[0] of the
+ * process is `as` if not NULL. Output goes to spec->log; with ret_out not NULL standard output goes
+ * to that pipe instead (close it after the ready line). 0 or -1. */
 int bench_spawn(const struct bench_server_spec *, const char *as, const char *const argv[],
 		pid_t *ret_pid, int *ret_out);
 /* Waits for a line that begins with `prefix`, from *fd, at most 120 s; copies it. -1: the end of

@@ -14,7 +14,7 @@
 #include "driver.h"
 #include "hist.h"
 
-/* Conditions of the targets; a smaller run has no verdict. */
+/* Sizes that the targets are defined for; a smaller run has no verdict. */
 enum { STORED_DEFAULT = 10000000, IDLE_DEFAULT = 10000, ACTIVE_DEFAULT = 5000 };
 /* Reported percentiles: p50, p99, p99.9. */
 enum { LATENCIES = 3 };
@@ -22,7 +22,7 @@ enum { REPEATS_MAX = 100, ROWS_MAX = 512, PATTERNS_MAX = 32 };
 
 struct options {
 	bool quick, list;
-	/* tests the program, not a system: set by SLUICE_BENCH_SMOKE in the environment */
+	/* a test of the program, not of a system: set by SLUICE_BENCH_SMOKE in the environment */
 	bool smoke;
 	const char *only[PATTERNS_MAX];	   /* scenarios, shell patterns */
 	const char *systems[PATTERNS_MAX]; /* systems, shell patterns */
@@ -56,7 +56,7 @@ struct trial {
 	struct bench_server_spec spec;
 	struct bench_server server; /* running, except in scenarios that start it themselves */
 	unsigned number;	    /* 0: warm-up, not counted */
-	double *state;		    /* of the row, kept over its trials: 8 numbers, 0 at first */
+	double *state;		    /* 8 numbers of the row, kept over its trials, 0 at first */
 	struct sample *sample;
 };
 
@@ -93,8 +93,8 @@ struct row {
 	double values[REPEATS_MAX], server_cpu[REPEATS_MAX], client_cpu[REPEATS_MAX],
 		offered[REPEATS_MAX], achieved[REPEATS_MAX];
 	unsigned count;
-	double latency[LATENCIES][REPEATS_MAX]; /* us; of each run, because one disturbed run would
-						   be all of a common p99.9 */
+	double latency[LATENCIES][REPEATS_MAX]; /* us; per run, because one disturbed run would
+						   determine a common p99.9 */
 	double rss_peak;
 	double state[8];
 	char command[BENCH_COMMAND_MAX];

@@ -5,9 +5,9 @@
  *
  * Closed loop: units are sent in bursts of at most BURST_BODIES bodies while the window has room,
  * and answers are read between bursts, so that a server has work before a large window is full.
- * Stamps are taken once per burst: a clock read for each body would be a tenth of the load's own
- * cost. Open loop: each unit has a scheduled time, and its latency counts from there, for any cause
- * of a delay: a server that stalls is charged with the units that queue up behind it.
+ * Stamps are taken once per burst: reading the clock for each body would be a tenth of the load's
+ * own cost. Open loop: each unit has a scheduled time, and its latency counts from there, whatever
+ * delayed it: if a server stalls, the delay of the units that wait counts, too.
  */
 #include <errno.h>
 #include <poll.h>
@@ -36,7 +36,7 @@ int pump_open(struct pump *pump, struct trial *trial, const struct publish_load 
 	pump->unit = malloc(load->batch * load->body_bytes);
 	if (pump->stamps == NULL || pump->unit == NULL)
 		return bench_error("out of memory");
-	/* No repetition within a body, from which a system could gain. Units that are equal except
+	/* No repetition within a body, which a system could compress. Units that are equal except
 	 * for their stamps would favour a system that compresses; no driver here does. */
 	for (size_t i = 0; i < load->batch * load->body_bytes; i++)
 		pump->unit[i] = (uint8_t)((i * 2654435761u) >> 13);
@@ -156,8 +156,8 @@ static int publish_timed(struct pump *pump, struct trial *trial)
 		if (pump_turn(pump, UINT64_MAX) != 0)
 			return -1;
 	pump->hist = trial->sample->hist;
-	/* Both ends are at an answer: the units sent before the clock started equal those left in
-	 * the window at its end. */
+	/* The measurement begins and ends at an answer: the units sent before the clock started
+	 * equal those left in the window at its end. */
 	before = pump->answered;
 	start = pump->answered_ns;
 	meter_start(&meter, &trial->server);
@@ -239,7 +239,7 @@ int reader_take(struct reader *reader, int timeout_us)
 	return reader->driver->poll(reader->conn, timeout_us, &reader->progress);
 }
 
-/* Whether all that is to come has come, and, of items, is acked. */
+/* Whether all bodies have been received, and items acked. */
 static int reader_done(struct reader *reader, uint64_t count, bool *ret)
 {
 	uint64_t settled = reader->progress.settled;
@@ -255,7 +255,7 @@ static int reader_done(struct reader *reader, uint64_t count, bool *ret)
 	return 0;
 }
 
-/* Takes from one until `count` are here. */
+/* Receives on one connection until it has `count` bodies. */
 static int reader_run(struct reader *reader, uint64_t count, const atomic_bool *ends)
 {
 	uint64_t seen = 0, since = bench_now_ns();
@@ -271,7 +271,8 @@ static int reader_run(struct reader *reader, uint64_t count, const atomic_bool *
 			seen = reader->progress.received + reader->progress.settled;
 			since = bench_now_ns();
 		} else if (bench_now_ns() - since > STALL_MS_MAX * 1000000ull) {
-			return bench_error("nothing came for %d s; %llu of %llu are here",
+			return bench_error("nothing arrived for %d s; %llu of %llu bodies were "
+					   "received",
 					   STALL_MS_MAX / 1000,
 					   (unsigned long long)reader->progress.received,
 					   (unsigned long long)count);
@@ -305,7 +306,7 @@ int load_read(struct trial *trial, enum bench_role role, unsigned window, size_t
 struct crew {
 	struct reader *readers;
 	unsigned count;
-	uint64_t each; /* bodies that each is to get */
+	uint64_t each; /* bodies that each must receive */
 	atomic_bool ends;
 	int rc;
 	char error[512];
@@ -325,7 +326,7 @@ static int crew_many(struct crew *crew)
 			return bench_error("interrupted");
 		if (poll(fds, crew->count, 100) <= 0) {
 			if (bench_now_ns() - since > STALL_MS_MAX * 1000000ull)
-				return bench_error("nothing came for %d s; %u readers wait",
+				return bench_error("nothing arrived for %d s; %u readers wait",
 						   STALL_MS_MAX / 1000, left);
 			continue;
 		}
@@ -457,7 +458,7 @@ static int rate_run(struct trial *trial, struct pump *pump, struct crew *crew, d
 	start = bench_now_ns() + 1000000;
 	if (crew->count > 0 && pthread_create(&thread, NULL, crew_run, crew) != 0)
 		return bench_error("cannot make a thread");
-	/* Of this thread only: servers inherit nothing of it. */
+	/* For this thread only: servers do not inherit it. */
 	(void)prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
 	rc = pace(pump, rate, units, start);
 	(void)prctl(PR_SET_TIMERSLACK, 0ul, 0, 0, 0);

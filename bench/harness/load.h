@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Inside of load.c: a pump publishes within its window, a reader receives. Both belong to one
+ * Internal to load.c: a pump publishes within its window, a reader receives. Both belong to one
  * thread at a time. */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H

@@ -47,7 +47,7 @@ static bool own_paths(struct options *options, char *bin, char *dir)
 	else
 		(void)snprintf(dir, PATH_MAX, "%s", options->dir);
 	options->dir = dir;
-	/* Servers stand in other directories. */
+	/* Servers have other working directories. */
 	if (dir_make(dir) != 0 || realpath(dir, self) == NULL ||
 	    strlen(self) > BENCH_PATH_MAX / 4) {
 		(void)fprintf(stderr, "sluice-bench: '%s' cannot be a scratch directory\n", dir);
@@ -57,14 +57,13 @@ static bool own_paths(struct options *options, char *bin, char *dir)
 	return true;
 }
 
-/* Where the table goes: standard output is the JSON's if that is asked for there. */
+/* Output for the table: standard error if the JSON is written to standard output. */
 static FILE *for_people(const struct options *options)
 {
 	return options->json != NULL && strcmp(options->json, "-") == 0 ? stderr : stdout;
 }
 
-/* An output that cannot be written is reported before a run of a quarter of an hour, not after
- * it. */
+/* Reports an output that cannot be written before the run of a quarter of an hour, not after it. */
 static bool outputs_writable(const struct options *options)
 {
 	struct stat folder;
@@ -102,8 +101,8 @@ static void heading(const struct options *options, FILE *out)
 			      options->slice_ms);
 	if (statfs(options->dir, &disk) == 0 && disk.f_type == TMPFS)
 		(void)fprintf(out, "The scratch directory is on a tmpfs, where a sync costs "
-				   "nothing: these are no figures "
-				   "of durable systems. --dir names another.\n");
+				   "nothing: these are not figures of durable systems. "
+				   "Choose another with --dir.\n");
 	(void)fflush(out);
 }
 

@@ -73,7 +73,7 @@ static void row_fail(struct plan *plan, struct row *row)
 		bench_stop(&row->server, SIGKILL);
 }
 
-/* An aged store is made once a driver, and copied. */
+/* An aged store is made once per driver, and copied. */
 static int aged_copy(struct plan *plan, const struct row *row)
 {
 	char master[BENCH_PATH_MAX];
@@ -285,7 +285,7 @@ static bool names_system(const char *pattern)
 	return false;
 }
 
-/* One that names nothing is a slip of the pen, also beside others that do. */
+/* A pattern that matches nothing is a typing error, also if others match. */
 static bool patterns_name_something(const struct options *options)
 {
 	for (unsigned i = 0; i < options->only_count; i++)
@@ -306,8 +306,8 @@ static bool patterns_name_something(const struct options *options)
 }
 
 /* In a virtual machine the first touch of a page is several times slower than later ones: the first
- * system to fill the page cache would pay for all others. So it is filled once, before any
- * measurement. Errors are ignored: a lack of room is reported later. */
+ * system that fills the page cache would be slower than the others. So it is filled once, before
+ * any measurement. Errors are ignored: a lack of space is reported later. */
 static void memory_touch(const struct plan *plan, unsigned mib)
 {
 	static char bytes[1 << 20];
@@ -356,7 +356,7 @@ int plan_run(const struct options *options, struct results *results)
 	results->seconds = (double)(bench_now_ns() - start) / 1e9;
 	(void)dir_remove(plan.base);
 	if (plan.scenarios == 0) {
-		(void)fprintf(stderr, "bench: no scenario is named so, or no such system takes "
+		(void)fprintf(stderr, "bench: no such scenario, or no such system takes "
 				      "part in it; --list has their names\n");
 		return -1;
 	}

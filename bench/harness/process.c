@@ -29,9 +29,9 @@ static void become(const char *as, const char *const argv[], int log, int out, u
 
 	for (unsigned i = 1; i < 63 && argv[i - 1] != NULL; i++)
 		args[i] = argv[i];
-	/* With us it ends, too, should we be killed ourselves. */
+	/* It is killed when the harness ends, even by SIGKILL. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)setpgid(0, 0); /* a Ctrl-C is the harness's to handle */
+	(void)setpgid(0, 0); /* the harness handles Ctrl-C */
 	if (conns > 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
@@ -84,7 +84,7 @@ int bench_await_line(int fd, const char *prefix, char *ret, size_t ret_bytes)
 		char byte;
 
 		if (now >= until || interrupted)
-			return bench_error("no line '%s...' came from the server in %d s", prefix,
+			return bench_error("the server printed no line '%s...' within %d s", prefix,
 					   LINE_MS_MAX / 1000);
 		if (poll(&waits, 1, (int)((until - now) / 1000000) + 1) <= 0)
 			continue;

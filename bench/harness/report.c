@@ -79,7 +79,7 @@ static double median_named(const struct results *results, const struct row *like
 	(void)snprintf(system, sizeof(system), "%.*s", (int)len, name);
 	row = row_find(results, like, system);
 	if (row == NULL && like->aged) {
-		/* What is not aged has one figure for both. */
+		/* A system that is not aged has one figure for both stores. */
 		struct row fresh = {.of = like->of};
 
 		row = row_find(results, &fresh, system);
@@ -97,12 +97,12 @@ double row_floor(const struct results *results, const struct row *row)
 	plus = strchr(floor, '+');
 	if (plus == NULL)
 		return median_named(results, row, floor, strlen(floor));
-	/* Of a sum, none of its own parts is bound by it. */
+	/* A part of a summed baseline is not compared with the sum. */
 	len = (size_t)(plus - floor);
 	if (strcmp(row->system->name, plus + 1) == 0 ||
 	    (strncmp(row->system->name, floor, len) == 0 && row->system->name[len] == 0))
 		return NAN;
-	/* One after the other: times add up, of which rates are the inverse. */
+	/* A sequence: times are added; rates are their inverse. */
 	return 1 / (1 / median_named(results, row, floor, len) +
 		    1 / median_named(results, row, plus + 1, strlen(plus + 1)));
 }
@@ -186,7 +186,7 @@ static void table_head(FILE *out, const struct row *row, const struct options *o
 struct verdicts {
 	FILE *out;
 	unsigned reached, missed;
-	bool doubtful; /* of the current row: it, or the figure it is compared with, is uneven */
+	bool doubtful; /* the current row, or the figure it is compared with, is uneven */
 };
 
 static void verdict(struct verdicts *verdicts, const struct row *row, const char *what, double is,
@@ -277,18 +277,19 @@ void report_table(FILE *out, const struct results *results, const struct options
 			table_head(out, row, options);
 		table_row(out, results, row);
 	}
-	(void)fprintf(out, "\nfloor: the median as a part (less is better: as a multiple) of the "
-			   "floor that binds the row\n");
+	(void)fprintf(out, "\nfloor: the median relative to (less is better: a multiple of) the "
+			   "baseline of the row\n");
 	for (unsigned i = 0; i < scenario_count; i++)
 		if (scenarios[i].floor != NULL && scenario_seen(results, &scenarios[i]))
 			(void)fprintf(out, "  %-22s %s\n", scenarios[i].name, scenarios[i].floor);
-	(void)fprintf(out, "srv s/M, cli s/M: seconds of processor time, server and client, for a "
-			   "million of what is counted\n"
-			   "  (deliveries, lives; events, where the figure is MB/s or us)\n"
-			   "anon MB: the server's anonymous memory, peak\n"
-			   "~: the repeats differ by more than half; something else was at work, "
-			   "or the system is uneven\n"
-			   "\nservers (an example of each)\n");
+	(void)fprintf(out,
+		      "srv s/M, cli s/M: seconds of processor time, server and client, for a "
+		      "million of what is counted\n"
+		      "  (deliveries, lives; events, where the figure is MB/s or us)\n"
+		      "anon MB: the server's anonymous memory, peak\n"
+		      "~: the repeats differ by more than half; another load was on the machine, "
+		      "or the system is uneven\n"
+		      "\nservers (an example of each)\n");
 	for (unsigned s = 0; system_at(s) != NULL; s++)
 		for (unsigned i = 0; i < results->count; i++)
 			if (results->rows[i]->system == system_at(s) &&

@@ -8,7 +8,7 @@
 
 atomic_bool interrupted;
 
-/* One for each thread of a load; a trial reports the first that fails. */
+/* One per thread of a load; a trial reports the first that fails. */
 static _Thread_local char last_error[512];
 
 int bench_error(const char *format, ...)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The measurements: one row per scenario in the table at the end. Each runs in the same way for all
- * its systems; a difference between systems belongs into a driver. */
+ * its systems; a difference between systems belongs in a driver. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +15,9 @@ enum {
 	RATE = 5000,
 	RATE_MS_MIN = 400,
 	FOLLOWERS = 10,
-	LIFE_COMMANDS = 7,  /* submit, claim, intent, four reports */
-	FIRST_COUNT = 20000 /* bodies of a first trial, from which the next ones' number is taken */
+	LIFE_COMMANDS = 7, /* submit, claim, intent, four reports */
+	FIRST_COUNT =
+		20000 /* bodies of the first trial, which determines the number for the next ones */
 };
 
 static const struct publish_load one = {BENCH_PUBLISH, 1, 1, SMALL_BYTES};
@@ -52,7 +53,7 @@ static int run_drain(struct trial *trial)
 	return 0;
 }
 
-/* state[0]: bodies a second, as the trial before had it. */
+/* state[0]: bodies per second in the trial before. */
 static int run_through(struct trial *trial, const struct publish_load *load, enum bench_role role,
 		       unsigned readers)
 {
@@ -152,7 +153,7 @@ static int run_jobs(struct trial *trial)
 	if (trial->system->driver->jobs(&trial->server, &spec, &result) != 0)
 		return -1;
 	if (result.events != result.events_expected)
-		return bench_error("%llu job events came, expected were %llu",
+		return bench_error("%llu job events arrived; expected %llu",
 				   (unsigned long long)result.events,
 				   (unsigned long long)result.events_expected);
 	trial->sample->ops = (double)result.lives;
@@ -237,7 +238,7 @@ static int run_start_stored(struct trial *trial)
 	return 0;
 }
 
-/* state[0]: items that wait. */
+/* state[0]: waiting items. */
 static int run_restart(struct trial *trial)
 {
 	uint64_t count = 0, before;

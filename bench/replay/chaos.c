@@ -10,7 +10,7 @@ enum { WINDOW_KILLS_MIN = 5, WINDOW_WAIT_MS = 4000 };
 
 static struct {
 	uint64_t broker_due, scheduler_due;
-	int window; /* that the scheduler is to be killed in; -1: at a random moment */
+	int window; /* the window in which the scheduler is to be killed; -1: at a random moment */
 	uint64_t window_until;
 } chaos;
 
@@ -46,7 +46,7 @@ double chaos_share(const struct replay *replay)
 	return least;
 }
 
-/* The window with the fewest kills, every other time; -1: none is wanted now. */
+/* Every other time the window with the fewest kills; else -1: a random moment. */
 static int next_window(const struct replay *replay)
 {
 	int least = 0;

@@ -6,7 +6,7 @@
 
 #include "replay.h"
 
-/* Asynchronous submits, their payload kept until the answer. */
+/* Asynchronous submits; the payload is kept until the answer. */
 struct submit {
 	struct replay *replay;
 	struct plan *plan;
@@ -146,8 +146,8 @@ bool feed_submit(struct replay *replay, struct plan *plan)
 	if (!submit->txn) {
 		rc = sluice_job_submit(replay->client, &spec, &call, NULL);
 	} else {
-		/* Cancelled before its start: both in one commit, so that nothing can get in
-		 * between. */
+		/* Cancelled before its start: both in one commit, so that the job cannot be started
+		 * in between. */
 		txn = sluice_txn_create();
 		rc = txn == NULL ? SLUICE_E_NOMEM : sluice_txn_job_submit(txn, &spec);
 		if (rc == 0)

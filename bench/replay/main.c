@@ -44,8 +44,9 @@ static int usage(FILE *to, int code)
 		      "  --kill         SIGKILL broker and scheduler, at least 30 times each, "
 		      "meanwhile\n"
 		      "  --kills N      the same, at least N times each\n"
-		      "  --seed N       the moments of the kills, as an earlier run printed it\n"
-		      "  --plant WHAT   plant a fault, to see that the comparison would find it\n"
+		      "  --seed N       the moments of the kills: the seed that an earlier run "
+		      "printed\n"
+		      "  --plant WHAT   plant a fault, to see that the comparison finds it\n"
 		      "  --no-stay      end at once, also on a terminal\n");
 	return code;
 }
@@ -157,7 +158,7 @@ static int option_value(struct options *options, const char *option, const char 
 	return usage(stderr, 2);
 }
 
-/* Returns -1 to go on, or the exit code. */
+/* Returns -1 to continue, or the exit code. */
 static int parse(struct options *options, int argc, char **argv)
 {
 	*options = (struct options){.speedup = 5000, .kills = JOBS_DEFAULT_KILLS, .stay = true};
@@ -283,12 +284,12 @@ static void introduce(const struct replay *replay)
 
 static size_t submit_due(struct replay *replay, size_t from, size_t terminal, uint64_t now)
 {
-	/* While there are kills to come there must be jobs to come. */
+	/* Jobs must remain as long as kills remain. */
 	size_t limit = replay->plan_count;
 
 	if (replay->options.kill && !chaos_done(replay)) {
 		limit = (size_t)((double)replay->plan_count * chaos_share(replay)) + 24;
-		/* A window is only reached by a job: with none under way, the next may not wait for
+		/* Only a job reaches a window: if none is under way, the next one must not wait for
 		 * kills. */
 		if (terminal >= from && limit <= from)
 			limit = from + 1;
@@ -365,7 +366,7 @@ static void run_loop(struct replay *replay)
 	view_progress(replay, true);
 }
 
-/* A second start behind the scheduler's back. */
+/* A second start that the scheduler does not know of. */
 static void plant_double(struct replay *replay)
 {
 	const char *argv[] = {replay->self,   "--job", replay->starts,
@@ -393,7 +394,7 @@ static uint64_t events_now(struct replay *replay)
 	return events;
 }
 
-/* Terminal events may still come, though there should be none: a moment to see them. */
+/* Waits a moment for terminal events that should not come. */
 static void settle(struct replay *replay)
 {
 	uint64_t until = mono_ms() + 300, events = 0;
@@ -456,7 +457,7 @@ static bool conclude(struct replay *replay)
 	return good;
 }
 
-/* Unfinished accounts cannot be compared. */
+/* An interrupted run has incomplete accounts. */
 static void end_interrupted(struct replay *replay)
 {
 	(void)printf("\nInterrupted: %zu of %zu jobs had ended. Nothing was compared.\n",

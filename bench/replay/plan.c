@@ -48,7 +48,7 @@ void plan_make(struct replay *replay)
 		const struct swf_job *job = &replay->swf.jobs[i];
 		struct plan *plan = &replay->plans[i];
 
-		/* The place in the file makes it unique, whatever the trace's ids do. */
+		/* The position in the file makes it unique, also if ids of the trace repeat. */
 		(void)snprintf(plan->id, sizeof(plan->id), "swf-%" PRId64 "-%zu", job->id, i + 1);
 		plan->expect = expect_of(job);
 		plan->run_ms = (uint32_t)scaled(job->run_s, replay->options.speedup, RUN_MS_MAX);
@@ -70,8 +70,8 @@ struct plan *plan_find(struct replay *replay, const char *id)
 	return &replay->plans[place - 1];
 }
 
-/* --job STARTS ID ATTEMPT RUN_MS exit CODE | wait: one line in STARTS, written at once, then the
- * work. */
+/* --job STARTS ID ATTEMPT RUN_MS exit CODE | wait: appends one line to STARTS in one write, then
+ * works. */
 int job_main(int argc, char **argv)
 {
 	char line[256];

@@ -30,9 +30,9 @@ static pid_t spawn(struct replay *replay, const char *const argv[], int out_fd)
 		int log = open(replay->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		int null_fd = open("/dev/null", O_RDONLY);
 
-		/* With us it ends too, should we be killed ourselves. */
+		/* It is killed when this process ends, even by SIGKILL. */
 		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-		(void)setpgid(0, 0); /* a Ctrl-C is ours to handle */
+		(void)setpgid(0, 0); /* this process handles Ctrl-C */
 		(void)dup2(null_fd, STDIN_FILENO);
 		(void)dup2(out_fd >= 0 ? out_fd : log, STDOUT_FILENO);
 		(void)dup2(log, STDERR_FILENO);
@@ -41,7 +41,7 @@ static pid_t spawn(struct replay *replay, const char *const argv[], int out_fd)
 	}
 }
 
-/* The broker's "ready HOST:PORT ..." line. Returns without it when we are interrupted. */
+/* Waits for the broker's "ready HOST:PORT ..." line, or for an interruption. */
 static void await_ready(struct replay *replay, int fd)
 {
 	char text[256];
@@ -59,7 +59,7 @@ static void await_ready(struct replay *replay, int fd)
 			fail(replay, "the broker was not ready within %d s; its log is %s",
 			     READY_MS_MAX / 1000, replay->log);
 		if (poll(&poll_fd, 1, (int)(until - now)) <= 0)
-			continue; /* a signal, or its time is over */
+			continue; /* a signal, or a timeout */
 		got = read(fd, text + len, sizeof(text) - 1 - len);
 		if (got <= 0)
 			fail(replay, "the broker exited during its start; its log is %s",
@@ -81,7 +81,7 @@ void broker_start(struct replay *replay)
 
 	(void)snprintf(path, sizeof(path), "%s/%s/sluiced", replay->options.bin,
 		       replay->installed ? "bin" : "broker");
-	/* Free port at first, the same one after a kill. */
+	/* A free port at first, the same one after a kill. */
 	(void)snprintf(listen, sizeof(listen), "%s",
 		       replay->address[0] != 0 ? replay->address : "127.0.0.1:0");
 	if (pipe2(pipe_fds, O_CLOEXEC) != 0)
@@ -115,7 +115,7 @@ void scheduler_start(struct replay *replay, const char *pause)
 
 	(void)snprintf(program, sizeof(program), "%s/%s/sluice-plugin", replay->options.bin,
 		       replay->installed ? "bin" : "broker/plugin");
-	/* An installed one is found by its name. */
+	/* An installed plugin is found by its name. */
 	if (replay->installed)
 		(void)snprintf(plugin, sizeof(plugin), "local");
 	else
@@ -175,7 +175,7 @@ void procs_stop(struct replay *replay, bool keep_broker)
 
 enum { ARGUMENTS_MAX = 3, JOBS_END_MS_MAX = 5000 };
 
-/* The first arguments of a process; "" after its end. */
+/* The first arguments of a process; "" if it has ended. */
 static void arguments(pid_t pid, char *buf, size_t bytes, const char *ret[ARGUMENTS_MAX])
 {
 	char path[32];
@@ -196,8 +196,8 @@ static void arguments(pid_t pid, char *buf, size_t bytes, const char *ret[ARGUME
 	}
 }
 
-/* A job names our file of starts, its shepherd a folder of our spool; both have our run's own name
- * in them. */
+/* The arguments of a job name the file of starts of this run, those of its shepherd a directory of
+ * this run's spool. */
 static bool is_job(const struct replay *replay, const char *const argv[ARGUMENTS_MAX])
 {
 	return strcmp(argv[1], "--job") == 0 && strcmp(argv[2], replay->starts) == 0;
@@ -210,8 +210,8 @@ static bool is_shepherd(const struct replay *replay, const char *const argv[ARGU
 	return strncmp(argv[1], replay->spool, len) == 0 && argv[1][len] == '/';
 }
 
-/* SIGKILL to each job's process; how many of jobs and shepherds are there. A shepherd ends with its
- * job. */
+/* Sends SIGKILL to each job's process; returns the number of jobs and shepherds. A shepherd ends
+ * with its job. */
 static size_t jobs_kill(const struct replay *replay)
 {
 	char buf[4 * PATH_BYTES];

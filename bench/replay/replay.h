@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The main test: a trace of a real supercomputer goes through Sluice, job by job, as processes, and
- * at the end four accounts are compared: the ledger, the event stream, the records of the processes
- * themselves, and the trace. Uses the public client only.
+ * at the end four records of it ("accounts") are compared: the ledger, the event stream, the
+ * records of the processes themselves, and the trace. Uses the public client only.
  *
  * Threads: main, and libsluice's (callbacks). `lock` guards shared members.
  */
@@ -128,7 +128,7 @@ void verify_read(struct replay *replay);
 void chaos_turn(struct replay *replay, uint64_t now); /* makes the kills that are due */
 bool chaos_done(const struct replay *replay);
 bool chaos_kills_done(const struct replay *replay); /* possibly not in each window: too few jobs */
-double chaos_share(const struct replay *replay);    /* 0..1 of the planned kills */
+double chaos_share(const struct replay *replay);    /* part of the planned kills, 0 to 1 */
 
 /* view.c */
 void view_progress(struct replay *replay, bool last);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * For each file of the run: the clock, random numbers from the seed, the signal that ended the run,
- * and the exit on a failure. Calls no other file: replay->stop stops the caller's processes. */
+ * Used by all files of the run: the clock, random numbers from the seed, the signal that ended the
+ * run, and the exit on a failure. Calls no other file: replay->stop stops the caller's
+ * processes. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,7 +15,7 @@ void starts_read(struct replay *replay)
 		return;
 	if (file == NULL || fseek(file, replay->starts_pos, SEEK_SET) != 0)
 		fail(replay, "%s: %s", replay->starts, strerror(errno));
-	/* Lines are written at once: one without its end is incomplete. */
+	/* A line is written in one write: one without a newline is incomplete. */
 	while (fgets(line, sizeof(line), file) != NULL && strchr(line, '\n') != NULL) {
 		struct plan *plan = sscanf(line, "%63s", id) == 1 ? plan_find(replay, id) : NULL;
 

@@ -62,7 +62,7 @@ struct line {
 	bool cut, nul; /* longer than its buffer; a byte of it is NUL */
 };
 
-/* A word as a person can see it: bytes beyond ASCII and control bytes as \xEF. */
+/* A word in printable form: bytes beyond ASCII and control bytes as \xEF. */
 static const char *visible(const char *word, char buf[80])
 {
 	size_t used = 0;
@@ -104,7 +104,7 @@ static int parse_line(struct swf *swf, const struct line *at, char *text, struct
 		return -1;
 	}
 	if (values[COL_ID] < 0 || values[COL_SUBMIT] < 0) {
-		/* A submit time of -1 is a missing one. */
+		/* A submit time of -1 means that it is missing. */
 		(void)snprintf(at->why, at->why_bytes,
 			       "%s, line %zu: the %s is missing (%" PRId64
 			       "); expected a number from 0",
@@ -279,8 +279,8 @@ int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size
 		return -1;
 	}
 	rc = read_lines(file, &at, jobs_max, ret);
-	/* Of the stream before that of a line: where the data ends too early, the line does as
-	 * well. Z_BUF_ERROR is a gzip file that ends too early. */
+	/* Errors of the stream are checked before those of a line: if the data ends too early, so
+	 * does the line. Z_BUF_ERROR: the gzip file ends too early. */
 	(void)gzerror(file, &error);
 	if (error == Z_ERRNO) {
 		(void)snprintf(why, why_bytes, "%s: %s", path, strerror(errno));

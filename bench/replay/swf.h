@@ -15,7 +15,7 @@
 
 struct swf_job {
 	int64_t id;
-	int64_t submit_s; /* since the trace's begin */
+	int64_t submit_s; /* since the begin of the trace */
 	int64_t run_s;	  /* -1: unknown */
 	int64_t user;	  /* -1: unknown */
 	int status; /* 0 failed, 1 completed, 2 and 3 partial, 4 partial and failed, 5 cancelled, -1
@@ -41,8 +41,8 @@ struct swf {
 };
 /* The text is static. */
 const char *swf_notice_text(enum swf_notice notice);
-/* Reads at most jobs_max jobs (0: all). 0, or -1 with why (file, line, what was wrong and
- * expected), and *ret is empty. *ret is owned: swf_free. Blocks for the file. */
+/* Reads at most jobs_max jobs (0: all). 0, or -1 with *ret empty and the reason (file, line, the
+ * wrong and the expected value) in why. *ret is owned: swf_free. Blocks for the file. */
 int swf_read(const char *path, size_t jobs_max, struct swf *ret, char *why, size_t why_bytes);
 void swf_free(struct swf *swf);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The broker's accounts besides the stream: the ledger, read in pages, the audit and the
- * quarantine. Reads the last starts as well. */
+ * The broker's accounts except the stream: the ledger, read in pages, the audit and the quarantine.
+ * Also reads the last starts. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Output for a person: progress during the run, the comparison at its end. */
+ * Output for people: progress during the run, and the comparison at its end. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +123,7 @@ bool view_summary(struct replay *replay)
 	view_kills(replay);
 	good = tally.ledger == n && tally.stream == n && tally.starts == n && replay->findings == 0;
 	if (good && replay->options.kill && !chaos_done(replay)) {
-		(void)printf("%sAll agree, but there were fewer kills than asked for.%s\n",
+		(void)printf("%sAll agree, but there were fewer kills than requested.%s\n",
 			     color(replay, "\033[31m"), color(replay, "\033[0m"));
 		return false;
 	}
