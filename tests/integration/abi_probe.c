@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Structs of client.h whose size is not that of this header: of a program that has no size, a
- * smaller or a larger one. Programs built with an older header: tests/data/abi-*. */
+ * Structs of client.h whose size member is not that of this header: 0, smaller or larger. Programs
+ * built with an older header are tested with tests/data/abi-*. */
 #include "tests/integration/probe.h"
 
-enum { MORE = 16 }; /* bytes that a header of tomorrow has behind a struct */
+enum { MORE = 16 }; /* bytes that a later header appends to a struct */
 
 static sluice_client *client;
 
-/* A struct of today, in the size of tomorrow. */
+/* A struct of this header, with the size of a later one. */
 #define LONGER(name)                 \
 	struct {                     \
 		sluice_##name now;   \
@@ -16,8 +16,8 @@ static sluice_client *client;
 
 #define NAMES(name) (strstr(sluice_last_error(NULL), "sluice_" #name " ") != NULL)
 
-/* EXPRESSION makes a call with the struct `made`. What it returns with each wrong size, and with
- * one that is larger: RIGHT if the rest is zero. */
+/* EXPRESSION makes a call with the struct `made`. Checks what it returns with each wrong size, and
+ * with a larger one: RIGHT if the rest is zero. */
 #define WITH_SIZES(name, RIGHT, EXPRESSION)                                  \
 	do {                                                                 \
 		LONGER(name) all = {.now = {.size = sizeof(sluice_##name)}}; \
@@ -40,7 +40,7 @@ static sluice_client *client;
 		EQUAL(EXPRESSION, RIGHT);                                    \
 	} while (0)
 
-/* A line a struct; the macro has many statements. NOLINTNEXTLINE(readability-function-size) */
+/* One line per struct; the macro has many statements. NOLINTNEXTLINE(readability-function-size) */
 static void what_a_program_makes_has_a_size(void)
 {
 	sluice_txn *txn = sluice_txn_create();
@@ -92,7 +92,7 @@ static void what_a_program_makes_has_a_size(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-/* A line a call. NOLINTNEXTLINE(readability-function-size) */
+/* One line per call. NOLINTNEXTLINE(readability-function-size) */
 static void every_kind_of_call_has_a_size(void)
 {
 	sluice_sub *sub = NULL, *more = NULL;
@@ -145,13 +145,13 @@ static void every_kind_of_call_has_a_size(void)
 		CHECK(!(EXPRESSION) && NAMES(name));                                            \
 		made->size = 4097;                                                              \
 		CHECK(!(EXPRESSION) && NAMES(name));                                            \
-		/* Only what it is said to have. */                                             \
+		/* It fills only the members within the stated size. */                         \
 		made->size = sizeof(sluice_##name);                                             \
 		memset(all.later, 0xa5, MORE);                                                  \
 		CHECK(EXPRESSION);                                                              \
 		CHECK(made->size == sizeof(sluice_##name));                                     \
 		CHECK(all.later[0] == 0xa5 && memcmp(all.later, all.later + 1, MORE - 1) == 0); \
-		/* And of what this library does not know, nothing. */                          \
+		/* Members that this library does not know become 0. */                         \
 		made->size = sizeof(all);                                                       \
 		CHECK(EXPRESSION);                                                              \
 		CHECK(made->size == sizeof(all));                                               \
@@ -231,7 +231,7 @@ static void messages_of_a_batch_have_one_size(void)
 	CHECK(strstr(sluice_last_error(NULL), "message 2 ") != NULL);
 	mixed[1].size = sizeof(all[0]);
 	EQUAL(sluice_publish_batch(client, mixed, 2, NULL, NULL), SLUICE_E_INVAL);
-	/* No struct has a size at which the next one could not lie. */
+	/* No struct has a size that is not a multiple of its alignment. */
 	all[0].now.size = sizeof(sluice_message) + 1;
 	EQUAL(sluice_publish_batch(client, first, 1, NULL, NULL), SLUICE_E_INVAL);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * api_probe ADDRESS SCENARIO: what include/sluice/client.h says, sentence by sentence, by a program
- * that sees nothing else. Prints what does not hold; exit code 0: all of it held. */
+ * api_probe ADDRESS SCENARIO: checks the contract of include/sluice/client.h, sentence by sentence,
+ * in a program that includes nothing else. Prints what does not hold; exit code 0: all of it
+ * held. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -50,7 +51,7 @@ static void on_first(sluice_sub *sub, const sluice_delivery_view *view, void *us
 
 	CHECK(view->kind == SLUICE_DELIVERY_EVENT);
 	blocking_calls(heard->client, sub);
-	/* Both its own and another: the library must not look at them after this. */
+	/* Closes its own subscription and another: the library must not use them after this. */
 	EQUAL(sluice_sub_close(heard->other, 1000), 0);
 	EQUAL(sluice_sub_close(sub, 1000), 0);
 	atomic_fetch_add(&heard->deliveries, 1);
@@ -68,7 +69,7 @@ static void callbacks_may_close(void)
 						.on_delivery = on_other, .user = &heard),
 			    NULL, &heard.other),
 	      0);
-	/* The first delivery may close it before this call is back: CLOSED. */
+	/* The first delivery may close it before this call returns: CLOSED. */
 	rc = sluice_follow(heard.client,
 			   &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_FIRST,
 					       .on_delivery = on_first, .user = &heard),
@@ -95,8 +96,7 @@ static void on_end(sluice_sub *sub, const sluice_delivery_view *view, void *user
 	heard->other = NULL;
 }
 
-/* The end of the client ends all subscriptions: the first that hears of it closes the others,
- * too. */
+/* The end of the client ends all subscriptions: the first that is notified closes the others. */
 static void subscriptions_may_be_closed_by_the_end(void)
 {
 	struct heard heard = {.client = connected()};
@@ -184,7 +184,7 @@ static void close_during(void *(*const *runs)(void *), size_t count, sluice_clie
 		CHECK(reaches(&waiters[i].began, 1));
 	}
 	(void)usleep(
-		50000); /* most are in the call by now; the test holds whether they are or not */
+		50000); /* most are in the call by now; the test is valid whether they are or not */
 	(void)sluice_close(client, false, 200);
 	for (size_t i = 0; i < count; i++) {
 		(void)pthread_join(threads[i], NULL);
@@ -209,7 +209,7 @@ static void close_ends_blocking_calls_of_other_threads(void)
 	EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "s", .from = SLUICE_FROM_NEW),
 			    NULL, &sub),
 	      0);
-	/* Away with the caught-up marker: sluice_sub_next() must wait. */
+	/* Consumes the caught-up marker: the next sluice_sub_next() must wait. */
 	{
 		sluice_delivery *delivery = NULL;
 
@@ -217,7 +217,7 @@ static void close_ends_blocking_calls_of_other_threads(void)
 		sluice_delivery_free(delivery);
 	}
 	close_during((void *(*const[])(void *)){in_next, in_job_wait, in_next}, 3, client, sub);
-	/* Nobody listens on port 1. */
+	/* Nothing listens on port 1. */
 	address = "127.0.0.1:1";
 	close_during((void *(*const[])(void *)){in_connect, in_publish, in_follow, in_job_wait}, 4,
 		     client_of(NULL, NULL, NULL), NULL);
@@ -326,7 +326,7 @@ static void a_session_name_that_is_taken_over_is_said(void)
 	EQUAL(sluice_close(newer, true, PATIENCE_MS), 0);
 }
 
-/* The same HELLO would be refused again: it is not tried for ever. */
+/* The same HELLO would be refused again, so it is not repeated for ever. */
 static void a_refused_hello_is_final(void)
 {
 	static const struct {
@@ -374,7 +374,7 @@ static void asynchronous_opens_are_answered_once(void)
 
 	stream_with(client, "s", "s.x", 0);
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
-	client = client_of(NULL, NULL, NULL); /* not connected yet, perhaps */
+	client = client_of(NULL, NULL, NULL); /* possibly not connected yet */
 	for (int i = 0; i < 2; i++)
 		EQUAL(sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = streams[i]),
 				    &SLUICE_CALL(.done = on_done, .user = &answers[i]), &sub[i]),
@@ -425,7 +425,7 @@ static void refusals_say_why(void)
 	EQUAL(sluice_fd(client), SLUICE_E_INVAL);
 	CHECK(strstr(sluice_last_error(NULL), "own-thread") != NULL);
 	EQUAL(sluice_sub_close(sub, PATIENCE_MS), 0);
-	/* An empty name was sent, refused as a broken frame, and sent again after each
+	/* Once an empty name was sent, refused as a malformed frame, and sent again after each
 	 * reconnect. */
 	EQUAL(sluice_publish(client, &SLUICE_MESSAGE(.subject = "a", .queue = ""), NULL, &reply),
 	      SLUICE_E_INVAL);
@@ -611,8 +611,8 @@ static void put_one(sluice_client *client, const char *queue)
 	      0);
 }
 
-/* The clock is a client that does not extend: each return of its item is a lease that has run out.
- * Grants come one after the other, so that each is due at another time. */
+/* The clock is a client that does not extend: each return of its item means that a lease has
+ * expired. The grants come one after the other, so that each is due at another time. */
 static void leases_are_extended_while_items_are_held(void)
 {
 	struct leased held = {0}, clock = {0};
@@ -644,7 +644,7 @@ static void leases_are_extended_while_items_are_held(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-/* No call has failed: the text is the state of the client that is asked, now. */
+/* No call has failed: the text is the present state of that client. */
 static void why_it_is_not_connected_is_not_kept(void)
 {
 	sluice_client *away = client_of(NULL, NULL,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * async_probe ADDRESS: connects in caller-loop mode, waits for SIGUSR1 (the broker is stopped
- * then), makes many asynchronous calls, and says how often they gave the processor away to wait for
- * something; then one blocking call with a deadline, and close. */
+ * then), makes many asynchronous calls, and prints how often they gave up the processor to wait;
+ * then one blocking call with a deadline, and close. */
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static unsigned long now_ms(void)
 	return (unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000;
 }
 
-/* How often this thread has waited for something since it began. */
+/* How often this thread has waited since it began (voluntary context switches). */
 static long waits(void)
 {
 	struct rusage usage;

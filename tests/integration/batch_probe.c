@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * batch_probe ADDRESS MODE: what include/sluice/client.h says of sluice_publish_batch, and of the
- * answers to many messages, by a program that sees nothing else; MODE as in the configuration.
- * Prints what does not hold; exit code 0: all of it held. */
+ * batch_probe ADDRESS MODE: checks what include/sluice/client.h says about sluice_publish_batch and
+ * about the answers to many messages, in a program that includes nothing else; MODE as in the
+ * configuration. Prints what does not hold; exit code 0: all of it held. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static void open_client(const char *address, const char *mode)
 {
 	sluice_config *config = sluice_config_create();
 
-	/* Far less than a batch has: it is not cut. */
+	/* Far less than a batch can hold: it is not split. */
 	EQUAL(sluice_config_set(config, "address", address), 0);
 	EQUAL(sluice_config_set(config, "mode", mode), 0);
 	EQUAL(sluice_config_set(config, "batch_events", "7"), 0);
@@ -180,7 +180,7 @@ static void all_or_none(void)
 	messages[MANY - 1].subject = "three.x";
 	EQUAL(sluice_publish_batch(client, messages, MANY, NULL, NULL), 0);
 	EQUAL(next_offset("three"), MANY);
-	/* The broker's refusal is the first failure of a publish so far. */
+	/* The broker's refusal is the first failure of a publish. */
 	EQUAL(sluice_flush(client, PATIENCE_MS), SLUICE_E_NO_ROUTE);
 	free(many);
 	free(body);
@@ -227,7 +227,7 @@ static void each_has_its_answer(void)
 		EQUAL(sluice_publish(client, &messages[i % MANY], &single, NULL), 0);
 	EQUAL(sluice_flush(client, PATIENCE_MS), 0);
 	EQUAL(count, SINGLES);
-	/* Every answer is its own, also when it was kept. */
+	/* Every message has its own answer, also if the application kept it. */
 	for (uint32_t i = 0; i < count; i++) {
 		EQUAL(sluice_reply_code(kept[i]), 0);
 		EQUAL(sluice_reply_offset(kept[i]), i);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * chain_probe ADDRESS: in caller-loop mode, with nobody at ADDRESS, what a callback begins ends by
- * its own deadline, though the application does nothing but poll the client's descriptor. Prints
- * what does not hold; exit code 0: all of it held. */
+ * chain_probe ADDRESS: in caller-loop mode, with nothing listening at ADDRESS: a call that a
+ * callback makes ends by its own deadline, although the application only polls the client's
+ * descriptor. Prints what does not hold; exit code 0: all of it held. */
 #include <poll.h>
 #include <stdio.h>
 
@@ -48,7 +48,7 @@ static void on_first(sluice_client *client, const sluice_reply *reply, void *use
 		begun++;
 }
 
-/* The second of these kinds is begun by the callback of the first. */
+/* The callback of the first of these kinds begins the second. */
 static bool chain(const char *address, int first, int second)
 {
 	sluice_config *config = sluice_config_create();
@@ -65,7 +65,7 @@ static bool chain(const char *address, int first, int second)
 		return false;
 	sluice_config_destroy(config);
 	good = begin(client, first, on_first, &second) == 0;
-	/* A turn that waits: its end is where the deadline is seen to have passed. */
+	/* A turn that waits: at its end the library notices that the deadline has passed. */
 	while (good && begun == 0)
 		good = sluice_process(client, PATIENCE_MS) == 0;
 	at.fd = sluice_fd(client);
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
 	for (int first = 0; argc == 2 && first < 3; first++)
 		for (int second = 0; second < 3; second++)
 			if (!chain(argv[1], first, second)) {
-				(void)printf("a %s begun by the end of a %s did not end\n",
+				(void)printf("a %s begun in the callback of a %s did not end\n",
 					     kinds[second], kinds[first]);
 				failures++;
 			}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A service plugin with a child process of its own. Settings: ask, the path of a file. When that
- * file is there it looks whether its child, which ended long ago, is still its own to wait for, and
+ * file exists, the plugin checks whether it can still wait for its child, which ended long ago, and
  * logs child.kept or child.taken. */
 #include <errno.h>
 #include <poll.h>

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * closer_probe ADDRESS first|again: ends a session that is not there (SESSION_GONE), and prints the
- * answer's name.
+ * closer_probe ADDRESS first|again: closes a session that does not exist (SESSION_GONE), and prints
+ * the name of the answer.
  *
  * first: the call waits for the first connection. Prints "waiting" while it does, and, when its
- * request waits for the reply, whether the deadline is the call's own still ("deadline kept"), or
- * begins anew.
- * again: prints "connected"; when the connection is lost, makes the call without waiting, and
- * prints "asked". */
+ * request waits for the reply, whether the deadline is still that of the call ("deadline kept") or
+ * has begun anew ("deadline anew"). again: prints "connected"; when the connection is lost, makes
+ * the call without waiting, and prints "asked". */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -52,18 +51,18 @@ static void *close_other(void *user)
 	return NULL;
 }
 
-/* Whether the thread is within the call, which lets go of the lock only to wait. */
+/* Whether the thread is within the call, which releases the lock only to wait. */
 static bool thread_waits(void)
 {
 	bool waits;
 
 	client_lock(client);
-	waits = client->users > 1; /* the loop waits without the lock, and is not counted then */
+	waits = client->users > 1; /* the loop waits without the lock and is not counted then */
 	client_unlock(client);
 	return waits;
 }
 
-/* The deadline of the request that is on its way; 0: none is yet. */
+/* The deadline of the request in flight; 0: there is none yet. */
 static uint64_t deadline_seen(void)
 {
 	uint64_t deadline = 0;
@@ -84,7 +83,7 @@ static int first(void)
 		return 2;
 	while (!thread_waits())
 		(void)usleep(1000);
-	/* From now on a deadline that begins anew is a later one. */
+	/* From now on a deadline that begins anew is later. */
 	for (waits_ms = now_ms(); now_ms() == waits_ms;)
 		(void)usleep(1000);
 	say("waiting");

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * credit_probe ADDRESS: a consumer with credit for 5 of 20 items, whose leases of a second it does
  * not extend. When it has 5 it prints "holding" and waits for SIGUSR1 (the connection was cut until
- * they ran out). It has them in hand still, so there is no credit for more: it prints "resumed
- * COUNT", COUNT of all items that came until the resume was long over. Then it acks the first 5,
- * which are no longer its, gets 5 more for them and prints "stale COUNT"; then it acks whatever
- * comes, and prints "all" when each item was acked under its last lease. */
+ * the leases expired). It still holds them, so there is no credit for more: it prints "resumed
+ * COUNT", the number of all items received until the resume was certainly complete. Then it acks
+ * the first 5, whose leases have ended, gets 5 more for them and prints "stale COUNT"; then it acks
+ * all further items, and prints "all" when each item was acked under its last lease. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -51,7 +51,7 @@ static void say(const char *text, int number)
 	(void)fflush(stdout);
 }
 
-/* Credit that was given would have been used when these are answered. */
+/* When these are answered, credit would have been used if it had been given. */
 static int rounds(sluice_client *client, const sluice_call *call)
 {
 	int rc = 0;
@@ -95,7 +95,7 @@ int main(int argc, char **argv)
 	if (rounds(client, &call) != 0)
 		return 3;
 	say("resumed", atomic_load(&count));
-	/* Of another's lease now, or of a newer one of its own. */
+	/* The item is now under another session's lease, or under a newer one of this session. */
 	for (int i = 0; i < CREDIT; i++)
 		if (sluice_item_ack(sub, given[i].token, given[i].seq, &call, NULL) == 0)
 			return 3;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * damage DIR TABLE GATEWAY/NUMBER[/NUMBER]: flips one bit of the record with that key (as `sluiced
- * --dump` prints it), behind the store's back. No broker may have the store open. */
+ * --dump` prints it), without going through the store. No broker may have the store open. */
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ static int failed(const char *what, int rc)
 	return 1;
 }
 
-/* The gateway has 4 bytes, the numbers behind it 8 each, big-endian. 0: malformed. */
+/* The gateway has 4 bytes, the numbers after it 8 each, big-endian. 0: malformed. */
 static size_t key_parse(const char *text, unsigned char *to, size_t bytes)
 {
 	size_t len = 0;

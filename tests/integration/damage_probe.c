@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * damage_probe ADDRESS QUEUE: consumes QUEUE through libsluice until it is killed, and prints a
- * line for each thing that it was told: "item BODY", "job ID", "error NAME TEXT" (the callback),
- * "end NAME TEXT" (of the delivery callback). */
+ * line for each callback: "item BODY", "job ID", "error NAME TEXT" (the callback), "end NAME TEXT"
+ * (of the delivery callback). */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,11 +44,11 @@ int main(int argc, char **argv)
 	    sluice_open(config, on_notice, NULL, &client) != 0)
 		return 2;
 	spec.queue = argv[2];
-	/* Damage that is met at once may be its answer already; the callback has told it then as
+	/* Damage that is found at once may be the answer already; the callback has reported it as
 	 * well. */
 	(void)printf("consuming: %s\n",
 		     sluice_error_name(sluice_consume(client, &spec, NULL, &sub)));
 	(void)fflush(stdout);
-	(void)pause(); /* until the test has seen what it waits for, and ends this process */
+	(void)pause(); /* until the test has seen the expected lines and ends this process */
 	return 0;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: while the file that FAIL_GATE names is there, its calls fail. It holds "CALL ERRNO
- * TEXT": calls with a path fail if the path has TEXT in it. For errors that only a full disk, other
- * rights or a crowded machine bring by themselves.
+ * LD_PRELOAD: while the file that FAIL_GATE names exists, the calls that it names fail. It contains
+ * "CALL ERRNO TEXT": calls with a path fail only if the path contains TEXT. For errors that
+ * otherwise only a full disk, missing rights or an overloaded machine cause.
  */
-/* Both names of open() are wanted as they are. */
+/* open() and open64() are both defined here, so the header must not map one to the other. */
 #undef _FILE_OFFSET_BITS
 
 #include <errno.h>
@@ -26,7 +26,7 @@
 
 #define EXPORTED __attribute__((visibility("default")))
 
-/* Not by libc's open(), which is below. */
+/* Not by open(), which is defined below. */
 static bool fails(const char *call, const char *path)
 {
 	char text[256], name[32] = "", part[200] = "";
@@ -103,7 +103,7 @@ EXPORTED ssize_t write(int fd, const void *bytes, size_t len)
 	return fd == STDERR_FILENO && fails("log", NULL) ? -1 : syscall(SYS_write, fd, bytes, len);
 }
 
-/* "room": what is allocated can be written, and no more. */
+/* "room": only space that is already allocated can be written. */
 static bool write_fails(int fd, off64_t at, size_t len)
 {
 	struct stat about;
@@ -183,7 +183,7 @@ EXPORTED int kill(pid_t pid, int sig)
 	return sig != 0 && fails("kill", NULL) ? -1 : (int)syscall(SYS_kill, pid, sig);
 }
 
-/* Only of a program whose name has the text: the shepherd's own, say. */
+/* Only in a program whose name contains the text, such as the shepherd. */
 EXPORTED pid_t fork(void)
 {
 	return fails("fork", program_invocation_short_name) ? -1 : _Fork();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ghost_probe ADDRESS NAME: connects under a session's name, says "connected", and after SIGUSR1
- * whether it heard of anything but CONNECTED since, and whether a call still works. A try to
- * connect is given up after 700 ms. */
+ * ghost_probe ADDRESS NAME: connects with a session name, prints "connected", and after SIGUSR1
+ * whether a call still works and which notices came since, CONNECTED and others. An attempt to
+ * connect is abandoned after 700 ms. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * held_probe ADDRESS SOURCE: a scheduler of queue `runs` that says what it is told. It intends each
- * job that it is given, and ends one that is to be cancelled. Lines: "job ID TOKEN", "again ID
- * TOKEN" (with an intent), "cancel ID TOKEN", "lost ID TOKEN", "ended ID", "gone CODE". It also
- * holds what it is given of the items of queue `work` ("item TOKEN", "lost - TOKEN"), one at a
- * time, and acks the one whose lease is lost. With a third argument it holds two, and the first for
- * ten minutes. Ends with SIGTERM. */
+ * held_probe ADDRESS SOURCE: a scheduler of queue `runs` that prints each notification. It records
+ * the intent of each delivered job, and reports the end of a job that is to be cancelled. Lines:
+ * "job ID TOKEN", "again ID TOKEN" (with an intent), "cancel ID TOKEN", "lost ID TOKEN", "ended
+ * ID", "gone CODE". It also holds the items of queue `work` that are delivered to it ("item TOKEN",
+ * "lost - TOKEN"), one at a time, and acks the one whose lease is lost. With a third argument it
+ * holds two, and the first for ten minutes. Ends with SIGTERM. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

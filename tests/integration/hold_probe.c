@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * hold_probe ADDRESS SCENARIO: what client.h says of what a consumer holds, and of calls that
- * nobody waits for. */
+ * hold_probe ADDRESS SCENARIO: checks what client.h says about the items that a consumer holds, and
+ * about calls that do not wait for their answer. */
 #include "tests/integration/probe.h"
 
-/* ---- what happened to the client ---- */
+/* ---- events of the client ---- */
 
 enum { SEEN_MAX = 16 };
 struct seen {
@@ -55,7 +55,7 @@ static void no_call_is_a_call_that_waits(void)
 	queue_with(client, "q", 2);
 	EQUAL(sluice_consume(client, &SLUICE_CONSUME_SPEC(.queue = "q"), NULL, &sub), 0);
 	EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
-	/* A lease that nobody holds: who waits is told so. */
+	/* A lease that nobody holds: a call that waits returns the refusal. */
 	EQUAL(sluice_item_ack(sub, 1, 1, NULL, &reply), SLUICE_E_STALE_TOKEN);
 	EQUAL(sluice_reply_code(reply), SLUICE_E_STALE_TOKEN);
 	sluice_reply_free(reply);
@@ -68,7 +68,7 @@ static void no_call_is_a_call_that_waits(void)
 	CHECK(sluice_reply_affected(reply) == 1);
 	sluice_reply_free(reply);
 	CHECK(atomic_load(&seen.count) == 0);
-	/* Nobody waits: accepted, and refused by an event. */
+	/* A call that does not wait is accepted; a notice reports the refusal. */
 	EQUAL(sluice_item_ack(sub, 1, 1, &fire, NULL), 0);
 	CHECK(reaches(&seen.count, 1));
 	EQUAL(sluice_item_nack(sub, 1, 1, 0, "", &fire, NULL), 0);
@@ -87,7 +87,7 @@ static void no_call_is_a_call_that_waits(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-/* ---- a worker that works, and says nothing but that its leases go on ---- */
+/* ---- a busy worker, whose client only extends its leases ---- */
 
 enum { SHORT_LEASE_MS = 500, QUIET_LEASES = 8 };
 
@@ -98,7 +98,7 @@ static void on_returned(sluice_sub *sub, const sluice_delivery_view *view, void 
 		atomic_fetch_add((atomic_int *)user, 1);
 }
 
-/* The clock: each return of its item is a lease that ran out because nobody extended it. */
+/* The clock: each return of its item is a lease that expired because nobody extended it. */
 static sluice_client *clock_of(atomic_int *ticks)
 {
 	sluice_client *client =
@@ -114,8 +114,8 @@ static sluice_client *clock_of(atomic_int *ticks)
 	return client;
 }
 
-/* What it sends goes out more often than heartbeats, and has no answer. It was cut off after one
- * timeout of its session, and again after each. */
+/* It sends more often than heartbeats, and gets no answers. Once the broker closed its connection
+ * after each session timeout. */
 static void quiet_worker(const char *mode)
 {
 	struct seen seen = {0};
@@ -193,7 +193,7 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	CHECK(seen.events[0].token == sluice_delivery_get(item)->token && seen.jobs[0][0] == 0);
 	EQUAL(seen.events[0].code, SLUICE_E_TIMEOUT);
 	CHECK(strstr(seen.texts[0], "lease_extend") != NULL);
-	/* Once, and its place in the credit is kept until the application is done with it. */
+	/* Reported once, and its credit stays used until the application has settled it. */
 	while (atomic_load(&ticks) < QUIET_LEASES)
 		(void)usleep(5000);
 	CHECK(atomic_load(&seen.count) == 1);
@@ -208,8 +208,8 @@ static void a_lease_that_is_not_extended_is_told_when_it_ends(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
-/* The library extends, the application hangs: another worker gets the item, and the first is told
- * that it lost it. */
+/* The library extends, the application hangs: another worker gets the item, and the first one is
+ * notified of the lost lease. */
 static void a_hung_worker_loses_its_lease_and_is_told(void)
 {
 	static const char *const texts[] = {"own-thread", "caller-loop"};
@@ -246,7 +246,7 @@ static void a_hung_worker_loses_its_lease_and_is_told(void)
 	}
 }
 
-/* An application that extends by itself is at work, however long it takes. */
+/* An application that extends by itself counts as working, however long it takes. */
 static void an_extension_by_the_application_is_a_sign_of_life(void)
 {
 	struct seen seen = {0};
@@ -280,7 +280,7 @@ static void an_extension_by_the_application_is_a_sign_of_life(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
-/* What peek shows of the item that is leased; 0: nothing. A short one may be between two leases. */
+/* The value that peek shows for the leased item; 0: none. A short lease may have ended just now. */
 static unsigned long long peeked_extend_max(sluice_client *admin, const char *queue)
 {
 	static const char member[] = "\"extend_max_ms\":";
@@ -382,7 +382,7 @@ static void a_lease_that_the_broker_took_is_told(void)
 	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
 }
 
-/* Through a proxy that refuses, for now, the extension that the library makes of the long lease. */
+/* Through a proxy that temporarily refuses the library's extension of the long lease. */
 static void a_refused_extension_delays_no_other(void)
 {
 	enum { LONG_LEASE_MS = 8000 };
@@ -414,8 +414,8 @@ static void a_refused_extension_delays_no_other(void)
 	EQUAL(sluice_close(clock, true, PATIENCE_MS), 0);
 }
 
-/* Two items of one session, the second still in the library: when the session ends it is another's
- * as well. */
+/* Two items of one session, the second still in the library: when the session ends, another worker
+ * gets that one, too. */
 static void what_was_not_delivered_goes_with_its_lease(void)
 {
 	static const bool manual[] = {false, true};
@@ -440,7 +440,7 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 		EQUAL(sluice_sub_next(sub, PATIENCE_MS, &item), 0);
 		token = sluice_delivery_get(item)->token;
 		sluice_delivery_free(item);
-		/* Behind its deliveries: both are here. */
+		/* The reply comes after the deliveries, so both items have arrived. */
 		while (info.leased < 2) {
 			sluice_reply *reply = NULL;
 
@@ -454,7 +454,8 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 			lost = seen.events[n].kind == SLUICE_NOTICE_SESSION_LOST;
 		CHECK(lost);
 		for (int n = 0; n < 2; n++) {
-			/* Of its own credit it has that of the second one still. */
+			/* It still has the credit of the item that was not handed out: one more is
+			 * needed for the other. */
 			if (manual[i] && n == 1)
 				EQUAL(sluice_sub_credit(sub, 1), 0);
 			item = NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * late_probe ADDRESS: consumes from the queue "first" and opens a consumer of "second" in the
- * callback of the first item, behind which the connection breaks: the request is made then, and not
- * sent. What comes is printed as "open CODE", "item BODY" and "end CODE", and "done" when both
- * items have come. */
+ * callback of the first item. The connection breaks right after that item, so the request is made
+ * but not sent. Events are printed as "open CODE", "item BODY" and "end CODE", and "done" when both
+ * items have arrived. */
 #include <stdio.h>
 
 #include "sluice/client.h"
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
 		return 2;
 	while (items < 2)
 		(void)sluice_process(client, 20);
-	/* What was on its way has come when these are answered. */
+	/* When these are answered, everything sent before has arrived. */
 	for (int i = 0; i < 3 && rc == 0; i++)
 		rc = sluice_status(client, &SLUICE_CALL(.deadline_ms = 30000), NULL);
 	(void)printf("done\n");

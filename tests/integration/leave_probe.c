@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * leave_probe ADDRESS [unseen]: two consumers of the queue "work" in one client. The first has
- * credit for 5, takes one ("hand ID") and leaves the others where they wait; the second is given
- * the rest, and prints "item ID" for each that comes. When it has 7 the probe prints "holding" and
- * waits for SIGUSR1 and a resumed session, then closes the first consumer and prints "closed".
+ * credit for 5, takes one ("hand ID") and leaves the others in the library; the second gets the
+ * rest, and prints "item ID" for each. When it has 7 the probe prints "holding" and waits for
+ * SIGUSR1 and a resumed session, then closes the first consumer and prints "closed".
  *
- * unseen: the first takes nothing, and the second has no credit until there is another SIGUSR1,
- * behind "closed". */
+ * unseen: the first takes nothing, and the second has no credit until another SIGUSR1 after
+ * "closed". */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A tiny line protocol, to prove the listener door: it sees include/sluice only. One line, one
- * answer:
+ * A minimal line protocol that tests the listener interface: it includes include/sluice only. One
+ * line, one answer:
  *   PUB SUBJECT BODY      -> +OK OFFSET | -CODE text
  *   PUT QUEUE BODY        -> +OK OFFSET
  *   GET QUEUE CREDIT      -> +OK, then ITEM TOKEN SEQ SUBJECT BODY lines, never more than CREDIT
@@ -55,7 +55,7 @@ static struct sluice_slice slice(const char *text)
 	return (struct sluice_slice){text, text != NULL ? strlen(text) : 0};
 }
 
-/* Returns a code; BUSY means that the line comes again. */
+/* Returns a code; BUSY: the line is delivered again. */
 static int command(struct line *line, char *text)
 {
 	char *save = NULL, *verb = strtok_r(text, " ", &save), *a = strtok_r(NULL, " ", &save),
@@ -101,7 +101,7 @@ static long line_bytes(void *state, const void *bytes, size_t len)
 	if (used >= sizeof(text))
 		return SLUICE_E_LIMIT;
 	if (!line->open)
-		return 0; /* comes again when the session is open */
+		return 0; /* delivered again when the session is open */
 	memcpy(text, bytes, used);
 	text[used] = 0;
 	rc = command(line, text);
@@ -167,7 +167,7 @@ static const struct sluice_listener_ops ops = {
 	.closed = line_closed,
 };
 
-/* The variants are what the ABI check must refuse by name. */
+/* Variants that the ABI check must refuse, naming the file. */
 #ifndef LINE_ABI_MAJOR
 #define LINE_ABI_MAJOR SLUICE_PLUGIN_ABI_MAJOR
 #endif

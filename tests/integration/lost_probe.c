@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * lost_probe ADDRESS: publishes, commits a transaction, waits until its third session is there,
- * publishes again; prints how each ended. */
+ * lost_probe ADDRESS: publishes, commits a transaction, waits until its third session is open,
+ * publishes again; prints the result of each. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * oom_probe ADDRESS MODE FIRST STEP WIDTH: lives of a client, in each of which WIDTH of libsluice's
- * allocations fail in a row, beginning with the FIRST-th, then FIRST + STEP, and so on, until a
- * life needs fewer. A call may end in an error code; called again it must do what it says, each
- * publish must have one answer, each event and item must come, what was acked must be gone, and at
- * the end all memory must be back. */
+ * oom_probe ADDRESS MODE FIRST STEP WIDTH: runs of a client ("lives"). In each, WIDTH consecutive
+ * allocations of libsluice fail, beginning with number FIRST, then FIRST + STEP, and so on, until a
+ * life makes fewer. A call may return an error code; repeated, it must succeed. Each publish must
+ * have one answer, each event and item must arrive, acked items must be gone, and at the end all
+ * memory must be freed. */
 #include <pthread.h>
 
 #include "tests/integration/probe.h"
@@ -50,15 +50,15 @@ static void give(void *block)
 	free(block);
 }
 
-/* ---- calls, again when they failed for memory ---- */
+/* ---- calls, repeated when they failed for lack of memory ---- */
 
 static bool for_memory(int rc)
 {
 	return rc == SLUICE_E_NOMEM || rc == SLUICE_E_UNKNOWN || rc == SLUICE_E_DISCONNECTED;
 }
 
-/* Tries a call until it ends otherwise than for memory; `also`: what a call that was done, and
- * called again, may be answered. */
+/* Repeats a call until it ends for another reason than memory. `also`: the code that a call may get
+ * when it is repeated although it had succeeded. */
 #define UNTIL(call, also)                                                                       \
 	do {                                                                                    \
 		int rc_ = 0, tries_ = 0;                                                        \
@@ -325,7 +325,7 @@ static void transacts(struct life *life)
 	sluice_txn_destroy(txn);
 }
 
-/* By another client, with all the memory that it wants: nothing of the queue is left. */
+/* Checked by another client without failing allocations: the queue is empty. */
 static void nothing_left(const struct life *life, sluice_client *control)
 {
 	sluice_reply *reply = NULL;
@@ -341,7 +341,7 @@ static void nothing_left(const struct life *life, sluice_client *control)
 	sluice_reply_free(reply);
 }
 
-/* Whether the failure came within the life. */
+/* Whether the failure happened within the life. */
 static bool live_once(long number, bool caller_loop, long first, long width, sluice_client *control)
 {
 	struct life life = {.caller_loop = caller_loop};

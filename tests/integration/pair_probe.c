@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * pair_probe ADDRESS: two consumers of one queue in one client, each with credit for 5 of 12 items.
- * When both have theirs it prints "holding" and waits for SIGUSR1 (the broker was killed and is
- * back, and the session resumed), then acks all. What comes is printed as "item BODY CONSUMER"; the
- * other two items must come then, and none twice. */
+ * When both have their items it prints "holding" and waits for SIGUSR1 (the broker was killed and
+ * restarted, and the session resumed), then acks all. Items are printed as "item BODY CONSUMER";
+ * the other two items must arrive then, and none twice. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -88,7 +88,7 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	while (!go || !atomic_load(&resumed))
 		(void)usleep(5000);
-	/* Once this is answered, what the resumed consumers are given again has been handled. */
+	/* When this is answered, the redeliveries to the resumed consumers have been handled. */
 	for (int i = 0; i < 3; i++)
 		if (sluice_status(client, &SLUICE_CALL(.deadline_ms = 30000), NULL) != 0)
 			return 3;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the probes of include/sluice/client.h share: checks that count, a client with settings, a
- * wait for a number. Each is one file, so all of it is static. */
+ * Shared by the probes of include/sluice/client.h: checks that count failures, a client with
+ * settings, waiting for a number. Each probe is one file, so everything is static. */
 #ifndef TESTS_INTEGRATION_PROBE_H
 #define TESTS_INTEGRATION_PROBE_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * producer_probe ADDRESS [PRODUCER]: for each line on standard input, "publish", "txn" or "two"
- * (publishes that are sent together), says how it ended. */
+ * (publishes that are sent together), prints the result. */
 #include "tests/integration/probe.h"
 
 static void say(const char *what, int rc)

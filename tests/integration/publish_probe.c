@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * publish_probe ADDRESS: publishes "first" with a deadline of 1.5 s, prints how it ended, then
- * publishes "second" and prints how that ended. */
+ * publish_probe ADDRESS: publishes "first" with a deadline of 1.5 s, prints the result, then
+ * publishes "second" and prints its result. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 		    patient = SLUICE_CALL(.deadline_ms = 60000);
 	sluice_client *client = NULL;
 
-	/* The test's broker lets it wait: a try to connect must not end meanwhile. */
+	/* The test's broker makes it wait: an attempt to connect must not time out meanwhile. */
 	if (argc != 2 || sluice_config_set(config, "address", argv[1]) != 0 ||
 	    sluice_config_set(config, "connect_timeout_ms", "60000") != 0 ||
 	    sluice_open(config, NULL, NULL, &client) != 0 ||

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * resume_probe ADDRESS [fire]: holds one item and one job, waits for SIGUSR1 (the broker was killed
- * and is back), then acks (with fire: without waiting for the answer) and reports under the tokens
- * it has: they must still be good. */
+ * and restarted), then acks (with fire: without waiting for the answer) and reports with its
+ * tokens, which must still be valid. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A service plugin that behaves as SERVICE_MODE says, right and wrong: what the host makes of each
- * is tested. */
+ * A service plugin that behaves correctly or wrongly, as SERVICE_MODE says, to test how the host
+ * handles each. */
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,7 +38,7 @@ static int service_init(const struct sluice_host *host)
 
 static void service_fini(void)
 {
-	/* The host is there until fini is over; they end in the order in which they began. */
+	/* The host is valid until fini returns; services end in the order in which they began. */
 	char text[64];
 	int at = atomic_fetch_add(&finis, 1);
 

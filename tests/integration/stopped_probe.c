@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * stopped_probe ADDRESS SCENARIO PID: what client.h says of a broker that is stopped (SIGSTOP to
- * PID), or killed under a client: deadlines on every call, the publish buffer's policies, no
- * SIGPIPE, the order of callbacks, and a caller's loop that looks at one descriptor only. */
+ * stopped_probe ADDRESS SCENARIO PID: checks what client.h says about a broker that is stopped
+ * (SIGSTOP to PID) or killed while a client is connected: deadlines on every call, the policies of
+ * the publish buffer, no SIGPIPE, the order of callbacks, and a caller's loop that polls one
+ * descriptor only. */
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,7 +22,7 @@ static sluice_client *connected_with(sluice_notice_fn *on_notice, void *user,
 	return client;
 }
 
-/* Whether all threads of the broker are stopped: the signal takes its time on a busy machine, and
+/* Whether all threads of the broker are stopped: on a busy machine the signal takes some time, and
  * the broker answers until then. */
 static bool is_stopped(void)
 {
@@ -143,7 +144,7 @@ static void the_publish_buffer_has_a_bound(void)
 		int count;
 
 		stop_broker();
-		/* An asynchronous publish is told at once, under both. */
+		/* An asynchronous publish gets the result at once, with both policies. */
 		EQUAL(publish_until_refused(client,
 					    &SLUICE_CALL(.deadline_ms = -1, .done = on_done,
 							 .user = &answered),
@@ -169,7 +170,7 @@ static void the_publish_buffer_has_a_bound(void)
 	}
 }
 
-/* ---- a broker that goes ---- */
+/* ---- a broker that ends ---- */
 
 struct order {
 	atomic_int count;
@@ -197,9 +198,9 @@ static void on_answer(sluice_client *client, const sluice_reply *reply, void *us
 	seen(user, 100 - sluice_reply_code(reply));
 }
 
-/* The broker dies with SIGPIPE's disposition as it is by default: it would end this process. A call
- * that cannot be repeated ends before the disconnection is told; writing goes on, and nothing is
- * raised. */
+/* The broker is killed while SIGPIPE has its default disposition, which would end this process. A
+ * call that cannot be repeated ends before the notice DISCONNECTED; later writes raise no signal.
+ */
 static void a_killed_broker_is_told_in_order(void)
 {
 	struct order order = {0};
@@ -210,8 +211,7 @@ static void a_killed_broker_is_told_in_order(void)
 	CHECK(order.seen[0] == SLUICE_NOTICE_CONNECTED);
 	stop_broker();
 	EQUAL(sluice_job_reset(client, "j", false, "", &call, NULL), 0);
-	/* It is on its way when the loop has written it; what is asked after it cannot be repeated
-	 * either. */
+	/* It is in flight when the loop has written it; the next call cannot be repeated either. */
 	EQUAL(sluice_status(client, &SLUICE_CALL(.deadline_ms = SHORT_MS), NULL), SLUICE_E_TIMEOUT);
 	CHECK(kill(broker, SIGKILL) == 0);
 	for (int waited = 0; waited < PATIENCE_MS && atomic_load(&order.count) < 3; waited += 5)
@@ -229,8 +229,8 @@ static void a_killed_broker_is_told_in_order(void)
 
 /* ---- the caller's loop ---- */
 
-/* Connects, publishes, times out and closes, looking at sluice_fd() only: sluice_process() is
- * called when it is readable and never else. */
+/* Connects, publishes, times out and closes, polling sluice_fd() only: sluice_process() is called
+ * only when it is readable. */
 static void one_descriptor_is_enough(void)
 {
 	sluice_config *config = sluice_config_create();

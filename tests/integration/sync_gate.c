@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: a sync waits as long as the file that SYNC_GATE names is there. It holds the broker's
- * one commit, so that a test can look at what comes in meanwhile. A sync that waits makes the file
- * of that name with ".held" behind it.
+ * LD_PRELOAD: a sync waits as long as the file that SYNC_GATE names exists. It delays the broker's
+ * commit, so that a test can examine what arrives meanwhile. A sync that waits creates the file of
+ * that name with the suffix ".held".
  */
 #include <fcntl.h>
 #include <limits.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * unsent_probe ADDRESS: publishes 30 messages while nobody is at ADDRESS, each third with a
- * deadline that passes meanwhile, then prints "waiting". What was told as not sent is in no stream
- * when the others are. Prints what does not hold; exit code 0: all of it held. */
+ * unsent_probe ADDRESS: publishes 30 messages while nothing listens at ADDRESS, every third with a
+ * deadline that passes meanwhile, then prints "waiting". Messages that are reported as not sent
+ * must not be stored when the others are. Prints what does not hold; exit code 0: all of it
+ * held. */
 #include <stdio.h>
 #include <string.h>
 

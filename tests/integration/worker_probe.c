@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * worker_probe ADDRESS QUEUE CREDIT END: a worker with a session of a second, whose leases are the
- * session's. It waits until READY items (the environment's, 0 if not set) are leased, takes one and
- * prints "begun NUMBER". Then, by END:
- *   die       it is killed, with the item in hand
+ *
+ * worker_probe ADDRESS QUEUE CREDIT END: a worker whose session has a timeout of one second and
+ * whose leases last as long as the session. It waits until READY items (environment variable,
+ * default 0) are leased, takes one and prints "begun NUMBER". Then, by END:
+ *
+ *   die       it is killed while it holds the item
  *   ack-die   it acks, waits for the answer, and is killed
  *   close     it acks, closes the subscription and the client; the session stays
- *   leave     it acks and closes the client alone
- *   drain it acks, drains: acks what still comes, until there is no more; prints "drained COUNT",
- *     and closes
- *   begin     (instead of taking one) the callback begins with the third item alone, and is killed
- *   callback (instead of taking one) the callback of the first item acks it and closes the
- *   subscription */
+ *   leave     it acks and closes only the client
+ *   drain     it acks and drains: it acks all items that still come, prints "drained COUNT" and
+ *             closes
+ *
+ * Two do not take an item first:
+ *
+ *   begin     the callback reports the third item alone as begun, and is killed
+ *   callback  the callback of the first item acks it and closes the subscription
+ */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
