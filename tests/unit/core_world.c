@@ -226,7 +226,7 @@ static void record(struct world *world, const struct command *command)
 		MUST(command_copy(command, &step->command));
 }
 
-/* What a command log would hold: decoding and encoding again gives the same bytes. */
+/* As in a command log: decoding and encoding again gives the same bytes. */
 static void check_encoding(const struct command *command)
 {
 	size_t bytes = command_size(command);
@@ -240,7 +240,7 @@ static void check_encoding(const struct command *command)
 		     "%s: %s", command_spec(command->type)->name, why);
 	cr_assert_eq(command_size(decoded), bytes);
 	cr_assert_eq(command_encode(second, decoded), bytes);
-	cr_assert_eq(memcmp(first, second, bytes), 0, "%s encodes in two ways",
+	cr_assert_eq(memcmp(first, second, bytes), 0, "%s has two encodings",
 		     command_spec(command->type)->name);
 	command_free(decoded);
 	free(first);
@@ -408,7 +408,7 @@ size_t world_ticks(struct world *world, uint32_t work_max)
 			return n;
 		(void)world_apply(world, COMMAND_TICK, 0, &tick);
 	}
-	cr_assert_fail("timers stay due");
+	cr_assert_fail("timers are still due");
 	return 0;
 }
 
@@ -457,7 +457,8 @@ struct outcome world_must(struct world *world, uint16_t type, uint64_t session, 
 	return out;
 }
 
-/* Whatever is asked: one record at a time, from a snapshot each, gives the same answer. */
+/* Every query has the same answer when it is read one record at a time, each from a snapshot of its
+ * own. */
 static void query_in_turns(struct world *world, const Sluice__Request *request,
 			   struct sluice_slice expected)
 {
@@ -477,9 +478,10 @@ static void query_in_turns(struct world *world, const Sluice__Request *request,
 		world->turns++;
 	}
 	core_read_end(read);
-	cr_assert_eq(bytes, expected.len, "in turns the answer has %zu bytes instead of %zu", bytes,
-		     expected.len);
-	cr_assert_eq(memcmp(packed, expected.data, bytes), 0, "in turns it is another answer");
+	cr_assert_eq(bytes, expected.len, "read in turns the answer has %zu bytes instead of %zu",
+		     bytes, expected.len);
+	cr_assert_eq(memcmp(packed, expected.data, bytes), 0,
+		     "read in turns the answer has other bytes");
 	free(packed);
 }
 
@@ -672,7 +674,7 @@ const char *world_events(struct world *world, const char *name)
 		offset = segment.last + 1;
 	}
 	cr_assert_eq(rc, SLUICE_E_NOT_FOUND);
-	cr_assert_eq(offset, ref.next_offset, "the log ends at its head");
+	cr_assert_eq(offset, ref.next_offset, "the log has no events after its head");
 	store_abort(txn);
 	return text;
 }

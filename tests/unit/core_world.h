@@ -38,18 +38,18 @@ struct world {
 
 void world_open(struct world *world, enum world_store kind);
 void world_close(struct world *world);	 /* with the proofs */
-void world_discard(struct world *world); /* without: its store was damaged behind its back */
+void world_discard(struct world *world); /* without the proofs: for a test that damaged the store */
 void world_restart(
 	struct world *world); /* another core on the same store; the lmdb store is opened anew */
-void world_wait(struct world *world, uint64_t ms); /* moves both clocks, does not tick */
+void world_wait(struct world *world, uint64_t ms); /* moves both clocks and does not tick */
 size_t world_ticks(struct world *world,
-		   uint32_t work_max); /* ticks until nothing is due; how many it took */
+		   uint32_t work_max); /* ticks until nothing is due; returns the number of ticks */
 
 /* One command in its own batch. */
 struct outcome world_apply(struct world *world, uint16_t type, uint64_t session, const void *body);
 /* The same, which must succeed. */
 struct outcome world_must(struct world *world, uint16_t type, uint64_t session, const void *body);
-/* Applied and aborted, and not recorded: for commands that the codec would not let through. */
+/* Applied, aborted and not recorded: for commands that the codec refuses. */
 struct outcome world_try(struct world *world, uint16_t type, const void *body);
 const Sluice__Reply *world_query(struct world *world, const Sluice__Request *request);
 size_t world_effects(const struct world *world, enum effect_kind kind); /* of the last batch */
@@ -80,7 +80,7 @@ struct stream_ref world_stream_ref(struct world *world, const char *name);
 struct queue_ref world_queue_ref(struct world *world, const char *name);
 /* Events of a stream as "subject=body subject=body ..." from its first offset on. */
 const char *world_events(struct world *world, const char *name);
-size_t world_segments(struct world *world, const char *name); /* stored ones */
+size_t world_segments(struct world *world, const char *name); /* the number of stored segments */
 uint64_t world_ready(struct world *world, const char *queue);
 uint64_t world_records(struct world *world, enum store_table table); /* of all gateways */
 

@@ -51,7 +51,7 @@ static size_t hex_read(struct golden *golden, const char *line, uint8_t *ret, si
 	return count;
 }
 
-/* What stands behind the bytes: "name: text" is a field, all else is for people. */
+/* The comment after the bytes: "name: text" is a field, anything else is for people. */
 static void field_read(struct golden *golden, struct golden_part *part, const char *comment,
 		       struct sluice_slice bytes)
 {
@@ -234,7 +234,7 @@ void golden_expect(const struct golden *golden, const struct golden_part *part,
 		     golden->path, part->name, part->format, part->field_count, count);
 }
 
-/* In place of the text: its bytes. */
+/* Replaces the text by its bytes. */
 static struct sluice_slice text_bytes(struct golden_field *field)
 {
 	size_t len = strlen(field->text), count = 0;

@@ -80,16 +80,17 @@ struct golden_member {
 			sizeof(((struct structure *)NULL)->member), &(descriptor) \
 	}
 
-/* The struct has all that the part says, and the part says all that the table has. */
+/* Fails the test unless the struct has the values of all fields of the part, and the part has all
+ * fields of the table. */
 void golden_expect(const struct golden *golden, const struct golden_part *part,
 		   const struct golden_member *members, const void *structure);
-/* Sets the members from what the part says; slices point into the part. */
+/* Sets the members from the fields of the part; slices point into the part. */
 void golden_fill(const struct golden *golden, struct golden_part *part,
 		 const struct golden_member *members, void *structure);
-/* The part's bytes are these; else the test fails, with what was expected in hex. */
+/* Fails the test unless the part has these bytes, and prints the encoder's bytes in hex. */
 void golden_bytes(const struct golden *golden, const struct golden_part *part,
 		  struct sluice_slice bytes);
-/* A message out of the part's bytes, packed again into buf, as an encoder would write it. */
+/* Unpacks the part's bytes as a message and packs it into buf, as an encoder would. */
 struct sluice_slice golden_packed(const ProtobufCMessageDescriptor *message,
 				  struct sluice_slice bytes, uint8_t buf[GOLDEN_BYTES_MAX]);
 

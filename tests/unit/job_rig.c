@@ -85,7 +85,7 @@ size_t rig_claim_for(struct rig *rig, uint64_t session, uint32_t max, uint8_t fl
 	cr_assert_eq(out.code, 0, "%s", out.text);
 	for (size_t i = 0; i < effects_count(rig->world.effects); i++) {
 		if (effects_at(rig->world.effects, i)->kind == FX_JOBS) {
-			cr_assert_null(jobs, "small claims come in one delivery");
+			cr_assert_null(jobs, "a small claim has one delivery");
 			jobs = effects_at(rig->world.effects, i);
 		}
 	}
@@ -140,7 +140,7 @@ struct outcome rig_cancel(struct rig *rig, const char *id)
 	Sluice__JobCancel m = SLUICE__JOB_CANCEL__INIT;
 
 	m.job = (char *)id;
-	m.reason = (char *)"not wanted";
+	m.reason = (char *)"not needed";
 	return rig_apply(rig, COMMAND_JOB_CANCEL, rig->session, &m);
 }
 
@@ -203,7 +203,7 @@ void rig_audit(struct rig *rig)
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__Audit audit = SLUICE__AUDIT__INIT;
 
-	/* Tests let hours pass: that a job stands still is no fault of the ledger. */
+	/* Tests let hours pass, so the audit may report jobs that make no progress. */
 	audit.silent_ms = audit.orphan_ms = UINT64_MAX;
 	request.op_case = SLUICE__REQUEST__OP_AUDIT;
 	request.audit = &audit;

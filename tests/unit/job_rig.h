@@ -2,8 +2,8 @@
  *
  * A ledger for tests: a world (core_world.h) with a queue of jobs, a stream of their events and a
  * session. Closing it proves what a world proves, over every job command of the test: canonical
- * encoding, and an equal database when batches are aborted and applied again, cut otherwise, and on
- * LMDB.
+ * encoding, and an equal database when batches are aborted and applied again, when the commands are
+ * put into other batches, and on LMDB.
  *
  * Failures of the environment fail the test at once; refusals are outcomes. */
 #ifndef SLUICE_TESTS_JOB_RIG_H

@@ -29,7 +29,7 @@ static bool fails(int *left)
 	return true;
 }
 
-/* From the cut on, the end of what may be written is reached. */
+/* After the cut, no more may be written. */
 static bool at_end;
 
 static bool cuts(void)
@@ -55,8 +55,8 @@ static void *real(const char *name)
 	return function;
 }
 
-/* By its symbol: liblmdb wants pwrite, and with 64-bit offsets the compiler would make this
- * pwrite64. */
+/* Named by its symbol: liblmdb calls pwrite, and with 64-bit offsets the compiler would name this
+ * function pwrite64. */
 INTERPOSED ssize_t taken_pwrite(int fd, const void *bytes, size_t count,
 				off_t offset) __asm__("pwrite");
 
@@ -76,7 +76,7 @@ ssize_t taken_pwrite(int fd, const void *bytes, size_t count, off_t offset)
 	return next(fd, bytes, count, offset);
 }
 
-/* The store's own, which is compiled with 64-bit offsets. */
+/* Called by the store, which is compiled with 64-bit offsets. */
 INTERPOSED ssize_t taken_pwrite64(int fd, const void *bytes, size_t count,
 				  off_t offset) __asm__("pwrite64");
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Connections without threads: the test turns the loop and the engine itself. All of it is static,
- * as each test is one file. */
+ * Connections without threads: the test turns the loop and the engine itself. All functions are
+ * static, because each test program is one file. */
 #ifndef TESTS_UNIT_NET_RIG_H
 #define TESTS_UNIT_NET_RIG_H
 
@@ -90,7 +90,7 @@ static inline void feed(struct rig *rig, const uint8_t *bytes, size_t len)
 	}
 }
 
-/* Turns until a frame's header has come, reads the frame, and returns its type. */
+/* Turns the loop until a frame's header has arrived, reads the frame, and returns its type. */
 static inline uint8_t answer_body(struct rig *rig, struct frame_header *ret, uint8_t body[4096])
 {
 	struct frame_header header;
@@ -102,7 +102,7 @@ static inline uint8_t answer_body(struct rig *rig, struct frame_header *ret, uin
 		turn(rig);
 		got = recv(rig->fd, bytes, FRAME_HEADER_BYTES, MSG_PEEK);
 	}
-	cr_assert_eq(got, FRAME_HEADER_BYTES, "an answer has come");
+	cr_assert_eq(got, FRAME_HEADER_BYTES, "an answer arrived");
 	cr_assert_eq(frame_header_decode(bytes, 4096, &header, &why), 0, "%s", why);
 	cr_assert_leq(header.body_bytes, 4096u);
 	cr_assert_eq(read(rig->fd, bytes, FRAME_HEADER_BYTES), (ssize_t)FRAME_HEADER_BYTES);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the tests of queues share: one world with the queue "work", and the commands in short.
+ * What the tests of queues share: one world with the queue "work", and short forms of the commands.
  * Included once by each test program. */
 #ifndef SLUICE_TESTS_QUEUE_RIG_H
 #define SLUICE_TESTS_QUEUE_RIG_H
@@ -124,7 +124,7 @@ static inline uint32_t attempts_of(const char *queue, uint64_t seq)
 	return item.attempts;
 }
 
-/* Stores of before have a delayed item in place. */
+/* Older stores have a delayed item under the same key as a ready one. */
 static inline void as_before(const char *queue, uint64_t seq)
 {
 	uint64_t id = queue_id(queue);

@@ -80,8 +80,8 @@ void job(const char *script)
 	cr_assert_eq(attempt_write(dir, "job.json", text, strlen(text)), 0);
 }
 
-/* Starts a shepherd as the scheduler does, with up to two options (NULL: none). Ret: its starter's
- * end of the pipe. */
+/* Starts a shepherd as the scheduler does, with up to two options (NULL: none). Returns the
+ * starter's end of the pipe. */
 int shepherd_start_with(const char *first, const char *second)
 {
 	char *argv[] = {(char[]){SHEPHERD},	   dir, (char[]){"3"}, (char *)(uintptr_t)first,
@@ -105,7 +105,7 @@ int shepherd_start(void)
 	return shepherd_start_with(NULL, NULL);
 }
 
-/* All that it says until it closes the pipe; static. Closes fd. */
+/* Everything that it writes until it closes the pipe; static. Closes fd. */
 const char *said(int fd)
 {
 	static char text[512];
@@ -134,7 +134,7 @@ void wait_gone(pid_t pid)
 			return;
 		pause_ms(2);
 	}
-	cr_assert_fail("process %d is still there", (int)pid);
+	cr_assert_fail("process %d still exists", (int)pid);
 }
 
 struct attempt_view wait_for(enum attempt_state state)

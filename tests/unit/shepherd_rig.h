@@ -24,7 +24,7 @@ void job(const char *script); /* its job.json: a shell with this script, in its 
  * end of the pipe. */
 int shepherd_start(void);
 int shepherd_start_with(const char *first, const char *second);
-/* All that it says until it closes the pipe; static. Closes fd. */
+/* Everything that it writes until it closes the pipe; static. Closes fd. */
 const char *said(int fd);
 struct attempt_view look(void);
 /* These wait for 20 s, then the test fails. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where the files of attempts are: of ids, spools and tags. What is in them: test_shepherd.c. */
+ * The paths of attempts' files: ids, spools and tags. For the contents of the files see
+ * test_shepherd.c. */
 #include <criterion/criterion.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -58,8 +59,8 @@ Test(attempt_names, different_ids_have_different_directories_under_the_spool)
 	}
 }
 
-/* A long id goes on in a directory below its first part. That must not be an attempt of the id that
- * ends there. */
+/* A long id continues in a directory below its first part. That directory must not be an attempt of
+ * the id that ends there. */
 Test(attempt_names, no_attempt_lies_within_another)
 {
 	char shorter[238], longer[239], above[ATTEMPT_PATH_MAX], below[ATTEMPT_PATH_MAX];
@@ -97,7 +98,7 @@ Test(attempt_names, an_id_or_spool_beyond_its_limit_is_refused)
 	cr_expect_eq(attempt_dir(spool, id, UINT32_MAX, "0", true, ret), 0);
 }
 
-Test(attempt_names, the_tag_of_an_intent_tells_where_its_files_are)
+Test(attempt_names, the_tag_of_an_intent_has_the_path_of_its_files)
 {
 	char life[ATTEMPT_LIFE_BYTES], other[ATTEMPT_LIFE_BYTES], back[ATTEMPT_LIFE_BYTES],
 		tag[ATTEMPT_TAG_MAX];
@@ -130,7 +131,7 @@ Test(attempt_names, a_spool_has_one_name_for_life)
 	(void)snprintf(path, sizeof(path), "%s/id", spool);
 	cr_assert_eq(unlink(path), 0);
 	cr_assert_eq(attempt_spool(spool, again), 0);
-	cr_expect_str_neq(again, id, "one that was deleted and made again is another");
+	cr_expect_str_neq(again, id, "a spool that was deleted and created again is another spool");
 	for (const char *const *text = (const char *const[]){"", "0123abc\n", "0123ABCD\n",
 							     "0123abcd", "0123abcd\n\n", NULL};
 	     *text != NULL; text++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The bench harness's histogram: what a percentile may be off by, and in which direction. */
+ * The bench harness's histogram: the error of a percentile, and its direction. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -31,12 +31,12 @@ Test(bench_hist, a_percentile_is_never_too_low_and_at_most_a_64th_too_high)
 		hist_add(hist, ns, 3);
 		got = hist_percentile_us(hist, 0.999);
 		cr_assert(got >= us * 0.999999 && got <= us * (1 + 1.0 / 64),
-			  "%llu ns is told as %f us", (unsigned long long)ns, got);
+			  "%llu ns is reported as %f us", (unsigned long long)ns, got);
 		free(hist);
 	}
 }
 
-Test(bench_hist, percentiles_count_how_many_lie_below)
+Test(bench_hist, percentiles_count_the_values_below)
 {
 	struct hist *hist = hist_new(), *other = hist_new();
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The bench harness's load, with a driver that is a few numbers: what is counted, from when, and
- * who may be in flight. */
+ * The bench harness's load, with a simulated driver: what is counted, from when, and how many
+ * requests may be in flight. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -61,7 +61,8 @@ static int fake_send(struct bench_conn *conn, const void *bodies)
 	return 0;
 }
 
-/* Half of what is in flight is answered, but one at least; a lazy server answers who waits only. */
+/* Answers half of the requests in flight, but at least one; a lazy server answers only while the
+ * load waits. */
 static int fake_poll(struct bench_conn *conn, int timeout_us, struct bench_progress *io)
 {
 	uint64_t some = (server.sent - server.answered + 1) / 2;
@@ -115,8 +116,8 @@ Test(bench_load, a_closed_loop_fills_its_window_and_no_more)
 	server.lazy = true;
 	cr_assert_eq(load_publish(&trial, &load), 0);
 	cr_assert_eq(server.inflight_max, 300);
-	cr_assert_eq(server.answered, server.sent, "a run ends with nothing in flight");
-	/* Units have latencies, bodies are counted; what is answered outside of the clock is
+	cr_assert_eq(server.answered, server.sent, "at its end a run has nothing in flight");
+	/* Units have latencies and bodies are counted; answers outside the measured time are
 	 * neither. */
 	cr_assert_float_eq(sample.ops, (double)sample.hist->count * 10, 0.5);
 	cr_assert_lt(sample.ops, (double)server.sent * 10);
@@ -124,7 +125,7 @@ Test(bench_load, a_closed_loop_fills_its_window_and_no_more)
 	free(sample.hist);
 }
 
-Test(bench_load, a_fill_makes_as_many_as_it_says)
+Test(bench_load, a_fill_publishes_the_number_that_was_asked_for)
 {
 	const struct publish_load load = {BENCH_PUBLISH, 7, 100, BODY_BYTES};
 	struct sample sample;
@@ -141,9 +142,9 @@ Test(bench_load, a_fill_makes_as_many_as_it_says)
 
 Test(bench_load, an_open_loop_charges_a_stall_to_all_that_were_due_in_it)
 {
-	/* 1,000 a second for 400 ms; the server takes nothing for 100 of them: so a quarter of all
-	 * waits, evenly from 100 ms down to 0, or longer on a machine that is busy. From the time
-	 * of sending, one alone would have waited. */
+	/* 1,000 a second for 400 ms; the server accepts nothing for 100 of them: so a quarter of
+	 * all requests waits, evenly from 100 ms down to 0, or longer on a busy machine. Measured
+	 * from the time of sending, only one would have waited. */
 	const struct publish_load load = {BENCH_PUBLISH, 100000, 1, BODY_BYTES};
 	struct sample sample;
 	struct trial trial = trial_of(&sample);
@@ -159,7 +160,7 @@ Test(bench_load, an_open_loop_charges_a_stall_to_all_that_were_due_in_it)
 	free(sample.hist);
 }
 
-Test(bench_load, a_rate_that_is_not_reached_is_told)
+Test(bench_load, a_rate_that_is_not_reached_is_reported)
 {
 	/* 200 in 200 ms were offered; the last one takes another 100 ms. */
 	const struct publish_load load = {BENCH_PUBLISH, 100000, 1, BODY_BYTES};
@@ -211,8 +212,7 @@ Test(bench_load, a_reader_counts_each_body_that_carries_a_stamp)
 	cr_assert_not_null(hist);
 	memcpy(body, &stamp, sizeof(stamp));
 	reader_body(&reader, body, sizeof(body));
-	/* Stamped after the clock was read for this poll, as happens when the publisher is
-	 * quick. */
+	/* Stamped after the clock was read for this poll, as a fast publisher may do. */
 	stamp = bench_now_ns();
 	memcpy(body, &stamp, sizeof(stamp));
 	reader_body(&reader, body, sizeof(body));
@@ -233,7 +233,7 @@ Test(bench_load, what_is_stored_is_read_with_its_stamps)
 	cr_assert_eq(load_fill(&trial, &load, 1000, 60000, &count), 0);
 	cr_assert_eq(load_read(&trial, BENCH_FOLLOW_ALL, 10, BODY_BYTES, count, &seconds), 0);
 	cr_assert_geq(seconds, 0);
-	cr_assert_eq(sample.hist->count, 0, "of a replay a latency says nothing");
+	cr_assert_eq(sample.hist->count, 0, "a replay has no latency");
 	for (unsigned i = 0; i < 1000; i++) {
 		memcpy(&stamp, server.stored[i], sizeof(stamp));
 		cr_assert(stamp >= before && stamp <= bench_now_ns(), "body %u", i);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The bench harness's table: what is made of the runs. Medians, floors, and what a verdict on a
- * target rests on. */
+ * The bench harness's table: how it summarizes the runs: medians, floors, and the verdict on a
+ * target. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Parts of the `sluice` command: what a terminal gets, and points of time. */
+ * Parts of the `sluice` command: text for terminals, and points of time. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "client/cli/time_parse.h"
 #include "client/cli/visible.h"
 
-/* Shown whole, and byte by byte: to the same. */
+/* The same text in one piece and byte by byte has the same result. */
 static void shown(const char *bytes, size_t len, const char *expected)
 {
 	for (int pieces = 0; pieces < 2; pieces++) {
@@ -29,7 +29,7 @@ static void shown(const char *bytes, size_t len, const char *expected)
 }
 #define SHOWN(literal, expected) shown(literal, sizeof(literal) - 1, expected)
 
-Test(cli, a_terminal_gets_nothing_that_moves_it)
+Test(cli, a_terminal_gets_no_control_characters)
 {
 	SHOWN("plain\ttext\n", "plain\ttext\n");
 	SHOWN("J\xc3\xbcrgen \xe2\x82\xac \xf0\x9f\x9a\xb0",
@@ -64,7 +64,7 @@ static void no_time(const char *text)
 {
 	uint64_t ms;
 
-	cr_expect_not(time_parse(text, &ms), "%s is taken", text);
+	cr_expect_not(time_parse(text, &ms), "%s is accepted", text);
 }
 
 Test(cli, times_are_those_of_rfc_3339)

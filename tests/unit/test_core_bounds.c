@@ -10,7 +10,7 @@
 
 enum {
 	EVENTS = 4995,
-	REACHED = 5 /* what each queue counts besides its items */,
+	REACHED = 5 /* the records that each queue counts besides its items */,
 	EVENT_BYTES = 10
 };
 
@@ -52,7 +52,7 @@ static void queues_make(struct world *world, const char *prefix, uint32_t count,
 	}
 }
 
-/* LIMIT, with both factors in the text, and nothing is anywhere. */
+/* LIMIT, with both factors in the text, and nothing is stored. */
 static void refused_whole(struct world *world, const struct outcome *out, const char *events,
 			  const char *queues)
 {
@@ -86,7 +86,7 @@ static void puts_at_their_limit(bool own_subjects)
 	cr_assert_eq(out.code, 0, "%s", out.text);
 	cr_assert_eq(world_ready(&world, "q0"), EVENTS);
 	cr_assert_eq(world_records(&world, STORE_ITEM), LIMIT_PUBLISH_PUTS_MAX - queues * REACHED);
-	world_discard(&world); /* the proofs of a world would do it four times more */
+	world_discard(&world); /* the proofs of a world would repeat the commands four times */
 	free(events.bytes);
 }
 
@@ -128,8 +128,8 @@ Test(core_bounds, an_item_with_priorities_is_two_records)
 	free(events.bytes);
 }
 
-/* Few events to many queues: each queue is a page of the store, so ten events to all of them would
- * be half as much work again as the same records in few queues. */
+/* Few events to many queues: each queue is a page of the store, so ten events to all of them cost
+ * half as much again as the same records in few queues. */
 Test(core_bounds, queues_count_besides_their_items)
 {
 	const uint32_t queues = 2000, most = (uint32_t)LIMIT_PUBLISH_PUTS_MAX / queues - REACHED;
@@ -155,7 +155,7 @@ Test(core_bounds, queues_count_besides_their_items)
 	free(events.bytes);
 }
 
-/* A product that passes 32 bits is no way around the bound. */
+/* A product of more than 32 bits does not pass the bound. */
 Test(core_bounds, many_queues_and_many_events_are_refused_at_once)
 {
 	struct events events;
@@ -255,7 +255,7 @@ Test(core_bounds, publishes_of_a_transaction_are_one_command)
 	world_discard(&world);
 }
 
-/* Jobs' events go to whatever is bound to them, and are never refused by themselves. */
+/* Jobs' events go to all that is bound to them, and are never refused alone. */
 Test(core_bounds, job_events_of_a_transaction_at_their_limit)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;

@@ -38,7 +38,7 @@ static void round_trip(const struct command *command)
 	cr_assert_eq(command_encode(second, copy), bytes);
 	cr_assert_eq(memcmp(first, second, bytes), 0);
 	command_free(copy);
-	/* Any cut, and a byte more, is refused; nothing crashes. */
+	/* Every cut, and one byte more, is refused without a crash. */
 	for (size_t cut = 0; cut < bytes; cut++)
 		cr_assert_neq(command_decode((struct sluice_slice){first, cut}, &decoded, &why), 0);
 	free(first);
@@ -204,7 +204,7 @@ static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t versio
 	put_be32(bytes + 23, (uint32_t)len);
 	memcpy(bytes + HEAD, body, len);
 	rc = command_decode((struct sluice_slice){bytes, HEAD + len}, &command, &why);
-	cr_assert(rc == 0 || why != NULL, "a refusal says why");
+	cr_assert(rc == 0 || why != NULL, "a refusal has a reason");
 	if (rc == 0)
 		command_free(command);
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, HEAD + len}, &command, NULL), rc,
@@ -214,7 +214,7 @@ static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t versio
 	return rc;
 }
 
-/* What a program of before addresses wrote. */
+/* As a program wrote it before commands had addresses. */
 Test(core_command, a_session_open_of_version_1_is_read)
 {
 	uint8_t bytes[HEAD + 24 + 5] = {0}, again[HEAD + 24 + 5 + 8];
@@ -247,8 +247,8 @@ Test(core_command, a_session_open_of_version_1_is_read)
 		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
 }
 
-/* What older programs wrote is read, with 0 for what it lacks, and written anew in the version of
- * now. */
+/* Older versions are decoded with 0 for the fields that they lack, and encoded in the current
+ * version. */
 Test(core_command, a_claim_of_version_1_is_read)
 {
 	uint8_t bytes[HEAD + 33] = {0}, again[HEAD + 55];
@@ -302,7 +302,8 @@ Test(core_command, a_claim_of_version_2_is_read)
 	cr_assert(claim->queue == 11 && claim->source == 14 && claim->extend_max_ms == 0);
 	cr_assert_eq(command_encode(again, command), sizeof(again));
 	cr_assert_eq(again[2], 3);
-	cr_assert_eq(memcmp(again + HEAD, bytes + HEAD, 51), 0, "what it has is where it was");
+	cr_assert_eq(memcmp(again + HEAD, bytes + HEAD, 51), 0,
+		     "the fields that it has are where they were");
 	cr_assert_eq(get_be32(again + HEAD + 51), 0);
 	command_free(command);
 	bytes[2] = 3;
@@ -311,7 +312,7 @@ Test(core_command, a_claim_of_version_2_is_read)
 }
 
 /* stream_delete: field 1 is the name. */
-Test(core_command, only_the_canonical_form_is_taken)
+Test(core_command, only_the_canonical_form_is_accepted)
 {
 	static const uint8_t good[] = {0x0a, 1, 's'};
 	static const uint8_t unknown[] = {0x0a, 1, 's', 0x78, 1};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The canonical bytes of commands stay: each command of commands.def has golden bytes in
+ * The canonical bytes of commands never change: each command of commands.def has golden bytes in
  * tests/data/commands, in each version of its body. They are decoded to the fields beside them, and
  * encoded to the same bytes. A command without a file fails.
  */
@@ -145,7 +145,7 @@ static void message_expect(const struct golden *golden, const struct golden_part
 	golden_expect(golden, part, members, &(struct message){{packed, bytes}});
 }
 
-/* From the fields alone, for a BIN command; a message comes out of its bytes. */
+/* A BIN command is made from its fields alone, a message from its bytes. */
 static size_t encode(const struct golden *golden, const struct head *head, struct golden_part *body,
 		     const struct command *decoded, uint8_t buf[COMMAND_BYTES_MAX])
 {

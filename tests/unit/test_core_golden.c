@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The formats on disk stay: each kind of record that core writes (broker/core/records.def) has
- * golden bytes in tests/data/records, of its key and of each format of its value. They are decoded
- * to the fields beside them; and those fields, in the newest format, are encoded to exactly these
- * bytes.
+ * The formats on disk never change: each kind of record that core writes (broker/core/records.def)
+ * has golden bytes in tests/data/records, of its key and of each format of its value. They are
+ * decoded to the fields beside them; and those fields, in the newest format, are encoded to exactly
+ * these bytes.
  *
  * A row of records.def needs its codec here, or this does not compile, and its file, or the test
- * fails. That no record without a row is written is what the tests of core prove (core_world.c).
+ * fails. The tests of core prove that no record without a row is written (core_world.c).
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -74,7 +74,7 @@ static void key_meta(struct key *ret, struct sluice_slice text)
 	key_bytes(ret, text);
 }
 
-/* Names that are made of others. */
+/* Names that consist of other names. */
 struct cursor_name_key {
 	uint32_t gateway;
 	uint64_t stream;
@@ -152,7 +152,7 @@ struct codec {
 	int (*decode)(const struct golden_part *key, struct sluice_slice value, void *ret);
 	size_t (*encode)(uint8_t *buf, const void *record);
 };
-/* Room for any of the structs below. */
+/* Large enough for any of the structs below. */
 union record {
 	uint8_t bytes[2048];
 	uint64_t align;
@@ -269,7 +269,7 @@ static size_t producer_put(uint8_t *buf, const struct producer *producer)
 	struct producer_cell cell = producer->cell;
 	uint8_t answer[PRODUCER_ANSWER_BYTES];
 
-	/* The first one is kept, the other one is new. */
+	/* The first answer is kept, the other one is new. */
 	producer_answer_encode(answer, &producer->answers[0]);
 	cell.answers = answer;
 	cell.answer_count = 1;
@@ -409,7 +409,7 @@ static const struct row {
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
-/* Calls check for each record of each kind: its key, and its value. */
+/* Calls check for the key and the value of each record of each kind. */
 static void each(void (*check)(const struct row *row, struct golden *golden,
 			       struct golden_part *key, struct golden_part *value))
 {
@@ -506,7 +506,7 @@ static void other_lengths_are_refused(const struct row *row, struct golden *gold
 	if (row->layout->any_length)
 		return;
 	for (size_t len = 0; len <= key->len + 1; len++) {
-		/* Exactly so long, so that a sanitizer sees a read beyond it. */
+		/* A copy of exactly this length, so that a sanitizer detects a read beyond it. */
 		uint8_t *copy = calloc(1, len + (len == 0));
 
 		cr_assert_not_null(copy);

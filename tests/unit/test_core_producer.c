@@ -31,7 +31,7 @@ static struct producer producer_new(struct world *world)
 	return (struct producer){world, out.id, 1, 0};
 }
 
-/* try: the codec would not let it through, so it is tried and aborted. */
+/* try: the codec refuses it, so it is applied and aborted. */
 static struct outcome send_or_try(const struct producer *producer, const char *subject,
 				  uint64_t seq, uint32_t count, bool try)
 {
@@ -104,7 +104,7 @@ Test(core_producer, gaps_and_settled_numbers)
 	cr_assert_eq(send(&p, "a", 3, 1).code, SLUICE_E_SEQUENCE_GAP);
 	cr_assert_eq(send(&p, "a", 1, 2).code, SLUICE_E_CONFLICT,
 		     "another batch under the same number");
-	/* The client has the answer of 2: admission refused it. So 3 is next. */
+	/* The client has the answer to 2: admission refused it. So 3 is next. */
 	p.settled = 2;
 	cr_assert_eq(send(&p, "a", 3, 2).code, 0);
 	cr_assert_eq(send_or_try(&p, "a", 2, 1, true).code, SLUICE_E_INVAL,
@@ -129,12 +129,12 @@ Test(core_producer, final_refusals_take_their_number)
 	world_queue(&world, "q", "f", 1);
 	p = producer_new(&world);
 	cr_assert_eq(send(&p, "nobody", 1, 1).code, SLUICE_E_NO_ROUTE);
-	cr_assert_eq(send(&p, "a", 2, 1).code, 0, "what was sent behind it is no gap");
+	cr_assert_eq(send(&p, "a", 2, 1).code, 0, "the numbers sent after it are no gap");
 	world_stream(&world, "t", "nobody", 0, 0, 0);
 	out = send(&p, "nobody", 1, 1);
-	cr_assert_eq(out.code, SLUICE_E_NO_ROUTE, "the first answer, whatever is bound now");
+	cr_assert_eq(out.code, SLUICE_E_NO_ROUTE, "the first answer, even with other bindings");
 	cr_assert(out.duplicate);
-	/* A refusal that clears by itself leaves the number free. */
+	/* A temporary refusal leaves the number free. */
 	cr_assert_eq(send(&p, "f", 3, 2).code, SLUICE_E_QUEUE_FULL);
 	cr_assert_eq(send(&p, "a", 5, 1).code, SLUICE_E_SEQUENCE_GAP);
 	cr_assert_eq(send(&p, "f", 3, 1).code, 0);
@@ -225,7 +225,7 @@ Test(core_producer, an_idle_one_is_evicted_by_name)
 	world_close(&world);
 }
 
-/* ---- whose it is ---- */
+/* ---- owners ---- */
 
 static struct outcome open_as(struct world *world, uint64_t session, const char *name,
 			      uint64_t expect, uint64_t secret)
@@ -287,7 +287,7 @@ static uint64_t events(struct world *world)
 	return world_stream_ref(world, "s").next_offset;
 }
 
-Test(core_producer, a_stranger_is_refused_and_changes_nothing)
+Test(core_producer, a_session_that_is_not_the_owner_is_refused_and_changes_nothing)
 {
 	static const char *const names[] = {"", "named"};
 
@@ -310,12 +310,11 @@ Test(core_producer, a_stranger_is_refused_and_changes_nothing)
 		}
 		p.settled = 0;
 		cr_assert_eq(close_as(&p, stranger).code, SLUICE_E_OWNED);
-		cr_assert_eq(send_as(&p, 0, 2, 1).code, SLUICE_E_OWNED, "no session is no way in");
+		cr_assert_eq(send_as(&p, 0, 2, 1).code, SLUICE_E_OWNED, "also without a session");
 		cr_assert_eq(events(&world), 1);
 		out = send_as(&p, owner, 2, 3);
 		cr_assert_eq(out.code, 0, "%s", out.text);
-		cr_assert(!out.duplicate && out.offset == 1,
-			  "what the stranger tried took no number");
+		cr_assert(!out.duplicate && out.offset == 1, "the attempt used no number");
 		cr_assert(send_as(&p, owner, 1, 1).duplicate, "and settled nothing");
 		world_restart(&world);
 		cr_assert_eq(send_as(&p, stranger, 5, 1).code, SLUICE_E_OWNED,
@@ -362,17 +361,18 @@ Test(core_producer, the_secret_takes_it_to_another_session)
 	cr_assert(again.code == 0 && again.id == p.id && again.epoch == 2 && again.seq == 3, "%s",
 		  again.text);
 	out = open_as(&world, second, "", p.id, again.offset);
-	cr_assert(out.code == 0 && out.epoch == 2, "repeated it does nothing more");
+	cr_assert(out.code == 0 && out.epoch == 2, "a repetition changes nothing");
 	p.epoch = 2;
-	cr_assert(send_as(&p, second, 1, 2).duplicate, "what was under way is settled");
+	cr_assert(send_as(&p, second, 1, 2).duplicate, "requests in flight are settled");
 	cr_assert_eq(send_as(&p, second, 4, 1).code, 0);
 	cr_assert_eq(send_as(&was, first, 5, 1).code, SLUICE_E_PRODUCER_FENCED);
-	cr_assert_eq(send_as(&p, first, 5, 1).code, SLUICE_E_OWNED, "the epoch alone is no right");
+	cr_assert_eq(send_as(&p, first, 5, 1).code, SLUICE_E_OWNED,
+		     "the epoch alone is not enough");
 	cr_assert_eq(events(&world), 4);
 	world_close(&world);
 }
 
-Test(core_producer, a_name_takes_it_and_the_former_owner_cannot_take_it_back)
+Test(core_producer, a_name_takes_it_over_and_the_former_owner_cannot)
 {
 	struct world world;
 	struct producer p;
@@ -384,13 +384,13 @@ Test(core_producer, a_name_takes_it_and_the_former_owner_cannot_take_it_back)
 	cr_assert(other.id == p.id && other.epoch == 2 && other.seq == 1, "%s", other.text);
 	cr_assert_eq(send_as(&p, first, 2, 1).code, SLUICE_E_PRODUCER_FENCED);
 	cr_assert_eq(open_as(&world, first, "n", p.id, out.offset).code, SLUICE_E_PRODUCER_FENCED,
-		     "not by a secret from before");
+		     "not with the former secret");
 	p.epoch = 2;
 	cr_assert_eq(send_as(&p, second, 2, 1).code, 0);
 	world_close(&world);
 }
 
-/* The layout before there were owners: without the last 16 bytes. */
+/* The layout before producers had owners: without the last 16 bytes. */
 Test(core_producer, a_record_without_an_owner_is_the_first_users)
 {
 	struct world world;
@@ -418,7 +418,7 @@ Test(core_producer, a_record_without_an_owner_is_the_first_users)
 		     0);
 	cr_assert_eq(store_commit(txn), 0);
 	cr_assert_eq(open_as(&world, second, "", p.id, out.offset).code, SLUICE_E_OWNED,
-		     "it has no secret, so none fits");
+		     "it has no secret, so none is right");
 	cr_assert_eq(open_as(&world, second, "", p.id, 0).code, SLUICE_E_OWNED);
 	cr_assert(send_as(&p, second, 1, 2).duplicate, "a retry is answered");
 	cr_assert_eq(send_as(&p, second, 3, 1).code, 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Publishing: targets, runs, room, and what is refused as a whole. */
+ * Publishing: targets, runs, room, and batches that are refused as a whole. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static struct outcome publish_to(struct world *world, uint8_t kind, const char *
 	return world_apply(world, COMMAND_PUBLISH, 0, &publish);
 }
 
-/* What a claim on the queue gives: "subject=body@put time ..."; the envelopes of the grant. */
+/* A claim's grant as text: "subject=body@put time ...", one for each envelope. */
 static const char *claim(struct world *world, const char *queue)
 {
 	static char text[4096];
@@ -181,7 +181,7 @@ Test(core_publish, compressed_to_a_queue_is_unpacked)
 	world_close(&world);
 }
 
-Test(core_publish, a_full_queue_refuses_the_whole)
+Test(core_publish, a_full_queue_refuses_the_whole_batch)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;

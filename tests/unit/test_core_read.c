@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reads in turns: what a turn may cost, what a whole read may cost, and what it shows while others
- * write. That turns give the same answer as one look is checked for each query of each test, by
- * core_world.c. */
+ * Reads in turns: the cost of a turn, the cost of a whole read, and its result while others write.
+ * core_world.c checks for each query of each test that turns give the same answer as one read. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
@@ -62,8 +61,8 @@ static void nack(uint64_t session, uint64_t token, uint64_t seq)
 	world_must(&world, COMMAND_ACK, session, &m);
 }
 
-/* One read in turns of that cost, with `between` called between them; *ret_turns, *ret_cost: of
- * all, *ret_most: of one. */
+/* One read in turns of that cost, which calls `between` between them. *ret_turns, *ret_cost: of the
+ * whole read; *ret_most: of the most expensive turn. */
 struct spent {
 	uint64_t turns, cost, most;
 };
@@ -127,7 +126,8 @@ Test(core_read, a_peek_decodes_each_grant_once_for_a_window_and_not_for_each_ite
 	put("work", ITEMS);
 	for (unsigned i = 0; i < ITEMS; i++)
 		tokens[i] = claim(session, 1).index;
-	/* Every second one comes back: 1,500 grants of one item between 1,500 that are in none. */
+	/* Every second item is returned: 1,500 grants of one item, and between them 1,500 items
+	 * without a grant. */
 	for (unsigned i = 0; i < ITEMS; i += 2)
 		nack(session, tokens[i], i + 1);
 	reply = peek("", 1000, 0, 1 << 19, &spent);
@@ -144,7 +144,7 @@ Test(core_read, a_peek_decodes_each_grant_once_for_a_window_and_not_for_each_ite
 	sluice__reply__free_unpacked(reply, NULL);
 }
 
-Test(core_read, a_peek_of_one_state_finds_it_behind_any_number_of_others)
+Test(core_read, a_peek_of_one_state_finds_it_after_any_number_of_others)
 {
 	enum { ITEMS = 12000 };
 	uint64_t session = world_session(&world, NULL), token = 0, seq = 0;
@@ -179,7 +179,7 @@ Test(core_read, a_peek_of_one_state_finds_it_behind_any_number_of_others)
 		cr_assert(reply->more || count == ITEMS - 1);
 		sluice__reply__free_unpacked(reply, NULL);
 	}
-	/* What was never claimed is not walked for what is leased. */
+	/* A read of leased items does not visit items that were never claimed. */
 	put("work", ITEMS);
 	reply = peek("leased", 1, ITEMS - 1, 1 << 30, &spent);
 	cr_expect_eq(reply->n_items, 1);
@@ -227,7 +227,7 @@ static void job_cancel(unsigned n)
 static void others_write(uint64_t turn)
 {
 	job_submit("late%u", (unsigned)turn);
-	job_cancel((unsigned)(turn % 300)); /* ends it: another state, the same job */
+	job_cancel((unsigned)(turn % 300)); /* ends the job: another state, the same record */
 }
 
 Test(core_read, a_list_in_turns_has_what_was_there_all_the_time_once_and_each_turn_has_its_bound)
@@ -261,7 +261,7 @@ Test(core_read, a_list_in_turns_has_what_was_there_all_the_time_once_and_each_tu
 	for (unsigned n = 0; n < JOBS; n++)
 		cr_assert(seen[n], "job a%u is not in the list", n);
 	sluice__reply__free_unpacked(reply, NULL);
-	/* Nothing that fits: every job is read, and no turn is long. */
+	/* No job matches: every job is read, and each turn is short. */
 	m.state = (char *)"FAILED";
 	reply = in_turns(&request, 20000, others_write, &spent);
 	cr_expect_eq(reply->n_jobs, 0);
@@ -420,7 +420,7 @@ Test(core_read, an_explanation_is_found_in_turns)
 	cr_expect_not_null(strstr(reply->explained->lines[1], "It is ready in queue"));
 	sluice__reply__free_unpacked(reply, NULL);
 	reply = in_turns(&request, 4000, ends_between, &spent);
-	cr_expect_str_eq(reply->explained->job->state, "CANCELED", "as it stands at the end");
+	cr_expect_str_eq(reply->explained->job->state, "CANCELED", "as it is at the end");
 	cr_expect_not_null(strstr(reply->explained->lines[1], "is a terminal state"));
 	sluice__reply__free_unpacked(reply, NULL);
 }

@@ -158,7 +158,7 @@ Test(core_router, direct_fanout_and_nested)
 	cr_assert_eq(router(&world, COMMAND_ROUTER_CREATE, "f", 2, "").code, 0);
 	cr_assert_eq(world_bind(&world, "d", "k.1", STREAM, "s1").code, 0);
 	cr_assert_eq(world_bind(&world, "d", "k.*", STREAM, "s2").code, SLUICE_E_INVAL,
-		     "a key is no pattern");
+		     "a key is not a pattern");
 	cr_assert_eq(world_bind(&world, "f", "", STREAM, "s1").code, 0);
 	cr_assert_eq(world_bind(&world, "f", "anything", STREAM, "s2").code, 0);
 	cr_assert_str_eq(route(&world, "d", "k.1"), "s1");
@@ -171,7 +171,7 @@ Test(core_router, direct_fanout_and_nested)
 	cr_assert_str_eq(route(&world, NULL, "via.1"), "");
 	cr_assert_str_eq(route(&world, NULL, "all"), "s1 s2");
 	cr_assert_eq(router_delete(&world, "f").code, 0);
-	cr_assert_str_eq(route(&world, NULL, "all"), "", "its edges went with it");
+	cr_assert_str_eq(route(&world, NULL, "all"), "", "its edges were deleted with it");
 	world_close(&world);
 }
 
@@ -195,7 +195,7 @@ Test(core_router, alternate)
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "unrouted", 2, "r").code,
 		     SLUICE_E_CONFLICT, "a cycle over alternates");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 1, "").code, SLUICE_E_CONFLICT,
-		     "the kind stays");
+		     "the kind cannot be changed");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "r", 0, "").code, 0);
 	cr_assert_str_eq(route(&world, "r", "b"), "");
 	cr_assert_eq(router(&world, COMMAND_ROUTER_ALTER, "nobody", 0, "").code,
@@ -380,7 +380,7 @@ static bool token_of(const char **io, char ret[8])
 	return true;
 }
 
-/* By the words of SPEC: * is one token, > one or more at the end. */
+/* As SPEC.md defines them: * is one token, > one or more at the end. */
 static bool fits(const char *pattern, const char *subject)
 {
 	char want[8], has[8];
@@ -471,8 +471,8 @@ Test(core_router, an_image_that_is_changed_in_place_routes_as_the_definitions_sa
 	world_close(&world);
 }
 
-/* More edges gone than there are: the image is made anew now and then, and says the same. */
-Test(core_router, edges_that_come_and_go_leave_nothing_behind)
+/* More edges are deleted than exist: the image is sometimes rebuilt, and has the same content. */
+Test(core_router, edges_that_are_bound_and_unbound_leave_nothing)
 {
 	struct world world;
 
@@ -493,7 +493,7 @@ Test(core_router, edges_that_come_and_go_leave_nothing_behind)
 	world_discard(&world);
 }
 
-/* 400 edges from each router to the next, over eight: an event takes each router once. */
+/* 400 edges from each of eight routers to the next: an event visits each router once. */
 Test(core_router, many_edges_between_routers_are_no_product)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
@@ -638,7 +638,7 @@ Test(core_router, operations_of_a_transaction_share_its_steps)
 	world_discard(&world);
 }
 
-/* What is refused must be the same on a broker that has just started, and in a batch that is
+/* The same commands must be refused on a broker that has just started, and in a batch that is
  * applied again. */
 Test(core_router, steps_are_those_of_what_is_bound)
 {
@@ -654,7 +654,7 @@ Test(core_router, steps_are_those_of_what_is_bound)
 		     (unsigned long long)steps);
 	cr_expect_eq(steps_of(&world, subject), steps, "remembered");
 	image_forget(&world);
-	cr_expect_eq(steps_of(&world, subject), steps, "made anew");
+	cr_expect_eq(steps_of(&world, subject), steps, "rebuilt");
 	for (unsigned i = 0; i < WILD; i++) {
 		if (i % 4 == 0)
 			continue;
@@ -665,7 +665,7 @@ Test(core_router, steps_are_those_of_what_is_bound)
 	cr_expect_eq(steps, 2 + (2 * WILD / 4 - 1) + 2 * WILD / 4, "%llu",
 		     (unsigned long long)steps);
 	image_forget(&world);
-	cr_expect_eq(steps_of(&world, subject), steps, "without what is gone: %llu",
+	cr_expect_eq(steps_of(&world, subject), steps, "without the deleted edges: %llu",
 		     (unsigned long long)steps_of(&world, subject));
 	world_discard(&world);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Create unless it exists: what exists must be what was asked for. */
+ * Create unless it exists: the existing one must have the requested properties. */
 #include <criterion/criterion.h>
 
 #include "tests/unit/core_world.h"
@@ -48,7 +48,8 @@ Test(core_same, streams)
 	other = config;
 	other.description = (char *)"";
 	other.n_subjects = 0;
-	cr_assert_eq(stream(&world, &other).code, 0, "what was not asked for may be");
+	cr_assert_eq(stream(&world, &other).code, 0,
+		     "properties that were not requested may differ");
 	other.max_events = 11;
 	out = stream(&world, &other);
 	conflict(&out, "max_events", "10", "11");
@@ -70,7 +71,7 @@ Test(core_same, streams)
 	conflict(&out, "subjects", "'b'", "not bound");
 	cr_assert_eq(world_bind(&world, "", "b", SLUICE__TARGET_KIND__TARGET_STREAM, "s").code, 0);
 	cr_assert_eq(stream(&world, &other).code, 0);
-	cr_assert_eq(stream(&world, &config).code, 0, "and an edge more is nobody's conflict");
+	cr_assert_eq(stream(&world, &config).code, 0, "and one edge more is no conflict");
 	world_close(&world);
 }
 
@@ -122,7 +123,7 @@ Test(core_same, queues)
 	world_close(&world);
 }
 
-/* Names have up to 255 bytes, and the last may be what differs. */
+/* Names have up to 255 bytes, and may differ in the last one only. */
 Test(core_same, long_texts_are_compared_to_their_ends)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT, other;

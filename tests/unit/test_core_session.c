@@ -94,7 +94,7 @@ Test(core_session, open_close_expire)
 	out = session_open(&world, NULL, 5000);
 	cr_assert_eq(session_expire(&world, out.id).code, 0);
 	cr_assert_eq(world_effects(&world, FX_SESSION_ENDED), 1);
-	cr_assert(world_effect(&world, FX_SESSION_ENDED)->lapsed, "nobody took it");
+	cr_assert(world_effect(&world, FX_SESSION_ENDED)->lapsed, "nobody resumed it");
 	cr_assert_eq(session_expire(&world, 0).code, SLUICE_E_SESSION_GONE);
 	cr_assert_eq(world_records(&world, STORE_SESSION), 0);
 	world_close(&world);
@@ -189,8 +189,8 @@ Test(core_session, session_leases_go_back_to_the_queue)
 	world_close(&world);
 }
 
-/* More than what ends at once: the rest is the tick's, within its budget, and the session is gone
- * for everybody meanwhile. */
+/* More entries than end at once: the tick ends the others within its budget. Until then nobody can
+ * use the session. */
 Test(core_session, the_end_of_a_big_session_is_bounded)
 {
 	enum { JOBS = 1500 };
@@ -245,7 +245,7 @@ static void address_of(struct world *world, char ret[64])
 	store_abort(txn);
 }
 
-Test(core_session, the_address_is_kept_and_a_record_of_before_has_none)
+Test(core_session, the_address_is_kept_and_an_older_record_has_none)
 {
 	struct cmd_session_open open = {.name = world_text("it"),
 					.client = world_text("test"),
@@ -275,7 +275,7 @@ Test(core_session, the_address_is_kept_and_a_record_of_before_has_none)
 	cr_assert_eq(reply->n_sessions, 1);
 	cr_expect_str_eq(reply->sessions[0]->address, "192.0.2.7");
 	cr_expect_str_eq(reply->sessions[0]->name, "it");
-	/* secret 16, timeout, opened, lengths, texts: and no more */
+	/* secret 16, timeout, opened, lengths, texts, and nothing else */
 	put_be32(before + 17, 12345);
 	put_be16(before + 29, 2);
 	put_be16(before + 31, 4);
@@ -296,7 +296,7 @@ Test(core_session, the_address_is_kept_and_a_record_of_before_has_none)
 }
 
 /* limit: SESSIONS_MAX */
-Test(core_session, a_gateway_has_a_bounded_number)
+Test(core_session, a_gateway_has_a_bounded_number_of_sessions)
 {
 	struct world world;
 	struct store_txn *txn;
@@ -316,7 +316,7 @@ Test(core_session, a_gateway_has_a_bounded_number)
 	cr_expect_eq(named.code, 0);
 	cr_expect_eq(session_open(&world, "", 30000).code, SLUICE_E_BUSY);
 	cr_expect_eq(session_open(&world, "eve", 30000).code, SLUICE_E_BUSY);
-	/* Who takes the place of another needs none. */
+	/* A session that replaces another needs no room. */
 	named = session_open(&world, "ada", 30000);
 	cr_expect_eq(named.code, 0);
 	cr_expect_eq(session_find(&world, session, &ref), SLUICE_E_NOT_FOUND);
@@ -489,9 +489,9 @@ static int fail_at(void *user, const char *operation)
 	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
 }
 
-/* Every store call of a command fails once: the failure comes out, and the command then applies as
- * if nothing had been. */
-Test(core_batch, failures_of_the_store_come_out)
+/* Every store call of a command fails once: the command returns the failure, and then applies as if
+ * it had never failed. */
+Test(core_batch, failures_of_the_store_are_returned)
 {
 	static struct world_batch batch;
 	struct frame_publish publish;

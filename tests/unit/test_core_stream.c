@@ -164,7 +164,7 @@ Test(core_stream, alter_replaces_bounds_and_trims)
 		cr_assert_eq(world_publish(&world, "a", "x").code, 0);
 	config.max_events = 3;
 	world_must(&world, COMMAND_STREAM_ALTER, 0, &alter);
-	cr_assert_eq(stream_show(&world, "s")->events, 3, "at once, by offset");
+	cr_assert_eq(stream_show(&world, "s")->events, 3, "immediately, by offset");
 	cr_assert_gt(world_segments(&world, "s"), 3, "the segments go in bounded steps");
 	cr_assert_gt(world_ticks(&world, 4), 1);
 	cr_assert_eq(world_segments(&world, "s"), 3);
@@ -232,7 +232,7 @@ Test(core_stream, retention_by_events_is_exact)
 	cr_assert_eq(world_segments(&world, "s"), 2);
 	world_must(&world, COMMAND_PUBLISH, 0, &publish);
 	cr_assert_str_eq(world_events(&world, "s"), "a=r a=p a=q a=r");
-	cr_assert_eq(world_segments(&world, "s"), 2, "wholly below: gone");
+	cr_assert_eq(world_segments(&world, "s"), 2, "segments wholly below it were deleted");
 	for (int i = 0; i < 50; i++)
 		cr_assert_eq(world_publish(&world, "a", "z").code, 0);
 	cr_assert_eq(world_segments(&world, "s"), 4, "an append trims at least what it added");
@@ -318,7 +318,8 @@ Test(core_stream, cursors)
 	cr_assert_eq(cursor_set(&world, "s", "c", 6, false).code, SLUICE_E_INVAL, "behind the end");
 	cr_assert_eq(cursor_set(&world, "s", "c", 5, false).code, 0);
 	cr_assert_eq(cursor_set(&world, "s", "c", 4, false).code, SLUICE_E_CONFLICT);
-	cr_assert_eq(cursor_set(&world, "s", "c", 5, false).code, 0, "again is no step back");
+	cr_assert_eq(cursor_set(&world, "s", "c", 5, false).code, 0,
+		     "the same offset again is not a step back");
 	cr_assert_eq(cursor_set(&world, "s", "c", 3, true).code, 0);
 	cr_assert_eq(store_begin_read(world.store, &txn), 0);
 	cr_assert_eq(core_cursor_find(txn, world.gateway, world_stream_ref(&world, "s").id,
@@ -457,8 +458,9 @@ Test(core_stream, a_damaged_segment_is_refused)
 	world_close(&world);
 }
 
-/* Its checksum does not cover its key: where a segment strayed, nothing is passed by. */
-Test(core_stream, a_lost_segment_is_damage_and_neither_a_gap_nor_the_end)
+/* The checksum does not cover the key: if a segment is stored under another key, it is damage and
+ * nothing is skipped. */
+Test(core_stream, a_missing_segment_is_damage_and_neither_a_gap_nor_the_end)
 {
 	struct segment segment;
 	struct store_txn *txn;
@@ -491,7 +493,7 @@ Test(core_stream, a_lost_segment_is_damage_and_neither_a_gap_nor_the_end)
 	world_close(&world);
 }
 
-Test(core_stream, lists_go_on)
+Test(core_stream, lists_continue)
 {
 	Sluice__StreamList list = SLUICE__STREAM_LIST__INIT;
 	Sluice__Request request = SLUICE__REQUEST__INIT;

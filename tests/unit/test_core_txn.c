@@ -225,7 +225,7 @@ Test(core_txn, the_last_refusal_undoes_all_before_it)
 		cr_assert_eq(world_records(&world, (enum store_table)table), records[table], "%s",
 			     store_table_name((enum store_table)table));
 	cr_assert_eq(world_stream_ref(&world, "jobs").next_offset, 0,
-		     "offsets given to waiting events are given back");
+		     "offsets of waiting events are free again");
 	txn.m.n_ops = 5;
 	cr_assert_eq(run(&world, session, &txn).code, 0, "without it");
 	cr_assert_str_eq(world_events(&world, "out"), "out.x=result");
@@ -233,7 +233,7 @@ Test(core_txn, the_last_refusal_undoes_all_before_it)
 	world_close(&world);
 }
 
-Test(core_txn, a_quarantined_report_refuses_the_whole)
+Test(core_txn, a_quarantined_report_refuses_the_whole_transaction)
 {
 	struct world world;
 	struct outcome out;
@@ -308,7 +308,7 @@ Test(core_txn, publish_operations)
 	publish->delay_ms = 500;
 	cr_assert_eq(run(&world, 0, &txn).code, 0);
 	cr_assert_str_eq(world_events(&world, "s"), "a=body s=straight",
-			 "the name stands for a missing subject");
+			 "the name replaces a missing subject");
 	cr_assert_eq(world_ready(&world, "q"), 0);
 	world_wait(&world, 500);
 	world_ticks(&world, 10);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The engine without its thread: batches, releases, demand, heartbeats, what a failing store does
- * to it. */
+ * The engine without its thread: batches, releases, demand, heartbeats, a failing store. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +147,7 @@ Test(engine, what_a_resume_delivers_again_counts_against_the_credit)
 		rig.items = 0;
 		cr_assert_eq(engine_consumer_open(rig.engine, &spec), 0);
 		rig_step(&rig);
-		cr_expect_eq(rig.items, 3, "two that it holds, and room for one more");
+		cr_expect_eq(rig.items, 3, "the two that it holds, and one more");
 		cr_assert_eq(engine_consumer_credit(rig.engine, &rig.sink, 8, 1), 0);
 		rig_step(&rig);
 		cr_expect_eq(rig.items, 4);
@@ -175,7 +174,7 @@ Test(engine, a_detached_session_expires_and_an_attached_one_does_not)
 	cr_assert_eq(engine_session_attach(rig.engine, 1, session, &rig.sink, 2), 0);
 	cr_assert_eq(engine_session_detach(rig.engine, 1, session, &rig.sink, 1, 0, true), 0);
 	rig_step(&rig);
-	cr_expect_eq(rig.kicked, 1, "the older connection hears of it");
+	cr_expect_eq(rig.kicked, 1, "the older connection is notified");
 	rig.now.mono_ms += 6000;
 	rig_step(&rig);
 	cr_assert_eq(store_begin_read(rig.store, &txn), 0);
@@ -210,7 +209,7 @@ static struct outcome open_from(struct rig *rig, const char *name, const char *a
 	return rig->last;
 }
 
-/* limit: SESSIONS_ADDRESS_MAX: each is connected, so that nobody gives way. */
+/* limit: SESSIONS_ADDRESS_MAX: each is connected, so that no session is evicted. */
 Test(engine, a_client_that_opens_its_name_again_needs_no_room, .timeout = 60)
 {
 	struct outcome ada, again;
@@ -231,7 +230,7 @@ Test(engine, a_client_that_opens_its_name_again_needs_no_room, .timeout = 60)
 	cr_expect_eq(open_from(&rig, "", "192.0.2.2").code, 0);
 	again = open_from(&rig, "ada", "192.0.2.1");
 	cr_expect_eq(again.code, 0, "%s", again.text);
-	cr_expect_eq(rig.sessions_ended, 1u, "the one before");
+	cr_expect_eq(rig.sessions_ended, 1u, "the former session");
 	cr_assert_eq(engine_session_attach(rig.engine, 1, again.id, &rig.sink, 1), 0);
 	cr_expect_eq(open_from(&rig, "", "192.0.2.1").code, SLUICE_E_BUSY,
 		     "and there is no more room");
@@ -284,7 +283,7 @@ static int no_space_once(void *user, const char *operation)
 	return strcmp(operation, "commit") == 0 && (*left)-- > 0 ? SLUICE_E_NO_SPACE : 0;
 }
 
-Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
+Test(engine, without_space_publishes_are_refused_and_other_commands_are_not)
 {
 	struct rig rig;
 	int left = 1;
@@ -296,13 +295,13 @@ Test(engine, without_space_publishes_are_refused_and_the_rest_goes_on)
 	cr_expect_eq(rig.failed, 0);
 	cr_expect_eq(rig.replies, 1);
 	cr_expect_eq(rig.last.code, SLUICE_E_NO_SPACE);
-	cr_expect_neq(rig_session(&rig), 0, "what is no publish goes on");
+	cr_expect_neq(rig_session(&rig), 0, "other commands are accepted");
 	rig_close(&rig);
 }
 
-/* DESIGN 5.3, on a map that a few commits fill, so that no look now and then comes in time: the
- * reserve is left to what frees room. */
-Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
+/* DESIGN 5.3, on a map that a few commits fill, so that periodic checks come too late: commands
+ * that free room keep the reserve. */
+Test(engine, publishes_leave_the_reserve_and_acks_continue, .timeout = 60)
 {
 	struct store_options options = {.create = true, .map_bytes = 64u << 20};
 	const uint64_t reserve = options.map_bytes / 20;
@@ -317,7 +316,7 @@ Test(engine, publishes_leave_the_reserve_and_acks_go_on, .timeout = 60)
 	cr_assert_eq(store_open_lmdb(dir, &options, &rig.store, NULL), 0);
 	rig_start(&rig, false);
 	session = rig_session(&rig);
-	/* Time stands still: the fill is never looked at again, only the room is. */
+	/* Time stands still: the fill is never checked again, only the room is. */
 	do {
 		cr_assert_eq(rig_put(&rig, 300000), 0);
 		rig_step(&rig);
@@ -375,8 +374,8 @@ static void damage(struct rig *rig, uint64_t queue, uint64_t seq)
 }
 
 /* Of delayed items, from now to in_ms. */
-/* What is claimed for a connection that its session has left would be delivered into the void, and
- * the session would hold it without knowing. */
+/* Items that are claimed for a connection that its session has left would not be received, and the
+ * session would hold them without knowing. */
 Test(engine, nothing_is_claimed_for_consumers_of_a_connection_that_was_taken_over)
 {
 	struct rig rig;
@@ -438,9 +437,9 @@ Test(engine, timers_that_meet_damaged_records_are_put_off_and_the_others_fire, .
 	rig.now.mono_ms += 60000;
 	rig_step(&rig);
 	cr_expect_eq(rig.failed, 0);
-	cr_expect_eq(rig.items, 2, "the lease that ran out is nothing of theirs");
+	cr_expect_eq(rig.items, 2, "the lease that ended has no damage");
 	cr_expect_eq(timers_due(&rig, 0), 0);
-	cr_expect_eq(timers_due(&rig, 60000), 10, "ten put off");
+	cr_expect_eq(timers_due(&rig, 60000), 10, "ten are put off");
 	rig.now.mono_ms += 60000;
 	rig_step(&rig);
 	cr_expect_eq(rig.failed, 0, "they are tried again, and put off again");
@@ -462,12 +461,12 @@ Test(engine, a_tick_that_is_undone_with_its_batch_is_still_due, .timeout = 10)
 	cr_assert_eq(rig.items, 1);
 	rig.now.mono_ms += 60000;
 	rig_step(&rig);
-	cr_expect_eq(rig.items, 2, "its lease ran out, and there is credit for it again");
+	cr_expect_eq(rig.items, 2, "its lease ended, and there is credit for it again");
 	rig_close(&rig);
 }
 
 struct bad_put {
-	int after; /* so many that go well */
+	int after; /* puts that succeed before the failure */
 	bool met;
 };
 
@@ -481,9 +480,9 @@ static int corrupt_put_once(void *user, const char *operation)
 	return SLUICE_E_CORRUPT;
 }
 
-/* Core refuses damage that a CLAIM reads; damage that its writes meet, whichever of them, aborts
- * the batch. */
-Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes_on)
+/* If a CLAIM reads a damaged record, core refuses it; if any of its writes meets one, the batch is
+ * aborted. */
+Test(engine, a_consumer_whose_claim_cannot_be_written_is_ended_and_the_batch_continues)
 {
 	for (int after = 0;; after++) {
 		struct bad_put bad = {.after = after};
@@ -504,7 +503,7 @@ Test(engine, a_consumer_whose_claim_cannot_be_written_is_told_and_the_batch_goes
 			rig_close(&rig);
 			return;
 		}
-		cr_expect_eq(rig.ended, 1, "told once, after %d puts", after);
+		cr_expect_eq(rig.ended, 1, "reported once, after %d puts", after);
 		cr_expect_eq(rig.items, 0);
 		cr_assert_eq(rig_put(&rig, 10), 0);
 		rig_step(&rig);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine with clocks that lie: a wall clock that jumps, at a start and while it runs, ahead and
- * back, forgets nothing too early and holds nothing for ever. Streams, jobs, producers, delayed
- * items.
+ * The engine with wrong clocks: a wall clock that jumps ahead or back, at a start or while the
+ * engine runs, deletes nothing too early and keeps nothing without an end. Streams, jobs,
+ * producers, delayed items.
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -61,7 +61,7 @@ static void step(struct rig *rig)
 		cr_assert_eq(engine_step(rig->engine, rig->now, &wait), 0);
 }
 
-/* Both clocks go on, and what is due happens on the way. */
+/* Advances both clocks in steps, and drives the engine after each. */
 static void pass(struct rig *rig, uint64_t ms)
 {
 	uint64_t part = ms / 20 + 1;
@@ -90,7 +90,7 @@ static void stop(struct rig *rig)
 	rig->engine = NULL;
 }
 
-/* The machine boots: the monotone clock begins anew, and the wall clock is what it says then. */
+/* The machine boots: the monotone clock starts again, and the wall clock has the given time. */
 static void reboot(struct rig *rig, uint64_t wall_ms)
 {
 	if (rig->engine != NULL)
@@ -207,7 +207,7 @@ static void job_that_has_ended(struct rig *rig)
 	run(rig, own);
 }
 
-/* One that its holder gave back, to be ready after that delay. */
+/* A job that its holder released, to be ready after that delay. */
 static void job_that_waits(struct rig *rig, uint32_t delay_ms)
 {
 	static char queue[] = "runs", id[] = "later";
@@ -240,7 +240,7 @@ static void job_that_waits(struct rig *rig, uint32_t delay_ms)
 	run(rig, own);
 }
 
-/* The claim of the job with that number, as it is shown; the audit finds nothing wrong with it. */
+/* The claim of the job with that number, as a read shows it; the audit must report nothing. */
 static const char *claim_of(struct rig *rig, uint64_t number)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -347,13 +347,13 @@ static void open_and_start_at(struct rig *rig, uint64_t wall_ms)
 	publish(rig);
 }
 
-/* All `count` of them, a week after they came. */
+/* Retention deletes all `count` of them a week after they were put. */
 static void expect_gone_in_time(struct rig *rig, uint64_t count)
 {
 	pass(rig, 6 * day);
-	cr_expect_eq(events(rig), count, "before their time");
+	cr_expect_eq(events(rig), count, "too early");
 	pass(rig, day);
-	cr_expect_eq(events(rig), 0, "and after a week they go all the same");
+	cr_expect_eq(events(rig), 0, "and they are deleted after a week");
 	close(rig);
 }
 
@@ -371,7 +371,7 @@ Test(engine_clock, a_start_with_a_clock_ahead_by_years_forgets_nothing)
 	expect_gone_in_time(&rig, 3);
 }
 
-/* Put right while it runs, by an NTP client say. */
+/* Corrected while it runs, for example by an NTP client. */
 Test(engine_clock, a_clock_that_is_put_right_soon_after_the_start_forgets_nothing)
 {
 	struct rig rig;
@@ -380,7 +380,7 @@ Test(engine_clock, a_clock_that_is_put_right_soon_after_the_start_forgets_nothin
 	pass(&rig, 5 * minute);
 	rig.now.wall_ms -= 20 * year;
 	pass(&rig, hour);
-	expect_all(&rig, 2, "put right");
+	expect_all(&rig, 2, "corrected");
 	expect_gone_in_time(&rig, 2);
 }
 
@@ -392,7 +392,7 @@ Test(engine_clock, a_long_absence_is_believed_once_the_clock_has_stood)
 	pass(&rig, 10 * minute);
 	expect_all(&rig, 2, "in doubt");
 	pass(&rig, 10 * minute);
-	cr_expect_eq(events(&rig), 1, "what is older than a week is gone, what came since is not");
+	cr_expect_eq(events(&rig), 1, "events older than a week are deleted, newer ones are not");
 	cr_expect_eq(producers(&rig), 0, "so is the idle producer");
 	close(&rig);
 }
@@ -415,7 +415,7 @@ Test(engine_clock, a_clock_stands_over_starts_too)
 	close(&rig);
 }
 
-Test(engine_clock, a_released_job_waits_for_its_delay_whatever_a_start_believes)
+Test(engine_clock, a_released_job_waits_for_its_delay_whatever_the_clock_at_a_start)
 {
 	struct rig rig;
 
@@ -426,7 +426,7 @@ Test(engine_clock, a_released_job_waits_for_its_delay_whatever_a_start_believes)
 	cr_expect_str_eq(claim_of(&rig, 2), "gated", "in doubt");
 	rig.now.wall_ms -= 20 * year;
 	pass(&rig, 10 * minute);
-	cr_expect_str_eq(claim_of(&rig, 2), "gated", "put right");
+	cr_expect_str_eq(claim_of(&rig, 2), "gated", "corrected");
 	pass(&rig, 5 * hour);
 	cr_expect_str_eq(claim_of(&rig, 2), "gated", "before its time");
 	pass(&rig, hour);
@@ -439,7 +439,7 @@ Test(engine_clock, a_released_job_waits_for_its_delay_whatever_a_start_believes)
 	cr_expect_str_eq(claim_of(&rig, 2), "gated", "in doubt");
 	pass(&rig, 10 * minute);
 	cr_expect_str_eq(claim_of(&rig, 2), "ready",
-			 "the clock has stood: it was away for so long");
+			 "the clock has stood: the broker was down for that time");
 	close(&rig);
 }
 
@@ -483,7 +483,7 @@ Test(engine_clock, a_jump_while_it_runs_forgets_nothing_and_holds_nothing)
 		pass(&rig, 3 * hour);
 		expect_all(&rig, 2, "when it is right again");
 		pass(&rig, 7 * day);
-		cr_expect_eq(events(&rig), 0, "in their time they go");
+		cr_expect_eq(events(&rig), 0, "they are deleted when they are due");
 		close(&rig);
 	}
 }
@@ -520,7 +520,7 @@ Test(engine_clock, the_clock_has_to_stand_for_its_time)
 	rig.now.wall_ms += 2;
 	publish(&rig);
 	pass(&rig, second);
-	cr_expect_eq(events(&rig), 2, "the first is gone");
+	cr_expect_eq(events(&rig), 2, "the first is deleted");
 	close(&rig);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which consumer is served by which batch, and what damage in a batch costs. */
+ * Which consumer is served by which batch, and the cost of damage in a batch. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "protocol/envelope.h"
 #include "tests/unit/engine_rig.h"
 
-/* ---- consumers that may not have the same ---- */
+/* ---- consumers that may claim different jobs ---- */
 
 static void job_submit(struct rig *rig, const char *id)
 {
@@ -43,8 +43,8 @@ static void open_at(struct rig *rig, uint64_t queue, uint64_t session, uint64_t 
 	rig_step(rig);
 }
 
-/* Plain consumers that found nothing stand around the one that takes orphans; whichever came first,
- * and with the batch undone or not. */
+/* Idle consumers without orphans were opened before and after the one that accepts orphans; each
+ * order, with the batch undone or not. */
 Test(demand, an_orphan_is_delivered_beside_idle_consumers_that_take_none)
 {
 	for (unsigned row = 0; row < 16; row++) {
@@ -71,8 +71,7 @@ Test(demand, an_orphan_is_delivered_beside_idle_consumers_that_take_none)
 			open_at(&rig, queue, other, 3, CLAIM_ORPHANS, 10);
 		cr_expect_eq(rig.jobs, 2, "row %u", row);
 		cr_expect_eq(rig.jobs_tag, 3, "row %u", row);
-		/* And one that is ready reaches somebody, though orphans were the last that
-		 * came. */
+		/* A ready job is delivered, too, although orphans were announced last. */
 		job_submit(&rig, "b");
 		rig_step(&rig);
 		cr_expect_eq(rig.jobs, 3, "row %u", row);
@@ -109,7 +108,8 @@ Test(demand, an_orphan_waits_for_a_consumer_that_is_paused_or_without_credit)
 	rig_close(&rig);
 }
 
-/* One claim comes up short for each that becomes ready, however many consumers wait for it. */
+/* For each item that becomes ready only one claim finds less than it wanted, however many consumers
+ * wait. */
 Test(demand, idle_consumers_cost_nothing_for_what_another_takes)
 {
 	struct rig rig;
@@ -156,8 +156,8 @@ static void put_prioritised(struct rig *rig, unsigned from, unsigned count)
 	cr_assert_eq(rig->last.code, 0);
 }
 
-/* So many claims that one batch cannot hold them, each cut short by the window of its grant: the
- * last one of a batch announces, too. */
+/* More claims than one batch may make, each cut by the window of its grant: the last claim of a
+ * batch announces the rest, too. */
 Test(demand, a_consumer_with_credit_is_served_beyond_the_claims_of_one_batch, .timeout = 60)
 {
 	enum { ITEMS = 60000, AT_ONCE = 1000 };
@@ -183,7 +183,8 @@ Test(demand, a_consumer_with_credit_is_served_beyond_the_claims_of_one_batch, .t
 	}
 }
 
-/* Claims for the tag that demand serves next, granted so many; 0: nobody is served. */
+/* Answers the claim of the consumer that demand serves next: `count` were granted. Returns its tag;
+ * 0: none is served. */
 static uint64_t serve(struct demand *demand, uint32_t count)
 {
 	struct outcome outcome = {.kind = OUT_CLAIMED, .count = count};
@@ -197,7 +198,7 @@ static uint64_t serve(struct demand *demand, uint32_t count)
 	return tag;
 }
 
-Test(demand, an_orphan_wakes_those_who_judge_its_source)
+Test(demand, an_orphan_wakes_the_consumers_that_judge_its_source)
 {
 	struct consumer_spec spec = {.gateway = 1, .queue = 5, .credit = 10};
 	struct demand demand;
@@ -210,30 +211,29 @@ Test(demand, an_orphan_wakes_those_who_judge_its_source)
 		cr_assert_eq(demand_open(&demand, &spec), 0);
 	}
 	for (int i = 0; i < 3; i++)
-		cr_expect_neq(serve(&demand, 0), 0, "nobody knows yet what there is");
+		cr_expect_neq(serve(&demand, 0), 0, "nothing is known yet about the queue");
 	cr_assert_eq(serve(&demand, 0), 0);
 	for (int i = 0; i < 3; i++) {
 		demand_queue_ready(&demand, 1, 5, true, 2);
 		cr_expect_eq(serve(&demand, 1), 12);
-		cr_expect_eq(serve(&demand, 0), 0, "nobody else is asked");
+		cr_expect_eq(serve(&demand, 0), 0, "no other consumer claims");
 	}
 	demand_queue_ready(&demand, 1, 5, true, 7);
-	cr_expect_eq(serve(&demand, 0), 0, "nobody judges it");
+	cr_expect_eq(serve(&demand, 0), 0, "no consumer judges its source");
 	demand_queue_ready(&demand, 1, 5, true, 0);
 	for (int i = 0; i < 3; i++)
-		cr_expect_neq(serve(&demand, 0), 0,
-			      "one of each class is asked for what anybody may take");
+		cr_expect_neq(serve(&demand, 0), 0, "one of each class claims what any may have");
 	cr_expect_eq(serve(&demand, 0), 0);
 	demand_close(&demand, NULL, 12);
 	demand_queue_ready(&demand, 1, 5, true, 2);
 	cr_expect_eq(serve(&demand, 0), 0);
 	demand_queue_ready(&demand, 1, 5, false, 0);
-	cr_expect_neq(serve(&demand, 1), 0, "an entry is for all");
+	cr_expect_neq(serve(&demand, 1), 0, "an announcement is for all");
 	cr_expect_eq(serve(&demand, 0), 0);
 	demand_fini(&demand);
 }
 
-Test(demand, a_claim_says_for_how_long_its_consumer_extends)
+Test(demand, a_claim_carries_how_long_its_consumer_extends)
 {
 	struct consumer_spec spec = {.gateway = 1,
 				     .queue = 5,
@@ -279,7 +279,7 @@ Test(demand, what_is_undone_is_served_again_in_the_same_order)
 			struct command command;
 			struct cmd_claim claim;
 			struct consumer *consumer = demand_next(&demand, &command, &claim);
-			/* Short, enough, or a resume that is done. */
+			/* A short claim, a full one, or the end of a resume. */
 			struct outcome outcome = {.count = count % 4 == 0 ? 0 : 1, .index = 1};
 
 			cr_assert_not_null(consumer);
@@ -364,7 +364,7 @@ Test(damage, many_damaged_commands_in_a_batch_do_not_run_it_as_often, .timeout =
 	}
 }
 
-/* ---- a session that another connection has now ---- */
+/* ---- a session that moved to another connection ---- */
 
 Test(demand, a_session_that_moves_loses_its_consumers_and_no_others)
 {

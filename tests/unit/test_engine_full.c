@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine on a store that fills up: classes stop in their order and at their percent, whatever
- * the size of commands and batches, and what frees room still goes. The store is a real one, with a
- * small map.
+ * The engine on a store that becomes full: each class of commands is refused from its percentage
+ * on, whatever the size of commands and batches, and commands that free room are accepted. The
+ * store is a real one, with a small map.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -217,15 +217,14 @@ static void expect_stopped(struct rig *rig, uint64_t command_bytes, const char *
 
 	cr_expect_leq(used(rig), stop + 128 * 1024, "%s: %llu of %llu bytes are used", what,
 		      (unsigned long long)used(rig), (unsigned long long)stop);
-	/* A page that is half full, and the free list, are the waste of a store of many small
-	 * records. */
+	/* Half-full pages and the free list are the overhead of a store of many small records. */
 	cr_expect_geq(used(rig) + 2 * command_bytes + MAP_MIB * MIB / 20, stop,
 		      "%s: stopped at %llu of %llu", what, (unsigned long long)used(rig),
 		      (unsigned long long)stop);
 	cr_expect_not_null(strstr(rig->last.text, "map_mib"), "%s", rig->last.text);
 	cr_expect_eq(queue_create(rig, name, NULL), 0, "%s: reports go on: %s", what,
 		     rig->last.text);
-	cr_expect_eq(session_open(rig), 0, "%s: whoever frees room gets in: %s", what,
+	cr_expect_eq(session_open(rig), 0, "%s: a session that frees room is opened: %s", what,
 		     rig->last.text);
 	cr_expect_eq(retention(rig), 0, "%s: retention can be changed: %s", what, rig->last.text);
 }
@@ -241,7 +240,8 @@ static void expect_back(struct rig *rig, size_t body_bytes, const char *what)
 	}
 	put(rig, NULL, body_bytes);
 	step(rig);
-	cr_expect_eq(rig->last.code, 0, "%s: publishes are taken again: %s", what, rig->last.text);
+	cr_expect_eq(rig->last.code, 0, "%s: publishes are accepted again: %s", what,
+		     rig->last.text);
 }
 
 Test(engine_full, publishes_stop_at_their_percent_whatever_the_size_of_commands_and_batches,
@@ -272,8 +272,8 @@ Test(engine_full, publishes_stop_at_their_percent_whatever_the_size_of_commands_
 	}
 }
 
-/* A publish to many queues is small where it is admitted and large where it is stored. */
-Test(engine_full, a_publish_to_many_queues_stops_before_it_is_too_much, .timeout = 120)
+/* A publish to many queues is small when it is admitted and large when it is stored. */
+Test(engine_full, a_publish_to_many_queues_is_refused_before_the_store_is_full, .timeout = 120)
 {
 	struct rig rig;
 	char name[16], subject[] = "many";
@@ -295,7 +295,7 @@ Test(engine_full, a_publish_to_many_queues_stops_before_it_is_too_much, .timeout
 	rig_close(&rig);
 }
 
-/* One that alone is too large is refused alone, while there is much room for others. */
+/* A publish that is too large is refused alone, while there is much room for others. */
 Test(engine_full, a_publish_that_is_too_large_does_not_stop_the_others, .timeout = 120)
 {
 	struct rig rig;

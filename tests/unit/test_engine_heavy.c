@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Commands that are large pieces of work: a commit ends behind one, and other sessions have their
+ * Commands that are large pieces of work: a commit ends after one, and other sessions have their
  * turn. */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ Test(engine_heavy, others_wait_for_one_of_many_large_publishes)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
 		cr_expect_eq(wait, 0, "more waits");
 		cr_expect_eq(rig.releases, 1);
-		cr_expect_eq(rig.replies, 1, "a commit ends when so much was done");
+		cr_expect_eq(rig.replies, 1, "a commit ends after a bounded amount of work");
 		submit(&rig, 12, 1);
 		replies = rig.replies;
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
@@ -80,7 +80,7 @@ Test(engine_heavy, others_wait_for_one_commit_of_many_sessions_with_large_publis
 	queues_make(&rig);
 	for (uint64_t i = 0; i < 3 * SESSIONS; i++)
 		submit(&rig, 100 + i % SESSIONS, EACH);
-	/* Each was heavy once, and more of each waits. */
+	/* Each session was heavy once, and more commands of each wait. */
 	rig.replies = 0;
 	while (rig.replies < SESSIONS + 1)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
@@ -88,9 +88,9 @@ Test(engine_heavy, others_wait_for_one_commit_of_many_sessions_with_large_publis
 	submit(&rig, 12, 1);
 	for (; rig.singles == 0 && rounds < 3 * SESSIONS; rounds++)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_eq(rounds, 1, "it is in the commit after the one that was made when it came: %u",
-		     rounds);
-	/* And they for one of its: with a new one before each step they have every other. */
+	cr_expect_eq(rounds, 1, "it is in the commit after the current one: %u", rounds);
+	/* And they wait for one of its commits: with a new command before each step they have every
+	 * other commit. */
 	for (rounds = 0; rounds < SESSIONS; rounds++) {
 		submit(&rig, 12, 1);
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
@@ -126,7 +126,7 @@ Test(engine_heavy, a_small_command_makes_no_room_for_the_next_large_one)
 	rig_close(&rig);
 }
 
-/* None is half a commit, and many more fit into the inbox. */
+/* Each is less than half a commit, and many more fit into the inbox. */
 Test(engine_heavy, others_wait_for_one_commit_of_many_publishes_that_fan_out)
 {
 	enum { PUBLISHES = 240, EACH = 500 };
@@ -140,7 +140,7 @@ Test(engine_heavy, others_wait_for_one_commit_of_many_publishes_that_fan_out)
 		submit(&rig, 11, EACH);
 	rig.replies = 0;
 	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_lt(rig.replies, 24, "a commit ends when so much was done");
+	cr_expect_lt(rig.replies, 24, "a commit ends after a bounded amount of work");
 	submit(&rig, 12, 1);
 	for (; rig.last.count != 1 && rounds < PUBLISHES; rounds++)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
@@ -168,13 +168,15 @@ Test(engine_heavy, sessions_with_large_publishes_take_turns)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
 		latest = rig.last.count;
 	}
-	cr_expect_leq(rounds, 2, "the one's only waits for one of the other's: %u commits", rounds);
+	cr_expect_leq(rounds, 2,
+		      "a session's only command waits for one commit of the other: %u commits",
+		      rounds);
 	rig_step(&rig);
 	cr_expect_eq(rig.replies, QUEUES + 4 * HEAVY + 3);
 	rig_close(&rig);
 }
 
-/* In each commit more sessions than are counted do a little before it does most. */
+/* In each commit more sessions than the engine counts do little work before one does most of it. */
 Test(engine_heavy, one_of_many_sessions_that_did_much_of_a_commit_is_found)
 {
 	enum { OTHERS = 17, LARGE = 3, PUBLISHES = 120, EACH = 800, LITTLE = 65, COMMIT = 32768 };
@@ -193,13 +195,14 @@ Test(engine_heavy, one_of_many_sessions_that_did_much_of_a_commit_is_found)
 	}
 	rig.replies = 0;
 	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
-	cr_expect_lt(rig.replies, 3 * (OTHERS + 1u * LARGE), "a commit ends when so much was done");
+	cr_expect_lt(rig.replies, 3 * (OTHERS + 1u * LARGE),
+		     "a commit ends after a bounded amount of work");
 	submit(&rig, 12, 1);
 	for (; rig.singles == 0 && rounds < PUBLISHES; rounds++)
 		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
 	cr_expect_leq(rounds, 2 * others_commits + 2,
-		      "it waits for the others, and for a commit of the one "
-		      "between two of theirs: %u, not %u",
+		      "it waits for the others, and for one commit of that "
+		      "session between two of theirs: %u, not %u",
 		      rounds, 2 * others_commits + 2);
 	rig_step(&rig);
 	cr_expect_eq(rig.replies, PUBLISHES * (OTHERS + 1u * LARGE) + 1);

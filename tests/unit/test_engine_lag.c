@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sink that does not handle what it is given: what it is owed is bounded, and nobody else
- * waits. */
+ * A sink that does not handle its releases: their size is bounded, and no other sink waits. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -142,8 +141,8 @@ Test(lag, nothing_is_claimed_for_a_sink_that_lags_and_others_are_served, .timeou
 		lag = atomic_load(&slow.sink.lag_bytes);
 		cr_expect_gt(lag, LIMIT_RELEASE_LAG_BYTES_MAX);
 		cr_expect_leq(lag, LIMIT_RELEASE_LAG_BYTES_MAX + 4 * MIB, "%llu bytes", ULL(lag));
-		/* Who comes behind it on the same queue has the rest, and that is not counted at
-		 * the one that lags. */
+		/* The next consumer of the same queue receives the rest, which is not counted for
+		 * the sink that lags. */
 		consume(&rig, &prompt, rig_session(&rig));
 		cr_expect_gt(prompt.items, 130u, "%u items", prompt.items);
 		put(&rig, 100);
@@ -168,7 +167,8 @@ Test(lag, nothing_is_claimed_for_a_sink_that_lags_and_others_are_served, .timeou
 			     prompt.items);
 		rig_step(&rig);
 		handle_all(&slow);
-		cr_expect_eq(slow.items + prompt.items, 310u, "and is given when it has caught up");
+		cr_expect_eq(slow.items + prompt.items, 310u,
+			     "and is delivered when it has caught up");
 		cr_expect_gt(slow.items, lag);
 		cr_expect_eq(slow.strange + prompt.strange, 0u);
 		close_all(&rig, &slow);
@@ -191,8 +191,8 @@ static int submit_as(struct rig *rig, struct engine_sink *sink, bool control)
 	return rc;
 }
 
-/* Its notices and answers still come, as copies: they must say the same. */
-Test(lag, a_sink_that_lags_submits_nothing_and_hears_what_concerns_it, .timeout = 60)
+/* It still receives notices and answers, as copies with the same content. */
+Test(lag, a_sink_that_lags_submits_nothing_and_receives_its_notices, .timeout = 60)
 {
 	static struct slow slow, prompt;
 	struct rig rig;
@@ -218,7 +218,8 @@ Test(lag, a_sink_that_lags_submits_nothing_and_hears_what_concerns_it, .timeout 
 	close_all(&rig, &slow);
 }
 
-/* Or a sink that is busy for a second would stop all others, whose commits are small and many. */
+/* Otherwise a sink that is busy for a second would stop all others, whose commits are small and
+ * many. */
 Test(lag, small_commits_cost_a_sink_that_lags_little, .timeout = 60)
 {
 	static struct slow slow, prompt;
@@ -231,7 +232,7 @@ Test(lag, small_commits_cost_a_sink_that_lags_little, .timeout = 60)
 	lag = atomic_load(&slow.sink.lag_bytes);
 	cr_assert_gt(lag, LIMIT_RELEASE_LAG_BYTES_MAX);
 	for (int n = 0; n < 500; n++)
-		(void)rig_session(&rig); /* each is told to everybody */
+		(void)rig_session(&rig); /* every sink is notified of each */
 	lag = atomic_load(&slow.sink.lag_bytes) - lag;
 	cr_expect_lt(lag / 500, 2048u, "%llu bytes for 500 commits", ULL(lag));
 	close_all(&rig, &slow);
@@ -254,21 +255,21 @@ Test(lag, beyond_twice_the_bound_no_batch_begins_until_it_falls, .timeout = 60)
 	open_all(&rig, &slow, &prompt, false);
 	(void)rig_session(&rig);
 	engine_facts_get(rig.engine, &before);
-	/* As if it had been given so much. */
+	/* As if it had received that many bytes. */
 	atomic_fetch_add(&slow.sink.lag_bytes, 2 * LIMIT_RELEASE_LAG_BYTES_MAX);
 	cr_expect_eq(submit_as(&rig, &slow.sink, true), SLUICE_E_BUSY);
 	cr_assert_eq(rig_put(&rig, 10), 0, "another sink's waits in the inbox");
 	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
 	engine_facts_get(rig.engine, &after);
 	cr_expect_eq(after.commits, before.commits);
-	cr_expect_eq(wait, UINT64_MAX, "it does not go round while it may do nothing");
+	cr_expect_eq(wait, UINT64_MAX, "the engine does not loop while it may do nothing");
 	cr_expect(!rig.engine->inbox.nudged);
 	handle_all(&slow);
-	cr_expect(rig.engine->inbox.nudged, "it is woken as soon as it may go on");
+	cr_expect(rig.engine->inbox.nudged, "the engine is woken as soon as it may continue");
 	rig_step(&rig);
 	engine_facts_get(rig.engine, &after);
 	cr_expect_eq(after.commits, before.commits + 1);
-	/* A stop does not wait for it. */
+	/* The stop of the engine does not wait for the sink. */
 	atomic_fetch_add(&slow.sink.lag_bytes, 3 * LIMIT_RELEASE_LAG_BYTES_MAX);
 	cr_assert_eq(engine_start(rig.engine), 0);
 	cr_assert_eq(pthread_create(&thread, NULL, stopper, rig.engine), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Changes of consumers and sessions on their way to the engine: how many wait, whatever is called
- * how often, and that what is merged has the outcome of what was called. */
+ * Changes of consumers and sessions on their way to the engine: their number is bounded however
+ * often they are called, and merged notes have the outcome of the separate calls. */
 #include <criterion/criterion.h>
 #include <utlist.h>
 
@@ -67,7 +67,7 @@ static void closed(struct rig *rig, uint64_t tag)
 	give(rig, (struct note){.kind = NOTE_CONSUMER, .spec = {.tag = tag}, .close = true});
 }
 
-/* Takes what waits, and gives the memory back as the engine does. */
+/* Takes the waiting notes, and returns the memory as the engine does. */
 static size_t take(struct rig *rig)
 {
 	struct note *note;
@@ -111,12 +111,12 @@ Test(notes, a_million_credits_of_one_consumer_are_one_note)
 	closed(&rig, 7);
 	cr_expect(only(&rig)->close);
 	cr_assert_eq(take(&rig), 1);
-	cr_expect_eq(rig.inbox.spare_count, 0, "nothing is kept for who is gone");
+	cr_expect_eq(rig.inbox.spare_count, 0, "nothing is kept for a closed consumer");
 	cr_expect_eq(rig.inbox.reserved, 0);
 	inbox_fini(&rig.inbox);
 }
 
-Test(notes, a_consumer_that_the_engine_never_saw_goes_without_a_trace)
+Test(notes, a_consumer_that_the_engine_never_saw_leaves_nothing)
 {
 	struct rig rig;
 
@@ -128,7 +128,7 @@ Test(notes, a_consumer_that_the_engine_never_saw_goes_without_a_trace)
 	}
 	cr_expect_eq(inbox_notes_waiting(&rig.inbox), 0);
 	cr_expect_eq(rig.inbox.spare_count, 0);
-	/* What others want stays, and in order. */
+	/* Notes of other consumers stay, in order. */
 	opened(&rig, 1, 1);
 	opened(&rig, 2, 2);
 	opened(&rig, 3, 3);
@@ -161,7 +161,7 @@ Test(notes, a_note_of_an_open_consumer_needs_no_memory)
 	inbox_fini(&rig.inbox);
 }
 
-/* ---- sessions: what is merged has the outcome of what was called, one by one ---- */
+/* ---- sessions: merged notes have the outcome of the separate calls ---- */
 
 static void attach(struct rig *rig, uint64_t session, uint64_t tag)
 {
@@ -185,14 +185,14 @@ Test(notes, a_session_that_connections_take_from_each_other_is_one_note)
 	for (uint64_t tag = 1; tag <= 10000; tag++)
 		attach(&rig, 5, tag);
 	cr_expect_eq(only(&rig)->spec.tag, 10000);
-	cr_expect_eq(kicked, 9999, "each was told: %u", kicked);
+	cr_expect_eq(kicked, 9999, "each was notified: %u", kicked);
 	cr_expect_eq(kicked_tag, 9999);
 	for (uint64_t tag = 1; tag <= 10000; tag++)
 		detach(&rig, 5, tag);
 	cr_expect(only(&rig)->attach && only(&rig)->detach);
 	cr_assert_eq(take(&rig), 1);
 	cr_expect_eq(rig.inbox.reserved, 0);
-	/* One after the other: nothing to tell anybody. */
+	/* One after the other: no connection has to be notified. */
 	kicked = 0;
 	for (uint64_t tag = 1; tag <= 10000; tag++) {
 		attach(&rig, 5, tag);
@@ -205,7 +205,7 @@ Test(notes, a_session_that_connections_take_from_each_other_is_one_note)
 	inbox_fini(&rig.inbox);
 }
 
-/* What the engine keeps: who has the session. */
+/* What the engine keeps: the connection that has the session. */
 static void holder_hear(uint64_t *holder, const struct note *note, bool kicks[])
 {
 	if (note->attach) {
@@ -237,7 +237,7 @@ Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
 			struct consumer_spec gone;
 
 			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-			if (seed >> 62 == 0) { /* the engine's turn */
+			if (seed >> 62 == 0) { /* the engine handles the notes */
 				struct note *heard;
 
 				inbox_take(&rig.inbox, &rig.taken);
@@ -263,7 +263,8 @@ Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
 			holder_hear(&holder, heard, kicks);
 		inbox_notes_done(&rig.inbox, rig.taken.notes, 0);
 		cr_assert_eq(holder, expected, "round %d", round);
-		/* One that is gone may be told in vain; one that is there must be told. */
+		/* A notification of a closed connection is harmless; an open one must be
+		 * notified. */
 		for (int tag = 1; tag < TAGS; tag++)
 			cr_assert(kicks[tag] || !expected_kicks[tag] || !is_attached[tag],
 				  "round %d: %d", round, tag);

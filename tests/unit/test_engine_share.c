@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Whose commands a batch takes: the shares by themselves, with commands whose work is made up. */
+ * Whose commands a batch takes: the shares by themselves, with simulated commands. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -18,11 +18,11 @@ struct rig {
 	struct taken taken;
 	struct engine_sink sink;
 	uint64_t commits, done, sent;
-	uint64_t work,
-		work_of_small; /* of the last commit; when the last small one was done: of all */
+	/* work: of the last commit; work_of_small: of all until the last small command was done */
+	uint64_t work, work_of_small;
 	uint64_t all_work, small_done;
 	uint64_t done_of[2 * LARGE];
-	uint64_t last[2 * LARGE][2]; /* number of the last one, by session and lane */
+	uint64_t last[2 * LARGE][2]; /* number of the last command, by session and lane */
 };
 
 static void rig_open(struct rig *rig)
@@ -34,7 +34,7 @@ static void rig_open(struct rig *rig)
 
 static void rig_close(struct rig *rig)
 {
-	cr_expect_eq(rig->done, rig->sent, "nothing is lost");
+	cr_expect_eq(rig->done, rig->sent, "no command is lost");
 	cr_expect_eq(rig->shares.waiting, 0);
 	shares_fini(&rig->shares);
 }
@@ -122,8 +122,8 @@ static void drain(struct rig *rig)
 	}
 }
 
-/* The work that is done from when a small one is sent until it is answered, the most of so many,
- * while each of the others has so many more of its own on their way. */
+/* The largest amount of work, over several small commands, from the time one is sent until it is
+ * answered, while each other session has a number of commands waiting. */
 static uint64_t small_waits(struct rig *rig, int tries)
 {
 	uint64_t most = 0;
@@ -141,9 +141,9 @@ static uint64_t small_waits(struct rig *rig, int tries)
 	return most;
 }
 
-/* Many sessions, each with many commands on their way: what a small request waits for is one commit
- * of them, wherever it comes. */
-Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
+/* Many sessions, each with many waiting commands: a small request waits for one commit of theirs,
+ * whenever it is sent. */
+Test(engine_share, a_small_request_waits_for_one_commit_whatever_others_send)
 {
 	static const struct {
 		const char *what;
@@ -155,7 +155,7 @@ Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
 		{"large", 40000, 1000, 8, 0, 41000},
 		{"below what is noticed alone", 3600, 400, 60, 0, 20000},
 		{"as many small ones as fit", 300, 300, 300, 0, 17000},
-		{"large by bytes only", 2000, 1000000, 30, 0, 20000},
+		{"large only in bytes", 2000, 1000000, 30, 0, 20000},
 		{"large with small ones between", 40000, 1000, 8, 16, 57000},
 	};
 
@@ -170,14 +170,15 @@ Test(engine_share, a_small_request_waits_for_one_commit_whatever_is_on_its_way)
 				for (int between = 0; between < loads[i].small_between; between++)
 					send(&rig, of, 1, 100, false);
 			}
-		/* What a session sends is not known before: each has one done first. */
+		/* The work of a session's commands is not known in advance: each session has one
+		 * done first. */
 		for (uint64_t of = LARGE; of < LARGE + SESSIONS; of++)
 			while (rig.done_of[of] == 0)
 				commit(&rig);
-		cr_assert_gt(rig.sent - rig.done, SESSIONS, "%s: more is on its way",
+		cr_assert_gt(rig.sent - rig.done, SESSIONS, "%s: more commands are waiting",
 			     loads[i].what);
 		most = small_waits(&rig, 100);
-		cr_expect_leq(most, loads[i].most, "%s: %llu records were done meanwhile",
+		cr_expect_leq(most, loads[i].most, "%s: %llu records were done before it",
 			      loads[i].what, (unsigned long long)most);
 		cr_expect(waits(&rig), "%s", loads[i].what);
 		drain(&rig);
@@ -208,7 +209,7 @@ Test(engine_share, each_of_many_sessions_has_as_much_as_any_other)
 	rig_close(&rig);
 }
 
-/* One does ten times as much by each command: the work is shared, not the commands. */
+/* Each command of one session is ten times the work: work is shared, not the number of commands. */
 Test(engine_share, work_is_shared_and_not_commands)
 {
 	struct rig rig;
@@ -245,7 +246,7 @@ Test(engine_share, large_ones_have_every_other_commit_however_many_small_ones_co
 	rig_close(&rig);
 }
 
-/* Refused ones do no work: their session has no more turns by it than others. */
+/* Refused commands do no work, and give their session no more turns than others have. */
 Test(engine_share, refused_commands_hold_up_nobody)
 {
 	struct rig rig;
@@ -261,8 +262,8 @@ Test(engine_share, refused_commands_hold_up_nobody)
 	rig_close(&rig);
 }
 
-/* One that is larger than a batch may be goes alone, also when others always have something. */
-Test(engine_share, what_fits_into_no_batch_goes_all_the_same)
+/* A command larger than a batch may be is applied alone, also while others always have commands. */
+Test(engine_share, what_fits_into_no_batch_is_applied_alone)
 {
 	struct rig rig;
 
@@ -279,7 +280,7 @@ Test(engine_share, what_fits_into_no_batch_goes_all_the_same)
 	rig_close(&rig);
 }
 
-/* In any mixture each lane of a session keeps its order (apply() looks at it), and nothing is
+/* In any mixture each lane of a session keeps its order (apply() checks it), and nothing is
  * lost. */
 Test(engine_share, order_within_a_session_stays)
 {
@@ -323,11 +324,11 @@ Test(engine_share, sessions_are_forgotten_by_and_by)
 	cr_expect_null(rig.shares.all);
 	send(&rig, SMALL, 1, 100, false);
 	commit(&rig);
-	cr_expect_not(rig.shares.sorted, "what comes now is taken as it comes");
+	cr_expect_not(rig.shares.sorted, "later commands are taken in the order of their arrival");
 	rig_close(&rig);
 }
 
-/* What waits when the engine ends is given back. */
+/* Commands that wait when the engine ends are given back. */
 Test(engine_share, all_that_waits_can_be_taken_out)
 {
 	struct submission *submission;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Admission by class (DESIGN 5.3): by how full map and disk are, and by the room that is the
- * store's own. What frees room is admitted always; publishes stop before reports; and neither
- * flickers.
+ * store's own. Commands that free room are always admitted; publishes are refused before reports;
+ * and small changes do not switch either.
  */
 #include <criterion/criterion.h>
 
@@ -63,13 +63,13 @@ Test(headroom, publishes_leave_the_reserve_whole_and_reports_half_of_it)
 	room(&gate, 31, 0);
 	expect_admits(&gate, false, true, "with the reserve touched");
 	room(&gate, 39, 0);
-	expect_admits(&gate, false, true, "with a little more again: no flicker");
+	expect_admits(&gate, false, true, "with a little more again: still refused");
 	room(&gate, 15, 0);
 	expect_admits(&gate, false, false, "with less than half of it");
 	room(&gate, 16, 0);
 	expect_admits(&gate, false, true, "with half of it");
 	room(&gate, 40, 0);
-	expect_admits(&gate, true, true, "with a quarter on top");
+	expect_admits(&gate, true, true, "with a quarter more");
 }
 
 Test(headroom, free_pages_of_the_file_count_but_some_pages_in_a_row_are_wanted)
@@ -85,7 +85,7 @@ Test(headroom, free_pages_of_the_file_count_but_some_pages_in_a_row_are_wanted)
 		      "with plenty inside: a store that was emptied is taken into use again");
 	headroom_room(&gate,
 		      &(struct store_room){.ahead_bytes = UINT64_MAX, .inside_bytes = UINT64_MAX});
-	expect_admits(&gate, true, true, "without an end");
+	expect_admits(&gate, true, true, "without a limit");
 }
 
 Test(headroom, publishes_stop_at_80_percent_and_reports_at_95_with_hysteresis)
@@ -123,7 +123,7 @@ Test(headroom, the_disk_is_full_when_what_is_left_is_the_reserve)
 		      "with nothing but the reserve, half of which is for reports");
 }
 
-/* Another program fills the disk at once. */
+/* Another program fills the disk suddenly. */
 Test(headroom, a_disk_that_is_full_at_once_stops_publishes_and_not_reports)
 {
 	for (uint64_t used = 1; used < 780; used += 50) {
@@ -143,7 +143,7 @@ Test(headroom, a_disk_that_is_full_at_once_stops_publishes_and_not_reports)
 	}
 }
 
-/* What frees room needs a session, which grows the store, but not without an end. */
+/* Commands that free room need a session, whose record needs room, too. */
 Test(headroom, a_session_is_opened_while_a_quarter_of_the_reserve_is_there)
 {
 	struct headroom_gate gate = gate_new(64ull << 30);
@@ -193,7 +193,7 @@ Test(headroom, a_transaction_is_of_the_class_of_its_operation_that_stops_first)
 	}
 }
 
-/* Whoever may free room must get in, and can, whatever is stopped. */
+/* A client that may free room can always connect, whatever class is refused. */
 Test(headroom, what_frees_room_is_never_refused)
 {
 	static const uint16_t types[] =

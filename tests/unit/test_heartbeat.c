@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Heartbeats: deadlines, what gives way at a bound, and the short life of what was never used. */
+ * Heartbeats: deadlines, which sessions are evicted at a bound, and the short timeout of sessions
+ * that were never used. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static void add(uint64_t session, uint32_t timeout_ms, const char *address, bool
 	cr_assert_eq(heartbeats_add(&heartbeats, &seen, now_ms), 0);
 }
 
-/* Opened, and its connection came and went. */
+/* Opened; then its connection was made and closed. */
 static void came_and_went(uint64_t session, uint32_t timeout_ms, const char *address, bool used,
 			  uint64_t now_ms)
 {
@@ -51,7 +52,7 @@ static uint64_t due(uint64_t now_ms)
 	return timer != NULL ? timer->key.session : 0;
 }
 
-Test(heartbeat, deadlines_come_in_their_order_and_attached_ones_not_at_all)
+Test(heartbeat, deadlines_are_in_order_and_attached_sessions_have_none)
 {
 	static const uint32_t timeouts[] = {7000, 3000, 9000, 1000, 5000, 3000, 8000, 2000};
 	uint64_t last = 0;
@@ -105,7 +106,7 @@ Test(heartbeat, many_deadlines_that_change_stay_in_order)
 }
 
 /* limit: SESSION_UNUSED_MS */
-Test(heartbeat, what_did_nothing_lives_a_minute_and_what_did_its_whole_timeout)
+Test(heartbeat, an_unused_session_lasts_a_minute_and_a_used_one_its_whole_timeout)
 {
 	const uint32_t day = 86400000;
 
@@ -132,7 +133,7 @@ Test(heartbeat, what_did_nothing_lives_a_minute_and_what_did_its_whole_timeout)
 }
 
 /* limit: SESSIONS_UNUSED_MAX */
-Test(heartbeat, an_address_has_few_that_did_nothing)
+Test(heartbeat, an_address_has_few_unused_sessions)
 {
 	uint64_t n;
 
@@ -143,7 +144,7 @@ Test(heartbeat, an_address_has_few_that_did_nothing)
 	add(n++, 86400000, "192.0.2.1", true, 10); /* named */
 	cr_expect_eq(due(10), 0, "at the bound");
 	came_and_went(n++, 86400000, "192.0.2.1", false, 10);
-	cr_expect_eq(due(10), 1, "the oldest of the address gives way");
+	cr_expect_eq(due(10), 1, "the oldest of the address is evicted");
 	cr_expect_eq(due(10), 0);
 }
 
@@ -154,7 +155,7 @@ static bool owns_even(void *user, uint32_t gateway, uint64_t session)
 }
 
 /* limit: SESSIONS_ADDRESS_MAX */
-Test(heartbeat, an_address_has_a_bounded_number)
+Test(heartbeat, an_address_has_a_bounded_number_of_sessions)
 {
 	struct sluice_slice here = {"192.0.2.1", 9}, there = {"192.0.2.2", 9}, unknown = {NULL, 0};
 	struct session_timer *timer;
@@ -163,13 +164,13 @@ Test(heartbeat, an_address_has_a_bounded_number)
 		add(n, 30000, "192.0.2.1", true, 0);
 	heartbeats_batch(&heartbeats);
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE,
-		     "the last that is good");
+		     "the last one within the bound");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS,
 		     "counting what the batch opens");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, there, 0), BOUND_NONE);
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, unknown, 0), BOUND_NONE);
 	timer = heartbeats_oldest(&heartbeats, 1, there, owns_even, NULL);
-	cr_expect_null(timer, "nobody is there");
+	cr_expect_null(timer, "there is no session");
 	timer = heartbeats_oldest(&heartbeats, 1, here, owns_even, NULL);
 	cr_assert_not_null(timer);
 	cr_expect_eq(timer->key.session, 1, "the oldest that owns nothing");
@@ -178,10 +179,10 @@ Test(heartbeat, an_address_has_a_bounded_number)
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS);
 	came_and_went(LIMIT_SESSIONS_ADDRESS_MAX + 1, 30000, "192.0.2.3", false, 0);
 	timer = heartbeats_oldest(&heartbeats, 2, unknown, owns_even, NULL);
-	cr_expect_null(timer, "another gateway's stay");
+	cr_expect_null(timer, "another gateway's sessions stay");
 }
 
-Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
+Test(heartbeat, a_session_that_replaces_another_is_opened_at_a_bound)
 {
 	struct sluice_slice here = {"192.0.2.1", 9}, there = {"192.0.2.2", 9};
 	const uint64_t attached = 1, detached = 2;
@@ -196,8 +197,8 @@ Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
 			     "however often, the count stays");
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, detached), BOUND_NONE);
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 77777777), BOUND_ADDRESS,
-		     "of nobody there is none");
-	/* One that gives its place to its successor gives it to nobody else. */
+		     "without sessions there is none");
+	/* A session that its successor replaces makes room for no other. */
 	for (uint64_t n = 3; n < 100; n++)
 		cr_assert_eq(heartbeats_admit(&heartbeats, 1, here, 2 * n), BOUND_NONE);
 	for (uint64_t n = 0; n < 100; n++) {
@@ -207,16 +208,16 @@ Test(heartbeat, one_that_takes_the_place_of_another_is_let_in_at_a_bound)
 		cr_assert_not_null(timer);
 		cr_expect(timer->key.session % 2 == 1 && timer->key.session != attached);
 	}
-	/* And one that ends has made room once. */
+	/* And a session that ends makes room once. */
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 3), BOUND_NONE);
 	for (int n = 1; n < 100; n++)
 		cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_NONE);
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 3), BOUND_ADDRESS);
-	/* By another address it is one of that one. */
+	/* Opened from another address it counts for that address. */
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, there, detached), BOUND_NONE);
 }
 
-Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
+Test(heartbeat, an_unused_session_is_evicted_before_an_older_one)
 {
 	struct session_timer *timer;
 
@@ -236,8 +237,8 @@ Test(heartbeat, one_that_was_never_used_gives_way_before_an_older_one)
 		       "never one that owns something or is connected");
 }
 
-/* At a bound every opening looks for one that may give way. */
-Test(heartbeat, openings_at_a_bound_look_at_a_bounded_number_of_sessions)
+/* At a bound every opening looks for a session to evict. */
+Test(heartbeat, openings_at_a_bound_check_a_bounded_number_of_sessions)
 {
 	struct sluice_slice unknown = {NULL, 0};
 	unsigned found = 0;
@@ -254,7 +255,7 @@ Test(heartbeat, openings_at_a_bound_look_at_a_bounded_number_of_sessions)
 	heartbeats_batch(&heartbeats);
 	for (int i = 0; i < 1000; i++)
 		found += heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL) != NULL;
-	cr_expect_geq(found, 16, "those that own nothing give way, batch by batch");
+	cr_expect_geq(found, 16, "sessions that own nothing are evicted, batch by batch");
 	cr_expect_leq(heartbeats.checks, 70000);
 }
 
@@ -272,7 +273,7 @@ Test(heartbeat, an_end_that_was_refused_is_tried_again)
 	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "it has ended");
 }
 
-Test(heartbeat, a_session_that_is_resumed_while_its_end_is_refused_lives_on)
+Test(heartbeat, a_session_that_is_resumed_while_its_end_is_refused_stays)
 {
 	came_and_went(1, 1000, "a", true, 0);
 	cr_expect_eq(due(1000), 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What audit and explain say of jobs that stand still. */
+ * What audit and explain report of jobs that make no progress. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static const Sluice__Audited *audit(struct rig *rig, uint64_t silent_ms, uint64_
 	return rig_query(rig, &request)->audited;
 }
 
-/* How many findings there are, all of which have this text in them. */
+/* The number of findings; each must contain this text. */
 static size_t finds(struct rig *rig, const char *text)
 {
 	const Sluice__Audited *audited = audit(rig, 0, 0);
@@ -75,7 +75,7 @@ static uint64_t intended(struct rig *rig, const char *job, uint64_t number)
 	return token;
 }
 
-Test(job_audit, a_lease_of_which_nothing_is_said)
+Test(job_audit, a_lease_without_reports)
 {
 	struct rig rig;
 	uint64_t token;
@@ -90,11 +90,11 @@ Test(job_audit, a_lease_of_which_nothing_is_said)
 	cr_assert(explains(&rig, "j", "Its last record was made 24 h ago"));
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").disposition,
 		     SLUICE__DISPOSITION__APPLIED);
-	cr_assert_eq(finds(&rig, ""), 0, "it was said something");
+	cr_assert_eq(finds(&rig, ""), 0, "it was reported on");
 	rig_close(&rig);
 }
 
-Test(job_audit, a_source_that_is_heard_speaks_for_what_was_begun)
+Test(job_audit, a_source_that_is_seen_represents_the_jobs_that_it_began)
 {
 	struct rig rig;
 	uint64_t one;
@@ -106,7 +106,8 @@ Test(job_audit, a_source_that_is_heard_speaks_for_what_was_begun)
 	cr_assert_eq(rig_claim_for(&rig, rig.session, 1, 0, one), 1);
 	rig_advance(&rig, DAY);
 	(void)source(&rig, rig.session, "one");
-	cr_assert_eq(finds(&rig, "job 2 is leased"), 1, "what was not begun it does not speak for");
+	cr_assert_eq(finds(&rig, "job 2 is leased"), 1,
+		     "it does not represent jobs that were not begun");
 	cr_assert_eq(rig_cancel(&rig, "stuck").code, 0);
 	cr_assert_eq(finds(&rig, ""), 0);
 	rig_advance(&rig, DAY);
@@ -115,7 +116,7 @@ Test(job_audit, a_source_that_is_heard_speaks_for_what_was_begun)
 	rig_close(&rig);
 }
 
-Test(job_audit, a_slot_of_a_holder_that_cannot_judge)
+Test(job_audit, a_lease_of_a_holder_that_cannot_judge)
 {
 	struct rig rig;
 	uint64_t one, other;
@@ -134,7 +135,7 @@ Test(job_audit, a_slot_of_a_holder_that_cannot_judge)
 	rig_close(&rig);
 }
 
-Test(job_audit, a_takeover_without_a_word)
+Test(job_audit, a_takeover_without_reports)
 {
 	struct rig rig;
 	uint64_t other;
@@ -152,7 +153,7 @@ Test(job_audit, a_takeover_without_a_word)
 	rig_close(&rig);
 }
 
-Test(job_audit, an_orphan_that_nobody_takes)
+Test(job_audit, an_orphan_that_no_consumer_takes)
 {
 	struct rig rig;
 
@@ -168,7 +169,7 @@ Test(job_audit, an_orphan_that_nobody_takes)
 	rig_close(&rig);
 }
 
-Test(job_audit, a_source_that_stays_away_is_one_finding_however_many_wait)
+Test(job_audit, an_absent_source_is_one_finding_for_all_its_jobs)
 {
 	struct rig rig;
 	uint64_t one, two;

@@ -15,7 +15,7 @@
 #include "broker/store/store_cells.h"
 #include "tests/unit/job_rig.h"
 
-/* Or each job costs an allocation of its own, and another miss of the processor's caches. */
+/* Otherwise each job costs an allocation of its own, and another miss of the processor's caches. */
 static_assert((int)JOB_LIVE_BYTES <= (int)CELL_VALUE_BYTES,
 	      "the state of a job fits into its cell");
 
@@ -75,7 +75,8 @@ static const struct row rows[] = {
 };
 /* clang-format on */
 
-/* Brings the job there; returns the token that its holder has (or had); 0 when nobody ever did. */
+/* Brings the job into that situation; returns the token of its holder or former holder; 0: it was
+ * never leased. */
 static uint64_t bring(struct rig *rig, enum situation situation)
 {
 	uint64_t token = 0;
@@ -248,7 +249,7 @@ Test(job_claims, every_command_in_every_claim_state)
 	}
 }
 
-Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
+Test(job_claims, a_takeover_has_a_higher_token_and_delivers_what_is_known)
 {
 	struct rig rig;
 	const Sluice__JobDelivery *delivery;
@@ -276,7 +277,8 @@ Test(job_claims, a_takeover_has_a_higher_token_and_brings_what_is_known)
 	rig_close(&rig);
 }
 
-/* It gave the job up with its session alive, and must know which job it is that went to another. */
+/* The session lives and gave the job up, so the notice must name the job that another session took
+ * over. */
 Test(job_claims, a_takeover_names_the_job_to_the_session_that_gave_it_up)
 {
 	Sluice__JobReport report = SLUICE__JOB_REPORT__INIT;
@@ -307,7 +309,7 @@ Test(job_claims, a_takeover_names_the_job_to_the_session_that_gave_it_up)
 	rig_close(&rig);
 }
 
-Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
+Test(job_claims, a_cancel_does_not_wait_in_the_queue_and_notifies_the_holder)
 {
 	struct rig rig;
 	struct outcome out;
@@ -331,7 +333,7 @@ Test(job_claims, cancel_overtakes_the_queue_and_tells_the_holder)
 	rig_close(&rig);
 }
 
-Test(job_claims, a_reset_gives_a_new_attempt_that_knows_nothing_of_the_old)
+Test(job_claims, a_reset_begins_an_attempt_without_data_of_the_old_one)
 {
 	struct rig rig;
 	const Sluice__JobInfo *info;
@@ -393,7 +395,7 @@ Test(job_claims, a_session_that_holds_a_damaged_job_ends_and_the_others_become_o
 	world_discard(&rig.world);
 }
 
-/* The checksum is right, and what is in it is nothing that a broker writes. */
+/* The checksum is right, but no broker writes such a content. */
 static void session_ends_with(void (*spoil)(struct job_live *live), const char *text)
 {
 	struct store_txn *txn = NULL;
@@ -463,7 +465,7 @@ static void submit_abc(struct rig *rig)
 	cr_assert_eq(rig_submit(rig, "c").code, 0);
 }
 
-Test(job_claims, a_damaged_job_is_passed_by_and_can_still_be_cancelled)
+Test(job_claims, a_damaged_job_is_skipped_and_can_still_be_cancelled)
 {
 	static const enum store_table tables[] = {STORE_JOB, STORE_ITEM};
 
@@ -478,14 +480,14 @@ Test(job_claims, a_damaged_job_is_passed_by_and_can_still_be_cancelled)
 		else
 			key_two(&key, rig.world.gateway, rig.queue, 2);
 		damage(&rig, tables[i], &key);
-		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1, "who is in front of it");
+		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1, "the jobs in front of it");
 		cr_expect_str_eq(rig.deliveries->jobs[0]->job, "a");
 		cr_expect_eq(rig_effects(&rig, FX_QUEUE_READY), 1, "and there is more");
 		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 1);
 		cr_expect_str_eq(rig.deliveries->jobs[0]->job, "c");
 		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
 		cr_expect_eq(rig_claim(&rig, rig.session, 10, 0), 0);
-		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 0, "told once");
+		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 0, "reported once");
 		cr_expect_eq(rig_queue_show(&rig)->ready, 0);
 		cr_expect_eq(rig_queue_show(&rig)->delayed, 1, "it is open");
 		cr_expect_eq(rig_cancel(&rig, "a").code, 0);
@@ -502,7 +504,7 @@ Test(job_claims, a_damaged_job_is_passed_by_and_can_still_be_cancelled)
 	}
 }
 
-Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
+Test(job_claims, a_damaged_orphan_is_skipped_and_can_still_be_reset)
 {
 	struct rig rig;
 	struct key key;
@@ -518,13 +520,12 @@ Test(job_claims, a_damaged_orphan_is_passed_by_and_can_still_be_reset)
 	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1);
 	cr_expect_str_eq(rig.deliveries->jobs[0]->job, "b");
 	cr_expect_str_eq(rig.deliveries->jobs[1]->job, "c");
-	cr_expect_eq(rig_queue_show(&rig)->orphaned, 1, "it still is one");
+	cr_expect_eq(rig_queue_show(&rig)->orphaned, 1, "it is still an orphan");
 	cr_expect_eq(rig_reset(&rig, "a", true).code, 0);
 	cr_expect_eq(rig_queue_show(&rig)->orphaned, 0);
 	cr_expect_eq(rig_queue_show(&rig)->ready, 1);
 	cr_expect_eq(rig_claim(&rig, other, 10, CLAIM_ORPHANS), 0);
-	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1,
-		     "and is met again as one that is ready");
+	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "and is found again, now ready");
 	sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 	world_discard(&rig.world);
 }
@@ -549,7 +550,7 @@ static void audit_finds(struct rig *rig, const char *what)
 	request.audit = &audit;
 	rig_query(rig, &request);
 	cr_assert_not_null(rig->reply->audited, "%s", rig->reply->text);
-	cr_expect_eq(rig->reply->audited->jobs, 3, "all are seen");
+	cr_expect_eq(rig->reply->audited->jobs, 3, "all are shown");
 	cr_assert_eq(rig->reply->audited->n_findings, 1);
 	cr_expect_not_null(strstr(rig->reply->audited->findings[0], "job 2: "), "%s",
 			   rig->reply->audited->findings[0]);
@@ -557,7 +558,7 @@ static void audit_finds(struct rig *rig, const char *what)
 			   rig->reply->audited->findings[0]);
 }
 
-Test(job_claims, a_damaged_job_is_told_by_a_list_and_the_audit_and_ends_neither)
+Test(job_claims, a_damaged_job_is_reported_by_a_list_and_the_audit_and_ends_neither)
 {
 	static const struct {
 		enum store_table table;
@@ -600,7 +601,7 @@ Test(job_claims, a_damaged_entry_of_a_session_hides_none_of_its_jobs)
 	damage(&rig, STORE_OWNED, &key);
 	audit_finds(&rig, "the entry of session 1 that holds it is damaged");
 	cr_expect_eq(rig_claim(&rig, rig.session, 10, CLAIM_RESUME), 3,
-		     "it is given again what it holds");
+		     "it is redelivered what it holds");
 	rig_session_end(&rig, rig.session);
 	cr_expect_eq(rig_queue_show(&rig)->orphaned, 3);
 	cr_expect_eq(rig_queue_show(&rig)->leased, 0);
@@ -622,9 +623,9 @@ static size_t orphans_announced(const struct rig *rig)
 	return count;
 }
 
-/* A claim that grants fewer than it was asked for is taken for the last one, unless it announces
- * the rest. */
-Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_behind_it)
+/* A claim that grants fewer jobs than requested counts as the last one, unless it announces the
+ * rest. */
+Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_after_it)
 {
 	for (uint64_t bad = 1; bad <= 8; bad++) {
 		struct rig rig;
@@ -648,7 +649,8 @@ Test(job_claims, a_claim_that_damage_cuts_short_announces_the_orphans_behind_it)
 			if (orphans_announced(&rig) == 0)
 				break;
 		}
-		cr_expect_eq(got, 7, "job %d is damaged: %zu came until nothing was announced",
+		cr_expect_eq(got, 7,
+			     "job %d is damaged: %zu were delivered until nothing was announced",
 			     (int)bad, got);
 		sluice__job_deliveries__free_unpacked(rig.deliveries, NULL);
 		world_discard(&rig.world);
@@ -663,8 +665,8 @@ static int fail_at(void *user, const char *operation)
 	return (*left)-- == 0 ? SLUICE_E_NO_SPACE : 0;
 }
 
-/* What a failing store does not tell is not taken for damage, nor for the opposite. */
-Test(job_claims, the_cancel_of_a_job_that_was_passed_by_meets_each_failure_of_the_store)
+/* A record that a failing store does not return counts neither as damaged nor as sound. */
+Test(job_claims, the_cancel_of_a_skipped_job_meets_each_failure_of_the_store)
 {
 	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
 	struct command command = {.type = COMMAND_JOB_CANCEL, .gateway = 1, .body = &cancel};
@@ -704,8 +706,9 @@ Test(job_claims, the_cancel_of_a_job_that_was_passed_by_meets_each_failure_of_th
 	world_discard(&rig.world);
 }
 
-/* Passing by is for good, so it is not done for what mends itself with one record. */
-Test(job_claims, a_damaged_lifecycle_ends_the_claim_and_sets_no_job_aside)
+/* A job stays skipped, so a job is not skipped when the repair of another record makes it
+ * readable. */
+Test(job_claims, a_damaged_lifecycle_ends_the_claim_and_skips_no_job)
 {
 	struct cmd_claim m = {.max = 10};
 	struct rig rig;
@@ -715,14 +718,14 @@ Test(job_claims, a_damaged_lifecycle_ends_the_claim_and_sets_no_job_aside)
 	m.queue = rig.queue;
 	key_topo(&key, rig.world.gateway, TOPO_LIFECYCLE, 1);
 	damage(&rig, STORE_TOPO, &key);
-	world_restart(&rig.world); /* it had it in its cache */
+	world_restart(&rig.world); /* the cache had it */
 	cr_expect_eq(rig_apply(&rig, COMMAND_CLAIM, rig.session, &m).code, SLUICE_E_CORRUPT);
 	cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 0);
 	cr_expect_eq(rig_queue_show(&rig)->ready, 3);
 	world_discard(&rig.world);
 }
 
-Test(job_claims, more_damaged_jobs_than_one_claim_passes_by_are_passed_by_the_next)
+Test(job_claims, the_next_claim_skips_the_damaged_jobs_that_one_claim_leaves)
 {
 	struct rig rig;
 	struct key key;
@@ -745,7 +748,7 @@ Test(job_claims, more_damaged_jobs_than_one_claim_passes_by_are_passed_by_the_ne
 	world_discard(&rig.world);
 }
 
-Test(job_claims, a_delayed_job_comes_back_when_its_time_has_come)
+Test(job_claims, a_delayed_job_is_ready_when_its_delay_is_over)
 {
 	struct rig rig;
 
@@ -759,7 +762,7 @@ Test(job_claims, a_delayed_job_comes_back_when_its_time_has_come)
 	rig_close(&rig);
 }
 
-Test(job_claims, a_repeated_cancel_after_intent_tells_again_and_writes_nothing)
+Test(job_claims, a_repeated_cancel_after_intent_notifies_again_and_writes_nothing)
 {
 	struct rig rig;
 

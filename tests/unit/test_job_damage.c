@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Damaged rows of the quarantine and the history, and damaged records of jobs: what is still done
- * with all others. */
+ * Damaged rows of the quarantine and the history, and damaged records of jobs: all others are still
+ * handled. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -19,8 +19,8 @@ static void row_damage(struct rig *rig, uint64_t n)
 	cr_assert_eq(store_commit(txn), 0);
 }
 
-/* Of another job, of its own, and its newest one. */
-Test(job_damage, a_damaged_parked_report_holds_up_no_other)
+/* Damages a row of another job, a row of the job itself, and its newest row. */
+Test(job_damage, a_damaged_parked_report_delays_no_other)
 {
 	enum { PARKED = 100 };
 	static const uint64_t damaged[] = {1, 50, PARKED + 1};
@@ -42,10 +42,10 @@ Test(job_damage, a_damaged_parked_report_holds_up_no_other)
 		cr_expect_str_neq(rig_show(&rig, "j")->state, "SUBMITTED");
 		cr_expect_geq(rig_history(&rig, "j"), PARKED - 1, "row %d", (int)damaged[at]);
 		cr_expect_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
-			     SLUICE__DISPOSITION__APPLIED, "nothing is parked behind it");
+			     SLUICE__DISPOSITION__APPLIED, "no later report is parked");
 		cr_expect_eq(rig_quarantine(&rig, ""), 1 + (at > 0),
-			     "and other's, if that is another one");
-		cr_expect_eq(rig_quarantine(&rig, "j"), 1, "whose it is cannot be known");
+			     "and the row of other, if it is not the damaged one");
+		cr_expect_eq(rig_quarantine(&rig, "j"), 1, "its job cannot be known");
 		cr_expect_eq(rig.reply->quarantine[0]->n, damaged[at]);
 		cr_expect_not_null(strstr(rig.reply->quarantine[0]->reason, "damaged"));
 		cr_expect_eq(rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge).code, 0);
@@ -91,13 +91,13 @@ static uint64_t newest_row(struct rig *rig, const char *id)
 	return rig->reply->history[count - 1]->n;
 }
 
-/* What comes of a report when the newest row of the job's history, the one of the report before, is
- * damaged. */
+/* The result of a report when the newest row of the job's history, which the previous report wrote,
+ * is damaged. */
 Test(job_damage, a_report_is_not_refused_for_a_damaged_row_of_the_history)
 {
 	static const struct {
 		const char *state, *evidence, *ref;
-		bool seen; /* it says when it was seen: its first is looked for */
+		bool seen; /* it has a seen time: the broker searches for the first such report */
 		uint32_t attempt;
 		int disposition;
 	} cases[] = {
@@ -135,12 +135,12 @@ Test(job_damage, a_report_is_not_refused_for_a_damaged_row_of_the_history)
 			cr_expect_eq(out.disposition, cases[i].disposition, "case %zu.%d: %d", i,
 				     ended, out.disposition);
 			cr_expect_geq(rig_effects(&rig, FX_ITEM_DAMAGED), 1,
-				      "case %zu.%d: it is told", i, ended);
+				      "case %zu.%d: the damage is reported", i, ended);
 			world_discard(&rig.world);
 		}
 }
 
-/* All rows of the store, of whichever job. */
+/* The number of history rows in the store, of all jobs. */
 static size_t rows_stored(struct rig *rig)
 {
 	struct sluice_slice found, value;
@@ -161,7 +161,7 @@ static size_t rows_stored(struct rig *rig)
 	return rows;
 }
 
-/* The rows of both jobs lie mixed. at: of the forgotten one's. */
+/* The rows of both jobs alternate. at: the damaged one of the rows of the job that is forgotten. */
 static void forgets_with_damaged_row(size_t at, bool gone)
 {
 	enum { REPORTS = 300 };
@@ -198,7 +198,8 @@ static void forgets_with_damaged_row(size_t at, bool gone)
 	cr_expect_geq(world_ticks(&rig.world, 50), REPORTS / 50, "bounded work per command");
 	cr_expect(rig_missing(&rig, "j"), "row %zu", at);
 	cr_expect_eq(rows_stored(&rig), REPORTS + 1,
-		     "row %zu: what is left is the other's, %zu rows", at, rows_stored(&rig));
+		     "row %zu: only the other job's rows are left, %zu rows", at,
+		     rows_stored(&rig));
 	cr_expect_eq(rig_history(&rig, "other"), REPORTS + 1);
 	cr_expect_eq(rig_submit(&rig, "j").duplicate, false, "its id is free");
 	rig_audit(&rig);
@@ -215,7 +216,7 @@ Test(job_damage, a_job_with_a_damaged_row_in_its_history_is_forgotten_with_all_o
 	forgets_with_damaged_row(0, false);
 }
 
-Test(job_damage, a_finished_job_whose_record_is_damaged_or_missing_is_forgotten_all_the_same)
+Test(job_damage, a_finished_job_whose_record_is_damaged_or_missing_is_still_forgotten)
 {
 	for (int gone = 0; gone < 2; gone++) {
 		Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
@@ -238,8 +239,9 @@ Test(job_damage, a_finished_job_whose_record_is_damaged_or_missing_is_forgotten_
 		keep.keep_ms = 1;
 		cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 		world_wait(&rig.world, 10);
-		cr_expect_eq(world_ticks(&rig.world, 1000), 1, "nothing is tried again");
-		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "it is told");
+		cr_expect_eq(world_ticks(&rig.world, 1000), 1,
+			     "no timer is set for another attempt");
+		cr_expect_eq(rig_effects(&rig, FX_ITEM_DAMAGED), 1, "the damage is reported");
 		cr_expect_not_null(strstr(world_effect(&rig.world, FX_ITEM_DAMAGED)->name.data,
 					  "the job's id stays taken"));
 		cr_expect_eq(world_records(&rig.world, STORE_LIVE), 1, "the other's");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reports: when things happened and how they ended, and reports that come twice. */
+ * Reports: times and ends in evidence, and reports that arrive twice. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "broker/core/base/keys.h"
 #include "tests/unit/job_rig.h"
 
-/* ---- what evidence says besides ---- */
+/* ---- times, codes and logs in evidence ---- */
 
 static Sluice__JobReport report_with(const char *state)
 {
@@ -38,7 +38,7 @@ static const char *last_event(struct rig *rig)
 	return last;
 }
 
-Test(job_evidence, an_end_has_the_time_of_its_evidence_and_not_of_the_hearing)
+Test(job_evidence, an_end_has_the_time_of_its_evidence_and_not_of_its_report)
 {
 	Sluice__JobReport m = report_with("ACTIVE");
 	const Sluice__JobInfo *info;
@@ -67,7 +67,8 @@ Test(job_evidence, an_end_has_the_time_of_its_evidence_and_not_of_the_hearing)
 	cr_assert_eq(info->signal, 9);
 	cr_assert_eq(info->class_, SLUICE__EVIDENCE_CLASS__CLASS_FAIL);
 	cr_assert(!info->exited, "there was no exit code");
-	cr_assert_eq(info->change_time_ms, now + 10 + 3600000, "when it was recorded is kept, too");
+	cr_assert_eq(info->change_time_ms, now + 10 + 3600000,
+		     "the time of recording is kept, too");
 	cr_assert_eq(rig_history(&rig, "j"), 3);
 	cr_assert_eq(rig.reply->history[2]->ended_time_ms, now + 50000);
 	cr_assert_eq(rig.reply->history[2]->started_time_ms, now + 5);
@@ -100,7 +101,7 @@ Test(job_evidence, what_lies_in_the_future_counts_as_now)
 	rig_close(&rig);
 }
 
-Test(job_evidence, an_end_that_says_no_time_ended_when_it_was_seen_or_heard)
+Test(job_evidence, an_end_without_a_time_has_that_of_the_sighting_or_the_report)
 {
 	Sluice__JobReport m = report_with("COMPLETE");
 	struct rig rig;
@@ -150,7 +151,7 @@ Test(job_evidence, evidence_after_the_end_does_not_hide_how_it_ended)
 
 /* ---- the same report again ---- */
 
-Test(job_evidence, a_retry_behind_a_later_report_gets_the_first_answer)
+Test(job_evidence, a_retry_after_a_later_report_gets_the_first_answer)
 {
 	struct rig rig;
 	uint64_t token, rows;
@@ -169,17 +170,18 @@ Test(job_evidence, a_retry_behind_a_later_report_gets_the_first_answer)
 
 		cr_assert_eq(out.code, 0, "%s", out.text);
 		cr_assert_eq(out.disposition, SLUICE__DISPOSITION__DUPLICATE);
-		cr_assert(out.terminal, "its lease is over, and it learns that");
+		cr_assert(out.terminal, "its lease has ended, and the answer says so");
 		cr_assert_str_eq(out.state, "COMPLETE");
 	}
 	cr_assert_eq(rig_history(&rig, "j"), rows);
 	cr_assert_eq(rig_quarantine(&rig, "j"), 0);
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition,
-		     SLUICE__DISPOSITION__QUARANTINED, "what was never reported is no retry");
+		     SLUICE__DISPOSITION__QUARANTINED,
+		     "a report that was never sent before is no retry");
 	rig_close(&rig);
 }
 
-Test(job_evidence, a_retry_of_what_could_be_applied_again_is_known_by_when_it_was_seen)
+Test(job_evidence, a_retry_that_could_be_applied_again_is_recognized_by_its_seen_time)
 {
 	Sluice__JobReport first = report_with("ACTIVE"), second = report_with("SUSPENDED");
 	struct rig rig;
@@ -198,7 +200,7 @@ Test(job_evidence, a_retry_of_what_could_be_applied_again_is_known_by_when_it_wa
 	rig_close(&rig);
 }
 
-Test(job_evidence, without_a_time_a_state_may_come_again)
+Test(job_evidence, without_a_seen_time_a_state_may_be_reported_again)
 {
 	struct rig rig;
 
@@ -253,7 +255,7 @@ Test(job_evidence, a_retry_across_a_reset_gets_the_answer_of_its_attempt)
 	cr_assert(out.terminal && out.attempt == 1);
 	cr_assert_str_eq(out.state, "FAILED");
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "ACTIVE").code, SLUICE_E_STALE_TOKEN,
-		     "whose report ended nothing must learn that its lease is over");
+		     "a holder whose report ended nothing must learn that its lease has ended");
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "COMPLETE").code, SLUICE_E_STALE_TOKEN);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "ACTIVE").disposition,
 		     SLUICE__DISPOSITION__DUPLICATE);
@@ -263,7 +265,7 @@ Test(job_evidence, a_retry_across_a_reset_gets_the_answer_of_its_attempt)
 	rig_close(&rig);
 }
 
-/* ---- what one session holds ---- */
+/* ---- the jobs of one session ---- */
 
 Test(job_evidence, the_list_of_what_a_session_holds)
 {
@@ -303,7 +305,7 @@ Test(job_evidence, the_list_of_what_a_session_holds)
 	rig_close(&rig);
 }
 
-Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_the_list)
+Test(job_evidence, a_lease_of_a_missing_job_is_named_and_does_not_end_the_list)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
@@ -332,8 +334,7 @@ Test(job_evidence, a_lease_of_a_job_that_is_not_there_is_named_and_does_not_end_
 	world_discard(&rig.world);
 }
 
-Test(job_evidence,
-     a_job_whose_id_cannot_be_read_is_numbered_in_its_holders_list_and_does_not_end_it)
+Test(job_evidence, a_job_whose_id_cannot_be_read_has_its_number_in_its_holders_list)
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__JobList list = SLUICE__JOB_LIST__INIT;
@@ -365,7 +366,7 @@ Test(job_evidence,
 	world_discard(&rig.world);
 }
 
-/* One turn of a read over a snapshot of its own. */
+/* One turn of a read, with a snapshot of its own. */
 static bool read_turn(struct rig *rig, struct core_read *read, uint8_t **ret, size_t *ret_bytes)
 {
 	struct query_clock clock = {rig->world.clock.mono_ms, rig->world.clock.wall_ms};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * History rows are written by hand: to the bytes that protobuf-c would write, whatever fields they
- * have. */
+ * The broker encodes history rows with its own code: to the bytes that protobuf-c would write, for
+ * all fields. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>

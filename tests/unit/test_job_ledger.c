@@ -26,7 +26,7 @@ Test(job_ledger, submit_is_idempotent_and_a_conflict_names_the_field)
 	cr_assert_str_eq(out.state, "ACTIVE", "a duplicate answers with the job as it is");
 	m.lifecycle = (char *)"airavata";
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, 0,
-		     "the lifecycle that it got anyway");
+		     "the queue's lifecycle, by its name");
 	m = rig_submit_of("j");
 	m.owner = (char *)"bob";
 	out = rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m);
@@ -53,7 +53,7 @@ Test(job_ledger, submit_is_idempotent_and_a_conflict_names_the_field)
 }
 
 /* limit: JOB_PAYLOAD_BYTES_MAX */
-Test(job_ledger, submit_refuses_what_cannot_work)
+Test(job_ledger, submit_refuses_invalid_jobs)
 {
 	Sluice__JobSubmit m = rig_submit_of("j");
 	char *big = calloc(1, 1048577);
@@ -78,7 +78,7 @@ Test(job_ledger, submit_refuses_what_cannot_work)
 	m = rig_submit_of("j");
 	m.owner = (char *)"\xff";
 	cr_assert_eq(world_try(&rig.world, COMMAND_JOB_SUBMIT, &m).code, SLUICE_E_INVAL,
-		     "past a codec that lets it through");
+		     "even when the codec does not check it");
 	m = rig_submit_of("j");
 	m.payload = (ProtobufCBinaryData){1048577, (uint8_t *)big};
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_SUBMIT, 0, &m).code, SLUICE_E_LIMIT);
@@ -238,7 +238,7 @@ Test(job_ledger, finished_jobs_are_forgotten_after_their_retention)
 	keep.keep_ms = 60000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 	rig_advance(&rig,
-		    0); /* its walk over the jobs is done: from here each end sets its own timer */
+		    0); /* its scan of the jobs is done: from here each end sets its own timer */
 	cr_assert_eq(rig_submit(&rig, "short").code, 0);
 	cr_assert_eq(rig_submit(&rig, "again").code, 0);
 	cr_assert_eq(rig_submit(&rig, "open").code, 0);
@@ -253,7 +253,8 @@ Test(job_ledger, finished_jobs_are_forgotten_after_their_retention)
 	rig_audit(&rig);
 	cr_assert_eq(rig.reply->audited->jobs, 2);
 	cr_assert_eq(rig_submit(&rig, "short").duplicate, false, "its id is free");
-	/* A new, shorter retention reaches jobs that ended before it; for ever keeps. */
+	/* A new, shorter retention applies to jobs that ended before it; 0 keeps jobs without a
+	 * limit. */
 	keep.keep_ms = 0;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 	cr_assert_eq(rig_report(&rig, "again", 0, 2, "COMPLETE").code, 0);
@@ -288,7 +289,7 @@ static const char *explained(struct rig *rig, const char *id)
 
 #define SAYS(text, what) cr_assert_not_null(strstr(text, what), "\"%s\" is not in:\n%s", what, text)
 
-Test(job_ledger, explain_says_who_holds_it_and_what_comes_next)
+Test(job_ledger, explain_has_the_holder_and_the_next_step)
 {
 	const char *text;
 	struct rig rig;
@@ -322,7 +323,7 @@ Test(job_ledger, explain_says_who_holds_it_and_what_comes_next)
 	rig_close(&rig);
 }
 
-Test(job_ledger, a_change_of_state_has_its_time_and_a_note_does_not_move_it)
+Test(job_ledger, a_change_of_state_has_a_time_that_evidence_does_not_change)
 {
 	Sluice__JobReport m = SLUICE__JOB_REPORT__INIT;
 	uint64_t submitted, changed;
@@ -344,7 +345,7 @@ Test(job_ledger, a_change_of_state_has_its_time_and_a_note_does_not_move_it)
 	rig_close(&rig);
 }
 
-Test(job_ledger, a_full_queue_takes_neither_a_job_nor_a_reset)
+Test(job_ledger, a_full_queue_accepts_neither_a_job_nor_a_reset)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueAlter alter = SLUICE__QUEUE_ALTER__INIT;
@@ -359,11 +360,11 @@ Test(job_ledger, a_full_queue_takes_neither_a_job_nor_a_reset)
 	cr_assert_eq(rig_submit(&rig, "a").code, 0);
 	cr_assert_eq(rig_submit(&rig, "b").code, 0);
 	cr_assert_eq(rig_submit(&rig, "c").code, SLUICE_E_QUEUE_FULL);
-	cr_assert_eq(rig_submit(&rig, "a").code, 0, "what is there already needs no room");
+	cr_assert_eq(rig_submit(&rig, "a").code, 0, "an existing job needs no room");
 	cr_assert(rig_cancel(&rig, "a").terminal);
 	cr_assert_eq(rig_submit(&rig, "c").code, 0);
 	cr_assert_eq(rig_reset(&rig, "a", false).code, SLUICE_E_QUEUE_FULL);
-	cr_assert_eq(rig_reset(&rig, "b", true).code, 0, "an open job keeps its room");
+	cr_assert_eq(rig_reset(&rig, "b", true).code, 0, "an open job keeps its place");
 	cr_assert_str_eq(rig_show(&rig, "a")->state, "CANCELED");
 	rig_audit(&rig);
 	rig_close(&rig);
@@ -385,7 +386,7 @@ Test(job_ledger, a_job_id_is_one_token_of_its_events_subject)
 	cr_assert_eq(job_text_token(token, longest, 4711), JOB_TOKEN_BYTES_MAX);
 }
 
-Test(job_ledger, an_event_is_published_whatever_the_id_looks_like)
+Test(job_ledger, an_event_is_published_for_any_id)
 {
 	char longest[256];
 	struct rig rig;
@@ -399,7 +400,7 @@ Test(job_ledger, an_event_is_published_whatever_the_id_looks_like)
 	rig_close(&rig);
 }
 
-Test(job_ledger, a_priority_queue_gives_the_higher_job_first)
+Test(job_ledger, a_priority_queue_delivers_the_higher_job_first)
 {
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
 	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;

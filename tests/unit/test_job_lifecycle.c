@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lifecycles: what is refused at load, by the name of the state; the default one against a table
- * written here.
+ * Lifecycles: definitions that are refused, with the name of the state; the default lifecycle
+ * against a table written here.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -124,7 +124,7 @@ Test(job_lifecycle, a_lifecycle_has_at_most_64_states)
 	refused_naming(chain(65), SLUICE_E_LIMIT, "65 states");
 }
 
-Test(job_lifecycle, alter_keeps_what_jobs_may_stand_on)
+Test(job_lifecycle, alter_keeps_the_states_that_jobs_may_be_in)
 {
 	static const struct spec old[] = {{"A", false, "B C"}, {"B", true, ""}, {"C", false, "B"}};
 	static const struct spec more[] = {{"A", false, "B C D"},

@@ -55,7 +55,7 @@ static const Sluice__Reply *lifecycles(struct rig *rig)
 	return rig_query(rig, &request);
 }
 
-Test(job_lifecycle_use, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_does)
+Test(job_lifecycle_use, a_lifecycle_is_extended_while_jobs_use_it_and_deleted_when_none_does)
 {
 	Sluice__JobRetention keep = SLUICE__JOB_RETENTION__INIT;
 	Sluice__JobSubmit m = rig_submit_of("j");
@@ -80,7 +80,7 @@ Test(job_lifecycle_use, a_lifecycle_grows_while_jobs_use_it_and_goes_when_none_d
 	cr_assert_str_eq(rig.reply->lifecycles[1]->config->name, "small");
 	cr_assert_eq(rig.reply->lifecycles[1]->jobs, 1);
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "LOST").disposition, SLUICE__DISPOSITION__APPLIED,
-		     "the new state is there at once");
+		     "the new state is legal at once");
 	keep.keep_ms = 1000;
 	cr_assert_eq(rig_apply(&rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 	rig_advance(&rig, 2000);

@@ -82,7 +82,7 @@ Test(job_limits, evidence)
 	submit("j", 1);
 	cr_expect_eq(report("j", 1, "QUEUED", fits).code, 0);
 	cr_expect_eq(report("j", 1, "ACTIVE", too_long).code, 0,
-		     "cut: the state is not lost for its text");
+		     "the text is cut, and the state is recorded");
 	cr_expect_eq(strlen(too_long), LIMIT_EVIDENCE_BYTES_MAX);
 	free(fits);
 	free(too_long);
@@ -162,7 +162,7 @@ Test(job_limits, quarantine_rows)
 		     SLUICE__DISPOSITION__QUARANTINED);
 	cr_expect_eq(world_records(&world, STORE_QUAR), LIMIT_QUARANTINE_ROWS_MAX,
 		     "the bound holds");
-	cr_expect_gt(first_row(), first, "the oldest went");
+	cr_expect_gt(first_row(), first, "the oldest was dropped");
 }
 
 static const Sluice__Reply *asked(Sluice__Request__OpCase op, void *message)
@@ -241,7 +241,7 @@ static size_t announced(bool orphan)
 }
 
 /* The same of orphans, with ready jobs behind them. */
-Test(job_limits, a_claim_of_large_orphans_is_cut_and_goes_on)
+Test(job_limits, a_claim_of_large_orphans_is_cut_and_announces_the_rest)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct cmd_claim m = {.queue = world_queue_ref(&world, "runs").id, .max = 20};
@@ -275,7 +275,7 @@ Test(job_limits, a_claim_of_large_orphans_is_cut_and_goes_on)
 
 /* A claim of many jobs is cut where its payloads are too large for one delivery; the rest keeps its
  * place. */
-Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
+Test(job_limits, a_claim_of_large_jobs_is_cut_and_announces_the_rest)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct cmd_claim m = {.queue = world_queue_ref(&world, "runs").id, .max = 1000};
@@ -298,7 +298,7 @@ Test(job_limits, a_claim_of_large_jobs_is_cut_and_goes_on)
 		cr_expect_lt(bytes, LIMIT_FRAME_BYTES_MAX);
 		if (claimed < 20)
 			cr_expect_eq(world_effects(&world, FX_QUEUE_READY), 1,
-				     "and says that there is more");
+				     "and announces the rest");
 	}
 	cr_expect_eq(claimed, 20);
 	cr_expect_gt(claims, 1);

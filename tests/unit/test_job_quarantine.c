@@ -27,13 +27,13 @@ Test(job_quarantine, reports_before_their_job_are_applied_in_order_at_its_submit
 	cr_assert_str_eq(rig.reply->history[1]->state, "QUEUED");
 	cr_assert_str_eq(rig.reply->history[2]->state, "ACTIVE");
 	cr_assert_eq(rig_quarantine(&rig, "early"), 1,
-		     "the one of a later attempt is quarantined for good");
+		     "the report on a later attempt stays in quarantine");
 	cr_assert_str_neq(rig.reply->quarantine[0]->reason, "parked");
 	cr_assert_eq(rig_quarantine(&rig, "other"), 1);
 	cr_assert_eq(rig_report(&rig, "ended", 0, 1, "COMPLETE").disposition,
 		     SLUICE__DISPOSITION__PARKED);
 	cr_assert_str_eq(rig_submit(&rig, "ended").state, "COMPLETE");
-	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 1, "the ended one left the queue");
+	cr_assert_eq(rig_claim(&rig, rig.session, 10, 0), 1, "the ended job is not in the queue");
 	cr_assert_str_eq(rig.deliveries->jobs[0]->job, "early");
 	rig_audit(&rig);
 	rig_close(&rig);
@@ -61,7 +61,7 @@ Test(job_quarantine, a_report_that_is_sent_again_stays_one_row_in_quarantine)
 	again = rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
 	cr_assert_eq(again.disposition, SLUICE__DISPOSITION__QUARANTINED);
 	cr_expect_str_eq(again.text, first.text,
-			 "the first answer, though the job is elsewhere now");
+			 "the first answer, though the job's state has changed");
 	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "in quarantine once");
 	illegal.seen_time_ms++;
 	rig_apply(&rig, COMMAND_JOB_REPORT, 0, &illegal);
@@ -70,8 +70,8 @@ Test(job_quarantine, a_report_that_is_sent_again_stays_one_row_in_quarantine)
 	rig_close(&rig);
 }
 
-/* A holder sends an end until it is taken. */
-Test(job_quarantine, a_quarantined_report_is_applied_once_it_can_be)
+/* A holder sends an end until it is accepted. */
+Test(job_quarantine, a_quarantined_report_is_applied_when_it_is_legal)
 {
 	Sluice__JobReport report;
 	struct rig rig;
@@ -100,8 +100,8 @@ static void forget_ended(struct rig *rig)
 	cr_assert_eq(rig_apply(rig, COMMAND_JOB_RETENTION, 0, &keep).code, 0);
 }
 
-/* A name is not an identity. */
-Test(job_quarantine, a_late_report_never_is_about_a_later_job_of_its_id)
+/* A later job may have the same id. */
+Test(job_quarantine, a_late_report_never_applies_to_a_later_job_with_its_id)
 {
 	Sluice__JobReport report;
 	uint64_t token, number;
@@ -131,7 +131,7 @@ Test(job_quarantine, a_late_report_never_is_about_a_later_job_of_its_id)
 	rig_close(&rig);
 }
 
-Test(job_quarantine, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job_of_its_id)
+Test(job_quarantine, a_report_is_no_retry_of_one_on_an_earlier_job_with_its_id)
 {
 	struct outcome out;
 	struct rig rig;
@@ -145,7 +145,7 @@ Test(job_quarantine, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job
 	cr_assert_eq(rig_report(&rig, "j", 0, 2, "COMPLETE").disposition,
 		     SLUICE__DISPOSITION__APPLIED);
 	forget_ended(&rig);
-	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "it stays to be looked at");
+	cr_assert_eq(rig_quarantine(&rig, "j"), 1, "it stays in quarantine");
 	cr_assert_eq(rig_submit(&rig, "j").duplicate, false, "another job");
 	for (int i = 0; i < 2; i++) {
 		out = rig_report(&rig, "j", 0, 7, "ACTIVE");
@@ -157,7 +157,7 @@ Test(job_quarantine, a_report_in_quarantine_is_no_retry_of_one_of_an_earlier_job
 	rig_close(&rig);
 }
 
-Test(job_quarantine, many_parked_reports_are_applied_bit_by_bit_and_in_order)
+Test(job_quarantine, many_parked_reports_are_applied_in_steps_and_in_order)
 {
 	enum { PARKED = 300 };
 	static const char *const states[] = {"ACTIVE", "SUSPENDED"};
@@ -173,14 +173,14 @@ Test(job_quarantine, many_parked_reports_are_applied_bit_by_bit_and_in_order)
 			     SLUICE__DISPOSITION__PARKED);
 	}
 	out = rig_submit(&rig, "j");
-	cr_assert_str_eq(out.state, "SUBMITTED", "more than one command applies: by TICK");
+	cr_assert_str_eq(out.state, "SUBMITTED", "too many for one command: TICK applies them");
 	cr_assert_eq(rig_history(&rig, "j"), 1);
 	cr_assert_eq(rig_claim(&rig, rig.session, 1, 0), 1);
 	token = rig.deliveries->jobs[0]->token;
 	cr_assert_eq(rig_report(&rig, "j", 0, 1, "COMPLETE").disposition,
-		     SLUICE__DISPOSITION__PARKED, "behind those that wait");
+		     SLUICE__DISPOSITION__PARKED, "parked after those that wait");
 	cr_assert_eq(rig_report(&rig, "j", token, 1, "QUEUED").disposition,
-		     SLUICE__DISPOSITION__APPLIED, "a holder's is not held up");
+		     SLUICE__DISPOSITION__APPLIED, "a holder's report does not wait");
 	cr_assert_geq(world_ticks(&rig.world, 50), PARKED / 50, "bounded work per command");
 	cr_assert_eq(rig_history(&rig, "j"), 1 + 1 + 1 + PARKED + 1,
 		     "submit, claim, the holder's, and all of them");
@@ -210,7 +210,7 @@ Test(job_quarantine, the_quarantine_drops_its_oldest_row)
 	cr_assert_eq(rig_quarantine(&rig, "oldest"), 1, "10000 rows are kept");
 	cr_assert_eq(rig_report(&rig, "j", 0, 7, "QUEUED").disposition,
 		     SLUICE__DISPOSITION__QUARANTINED);
-	cr_assert_eq(rig_quarantine(&rig, "oldest"), 0, "the oldest went");
+	cr_assert_eq(rig_quarantine(&rig, "oldest"), 0, "the oldest row was dropped");
 	cr_assert_str_eq(rig_submit(&rig, "oldest").state, "SUBMITTED", "and is not applied");
 	out = rig_apply(&rig, COMMAND_QUARANTINE_PURGE, 0, &purge);
 	cr_assert_eq(out.count, 10000);

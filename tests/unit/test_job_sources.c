@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sources: an attempt with an intent is judged by who can find its work, and by nobody else. */
+ * Sources: an attempt with an intent is judged only by the source that can find its work. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,9 +71,9 @@ Test(job_sources, an_orphan_with_an_intent_goes_to_its_own_source_and_to_no_othe
 	cr_assert_str_eq(rig.reply->history[2]->source, "local:one");
 	rig_session_end(&rig, rig.session);
 	cr_assert_str_eq(rig_show(&rig, "j")->claim, "orphaned");
-	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, two), 0, "a stranger");
+	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, two), 0, "another source");
 	cr_assert_eq(rig_claim_for(&rig, stranger, 10, CLAIM_ORPHANS, 0), 0,
-		     "somebody without a source");
+		     "a consumer without a source");
 	rig_audit(&rig);
 	own = rig_session(&rig);
 	cr_assert_eq(rig_claim_for(&rig, own, 10, CLAIM_ORPHANS, one), 1);
@@ -83,7 +83,7 @@ Test(job_sources, an_orphan_with_an_intent_goes_to_its_own_source_and_to_no_othe
 	rig_close(&rig);
 }
 
-Test(job_sources, an_orphan_without_intent_goes_to_anybody)
+Test(job_sources, an_orphan_without_intent_goes_to_any_consumer)
 {
 	struct rig rig;
 	uint64_t one, two, other;
@@ -95,8 +95,7 @@ Test(job_sources, an_orphan_without_intent_goes_to_anybody)
 	cr_assert_eq(rig_submit(&rig, "j").code, 0);
 	cr_assert_eq(rig_claim_for(&rig, rig.session, 1, 0, one), 1);
 	rig_session_end(&rig, rig.session);
-	cr_assert_str_eq(rig_show(&rig, "j")->judge, "",
-			 "nothing was started: nobody in particular");
+	cr_assert_str_eq(rig_show(&rig, "j")->judge, "", "nothing was started: no source");
 	cr_assert_eq(rig_claim_for(&rig, other, 1, CLAIM_ORPHANS, two), 1);
 	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "two");
 	cr_assert_eq(rig_intent(&rig, "j", rig.deliveries->jobs[0]->token, 1, "tag").code, 0);
@@ -104,7 +103,7 @@ Test(job_sources, an_orphan_without_intent_goes_to_anybody)
 	rig_close(&rig);
 }
 
-Test(job_sources, an_intent_without_a_source_stays_everybodys)
+Test(job_sources, an_orphan_with_an_intent_without_a_source_goes_to_any_consumer)
 {
 	struct rig rig;
 	uint64_t one, two, first, second;
@@ -117,14 +116,13 @@ Test(job_sources, an_intent_without_a_source_stays_everybodys)
 	intended(&rig, 0);
 	rig_session_end(&rig, rig.session);
 	cr_assert_eq(rig_claim_for(&rig, first, 1, CLAIM_ORPHANS, one), 1);
-	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "",
-			 "that it was taken over makes it nobody's");
+	cr_assert_str_eq(rig.deliveries->jobs[0]->source, "", "after a takeover it has no source");
 	rig_session_end(&rig, first);
 	cr_assert_eq(rig_claim_for(&rig, second, 1, CLAIM_ORPHANS, two), 1);
 	rig_close(&rig);
 }
 
-Test(job_sources, its_own_orphans_come_before_those_that_anybody_may_take)
+Test(job_sources, orphans_of_the_own_source_are_delivered_first)
 {
 	struct rig rig;
 	uint64_t one, again;
@@ -143,7 +141,7 @@ Test(job_sources, its_own_orphans_come_before_those_that_anybody_may_take)
 	rig_close(&rig);
 }
 
-Test(job_sources, each_source_of_a_session_is_given_again_what_it_has)
+Test(job_sources, each_source_of_a_session_is_redelivered_its_jobs)
 {
 	struct rig rig;
 	uint64_t one, two;
@@ -159,7 +157,7 @@ Test(job_sources, each_source_of_a_session_is_given_again_what_it_has)
 	rig_close(&rig);
 }
 
-Test(job_sources, a_resume_says_that_it_is_complete_with_its_last_step)
+Test(job_sources, the_last_step_of_a_resume_reports_that_it_is_complete)
 {
 	struct cmd_claim step = {.max = 2, .flags = CLAIM_RESUME};
 	struct rig rig;
@@ -188,7 +186,7 @@ Test(job_sources, a_resume_says_that_it_is_complete_with_its_last_step)
 	rig_close(&rig);
 }
 
-Test(job_sources, one_session_speaks_for_a_source)
+Test(job_sources, one_session_represents_a_source)
 {
 	struct rig rig;
 	uint64_t other, third;
@@ -201,9 +199,10 @@ Test(job_sources, one_session_speaks_for_a_source)
 	cr_assert_eq(seen(&rig, other, "s", false).code, SLUICE_E_CONFLICT);
 	cr_assert_eq(seen(&rig, other, "s", true).code, 0);
 	cr_assert_eq(seen(&rig, rig.session, "s", false).code, SLUICE_E_CONFLICT,
-		     "it was taken from it");
+		     "another session took it over");
 	rig_session_end(&rig, other);
-	cr_assert_eq(seen(&rig, third, "s", false).code, 0, "who spoke for it has ended");
+	cr_assert_eq(seen(&rig, third, "s", false).code, 0,
+		     "the session that represented it has ended");
 	cr_assert_eq(seen(&rig, other, "s", true).code, SLUICE_E_SESSION_GONE);
 	cr_assert_eq(seen(&rig, third, "", true).code, SLUICE_E_INVAL);
 	cr_assert_eq(source_of(&rig, "another"), 0);
@@ -211,7 +210,7 @@ Test(job_sources, one_session_speaks_for_a_source)
 }
 
 /* limit: SOURCES_MAX */
-Test(job_sources, there_are_so_many_sources_of_a_gateway)
+Test(job_sources, a_gateway_has_a_bounded_number_of_sources)
 {
 	struct rig rig;
 	char name[16];
@@ -221,12 +220,13 @@ Test(job_sources, there_are_so_many_sources_of_a_gateway)
 		snprintf(name, sizeof(name), "s%u", (unsigned)i);
 		cr_assert_eq(seen(&rig, rig.session, name, false).code, 0);
 	}
-	cr_assert_eq(seen(&rig, rig.session, "one too many", false).code, SLUICE_E_LIMIT);
-	cr_assert_eq(seen(&rig, rig.session, "s1", false).code, 0, "those that are there go on");
+	cr_assert_eq(seen(&rig, rig.session, "one above the bound", false).code, SLUICE_E_LIMIT);
+	cr_assert_eq(seen(&rig, rig.session, "s1", false).code, 0,
+		     "existing sources are still accepted");
 	rig_close(&rig);
 }
 
-/* ---- records of before sources ---- */
+/* ---- records from before sources existed ---- */
 
 static void live_1(uint8_t buf[JOB_LIVE_1_BYTES], const struct job_live *live)
 {
@@ -273,7 +273,7 @@ Test(job_sources, a_live_record_of_format_1_is_read_and_written_back_as_2)
 	world_discard(&rig.world);
 }
 
-Test(job_sources, both_formats_say_the_same)
+Test(job_sources, both_formats_are_decoded_alike)
 {
 	const struct job_live made[] = {
 		{.state = 3,

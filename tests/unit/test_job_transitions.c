@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Every (state, event) pair of the default lifecycle, against a table written here and not derived
- * from the code: what a report of each state comes to in each state, by a holder and by somebody
- * else, and what an old, a future attempt and an unknown state come to. */
+ * from the code: the result of a report of each state in each state, by a holder and by another
+ * client, and of reports with an old attempt, a future attempt and an unknown state. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,7 +106,7 @@ Test(job_transitions, every_pair_by_the_holder)
 	rig_close(&rig);
 }
 
-Test(job_transitions, every_pair_by_somebody_else)
+Test(job_transitions, every_pair_by_another_client)
 {
 	struct rig rig;
 

@@ -21,7 +21,7 @@ static const char gateway[] = LIFECYCLE("gateway",
 	STATE("RUNNING", "\"DONE\",\"FAILED\",\"CANCELED\"") ","
 	END("DONE") "," END("FAILED") "," END("CANCELED"),
 	"CANCELED", "FAILED");
-/* Two states that may mean "it runs", two good ends; an end comes only after it ran. */
+/* Two states that may mean "it runs", two successful ends; an end is legal only after it ran. */
 static const char wide[] = LIFECYCLE("wide",
 	STATE("NEW", "\"STAGING\",\"BUSY\",\"DEAD\"") ","
 	STATE("STAGING", "\"BUSY\",\"DEAD\"") ","

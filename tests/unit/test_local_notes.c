@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Things that stay in a spool are logged once each, whatever their order and number. */
+ * Entries that stay in a spool are logged once each, whatever their order and number. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
@@ -30,7 +30,7 @@ Test(local_notes, each_is_new_once_until_its_cause_changes_or_a_day_is_over)
 	cr_expect_eq(meet(&notes, 1, "EPERM", 2 + NOTE_AGAIN_MS), NOTE_KNOWN);
 }
 
-Test(local_notes, what_a_pass_did_not_meet_is_new_when_it_comes_again)
+Test(local_notes, an_entry_that_a_scan_did_not_find_is_new_when_it_appears_again)
 {
 	struct notes notes = {0};
 
@@ -40,7 +40,7 @@ Test(local_notes, what_a_pass_did_not_meet_is_new_when_it_comes_again)
 	cr_expect_eq(meet(&notes, 0, "EPERM", 1), NOTE_NEW);
 }
 
-Test(local_notes, beyond_the_bound_one_says_that_there_are_more)
+Test(local_notes, beyond_the_bound_one_line_reports_that_there_are_more)
 {
 	struct notes notes = {0};
 

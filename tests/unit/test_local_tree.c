@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Deleting what a job left: links, depth, missing rights, mount points and numbers do not lead it
- * astray. */
+ * Deletion of files that a job left: links, depth, missing rights, mount points and large numbers
+ * cause no error and delete nothing else. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -74,7 +74,7 @@ static struct tree *begin(void)
 	return tree;
 }
 
-/* The whole tree; what its last step said. */
+/* Deletes the whole tree; returns the code of the last step. */
 static int delete_all(void)
 {
 	struct tree *tree = begin();
@@ -102,8 +102,8 @@ Test(local_tree, links_are_deleted_and_what_they_name_stays)
 	cr_expect(exists("outside/file"));
 }
 
-/* A process may make files in it for ever. */
-Test(local_tree, a_deletion_in_one_call_takes_no_longer_than_it_may)
+/* A process may create files in it without an end. */
+Test(local_tree, a_deletion_in_one_call_has_a_time_limit)
 {
 	char path[32];
 
@@ -136,7 +136,7 @@ Test(local_tree, any_depth_takes_a_few_descriptors)
 	int fd = open("tree", O_RDONLY | O_DIRECTORY), next;
 	char name[LONG_NAME + 1];
 
-	memset(name, 'd', LONG_NAME); /* beyond PATH_MAX, too */
+	memset(name, 'd', LONG_NAME); /* also beyond PATH_MAX */
 	name[LONG_NAME] = 0;
 	for (int i = 0; i < DEPTH; i++) {
 		cr_assert_eq(mkdirat(fd, name, 0700), 0);
@@ -200,7 +200,7 @@ static void disk_mount(const char *to)
 
 static bool no_statx;
 
-/* What tree.c finds a mount point by, where the kernel has it. */
+/* How tree.c finds a mount point, where the kernel supports it. */
 int statx(int at_fd, const char *restrict path, int flags, unsigned mask,
 	  struct statx *restrict ret)
 {
@@ -211,7 +211,7 @@ int statx(int at_fd, const char *restrict path, int flags, unsigned mask,
 	return (int)syscall(SYS_statx, at_fd, path, flags, mask, ret);
 }
 
-/* Where they are by now. */
+/* Their current path. */
 static void unmount_all(void)
 {
 	FILE *file = fopen("/proc/self/mounts", "re");
@@ -244,7 +244,7 @@ Test(local_tree, nothing_on_another_mount_is_reached)
 	file_make("tree/a/file");
 	cr_expect_eq(delete_all(), SLUICE_E_IO);
 	cr_expect_not_null(strstr(attempt_error(), "(EBUSY)"), "%s", attempt_error());
-	cr_expect(exists("outside/file"), "what was mounted is whole");
+	cr_expect(exists("outside/file"), "the mounted tree is complete");
 	cr_expect(exists("tree"));
 	cr_expect_not(exists("tree/a"), "the rest is deleted, or moved up");
 	unmount_all();
@@ -271,7 +271,7 @@ Test(local_tree, a_mount_in_the_place_of_the_tree_is_not_emptied)
 	cr_expect(exists("outside/file"));
 }
 
-Test(local_tree, another_disk_is_known_by_its_number_where_the_kernel_names_no_mount)
+Test(local_tree, another_disk_is_found_by_its_number_where_the_kernel_names_no_mount)
 {
 	disk_mount("tree");
 	file_make("tree/file");
@@ -294,7 +294,7 @@ static void bytes_make(int at_fd, const char *name)
 	(void)close(fd);
 }
 
-/* What another program measures, without the directory itself. */
+/* The size that du reports, without the directory itself. */
 static uint64_t du_bytes(void)
 {
 	FILE *du = popen("du -s --block-size=1 tree", "re");
@@ -308,8 +308,8 @@ static uint64_t du_bytes(void)
 	return bytes - (uint64_t)about.st_blocks * 512;
 }
 
-/* Beyond the descriptors that it has. In whatever order a directory is read, something comes behind
- * the one that goes deeper. */
+/* Deeper than its number of descriptors. In every order of reading, an entry follows the directory
+ * that leads deeper. */
 Test(local_tree, any_depth_is_measured_with_a_few_descriptors)
 {
 	struct rlimit few = {FEW_FDS, FEW_FDS};
@@ -339,10 +339,10 @@ Test(local_tree, any_depth_is_measured_with_a_few_descriptors)
 	cr_assert_gt(bytes, BYTES);
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
 	cr_expect_eq(tree_bytes(AT_FDCWD, "tree", MEASURE_MS), bytes);
-	cr_expect_lt(open("tree", O_RDONLY), FEW_FDS / 2, "nothing stays open");
+	cr_expect_lt(open("tree", O_RDONLY), FEW_FDS / 2, "no descriptor stays open");
 }
 
-Test(local_tree, of_a_file_with_several_names_each_has_its_part)
+Test(local_tree, each_name_of_a_file_counts_for_its_part)
 {
 	int fd = open("tree", O_RDONLY | O_DIRECTORY);
 	uint64_t one, all;
@@ -427,7 +427,7 @@ static int most_in(const char *path)
 	return most;
 }
 
-Test(local_tree, a_step_is_bounded_and_another_one_goes_on_with_the_rest)
+Test(local_tree, a_step_is_bounded_and_the_next_continues)
 {
 	struct tree *tree;
 	char path[64];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Connections without threads: the test turns the loop and the engine itself. How often a listener
- * is given the same bytes. */
+ * Connections without threads: the test turns the loop and the engine itself. Also: how often a
+ * listener receives the same bytes. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ Test(net, the_native_listener_asks_for_a_frame_only_when_all_of_it_is_there)
 	cr_expect_eq(conn->wanted, 0);
 	frame_header_encode(frame, &header);
 	feed(&rig, frame, FRAME_HEADER_BYTES);
-	cr_expect_eq(conn->wanted, sizeof(frame), "the header says how much: %zu", conn->wanted);
+	cr_expect_eq(conn->wanted, sizeof(frame), "the header has the length: %zu", conn->wanted);
 	feed(&rig, frame + FRAME_HEADER_BYTES, LARGE_BYTES);
 	cr_expect_eq(answer(&rig), FRAME_REPLY);
 	cr_expect_eq(conn->wanted, 0);
@@ -104,7 +104,7 @@ static const struct sluice_listener_ops counter_ops = {
 
 static uint8_t zeros[LARGE_BYTES];
 
-Test(net, what_was_asked_for_is_given_once_when_it_is_there)
+Test(net, requested_bytes_are_given_once_when_all_have_arrived)
 {
 	struct rig rig;
 
@@ -132,7 +132,7 @@ Test(net, what_waits_in_a_socket_is_read_in_large_pieces)
 	rig_close(&rig);
 }
 
-/* ---- what other threads' connections have unsent ---- */
+/* ---- unsent output of other threads' connections ---- */
 
 static _Atomic bool others_run_now, others_stop;
 
@@ -148,7 +148,7 @@ static void *others_run(void *user)
 	return NULL;
 }
 
-Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
+Test(net, a_connection_that_one_check_of_the_bounds_stopped_continues_after_another)
 {
 	enum { TURNS = 20000, TURN_BYTES = 64 };
 	pthread_t others;
@@ -156,8 +156,8 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 
 	counter = (struct counter){.most = 1};
 	rig_open_as(&rig, &foreign_protocol, &counter_ops);
-	/* Output that nobody reads: so the bound of all counts for this connection, while others
-	 * pass it and keep it in turn. */
+	/* Output that nobody reads: so the bound on the total applies to this connection, while
+	 * others exceed it and fall below it in turn. */
 	conn_write(counter.conn, zeros, sizeof(zeros));
 	cr_assert_eq(pthread_create(&others, NULL, others_run, rig.net), 0);
 	while (!atomic_load(&others_run_now))
@@ -166,8 +166,7 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 		feed(&rig, zeros, TURN_BYTES);
 		cr_assert(counter.conn->kept_start == counter.conn->kept_end ||
 				  counter.conn->is_stopped,
-			  "turn %d: it is read from, and nobody takes the %zu bytes that came "
-			  "before",
+			  "turn %d: the connection is read while %zu earlier bytes are not handled",
 			  i, counter.conn->kept_end - counter.conn->kept_start);
 	}
 	atomic_store(&others_stop, true);
@@ -179,7 +178,7 @@ Test(net, what_one_look_at_the_bounds_stopped_goes_on_after_another)
 	rig_close(&rig);
 }
 
-/* ---- what others wait for costs nothing ---- */
+/* ---- waiters of other jobs cost nothing ---- */
 
 static void job_do(struct rig *rig, uint32_t corr, Sluice__Request__OpCase op, const char *job)
 {
@@ -234,7 +233,7 @@ Test(net, the_end_of_a_job_costs_its_own_waiters_only)
 	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_CANCEL, "other");
 	cr_assert_eq(reply_code(&rig, 4), 0);
 	cr_expect_eq(rig.net->ios[0].waiters_visited, 0,
-		     "%llu of another job's waiters were looked at",
+		     "%llu of another job's waiters were visited",
 		     (unsigned long long)rig.net->ios[0].waiters_visited);
 	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "never");
 	cr_assert_eq(reply_code(&rig, 5), 0);
@@ -286,15 +285,15 @@ Test(net, a_wait_for_a_damaged_job_names_the_record)
 	submission_damage(&rig, 1);
 	job_do(&rig, 4, SLUICE__REQUEST__OP_JOB_WAIT, "a");
 	reply_names_submission(&rig, 4);
-	/* And who waited before is told so at the end of the job, by whose live record it can be
-	 * cancelled. */
+	/* Earlier waiters are notified of it at the end of the job, which can be cancelled because
+	 * its live record is sound. */
 	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "a");
 	reply_names_submission(&rig, 3);
 	cr_assert_eq(reply_code(&rig, 5), 0);
 	rig_close(&rig);
 }
 
-Test(net, waiters_go_with_their_connection)
+Test(net, waiters_end_with_their_connection)
 {
 	struct rig rig;
 
@@ -308,7 +307,7 @@ Test(net, waiters_go_with_their_connection)
 	(void)shutdown(rig.fd, SHUT_RDWR);
 	for (int n = 0; n < 1000 && rig.net->ios[0].conns != NULL; n++)
 		turn(&rig);
-	cr_expect_null(rig.net->ios[0].conns, "a peer that went is noticed while it waits");
+	cr_expect_null(rig.net->ios[0].conns, "a closed connection is noticed while it waits");
 	cr_expect_null(rig.net->ios[0].waited);
 	rig_close(&rig);
 }
@@ -324,7 +323,7 @@ Test(net, the_timer_does_not_check_idle_connections)
 		event_active(io->timer, EV_TIMEOUT, 0);
 		turn(&rig);
 	}
-	/* Its first deadline, of 10 s without HELLO, could have come on a very slow machine. */
+	/* Its first deadline, 10 s without HELLO, may have passed on a very slow machine. */
 	cr_expect_leq(io->lives_checked, 1, "%llu checks", (unsigned long long)io->lives_checked);
 	rig_close(&rig);
 }
@@ -344,11 +343,11 @@ Test(net, the_wheel_gives_each_deadline_once_and_in_time)
 		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 		wheel_set(&wheel, &entries[i], now + (seed >> 33) % LAST_MS);
 	}
-	for (size_t i = 0; i < ENTRIES; i += 3) /* moved, to before and behind */
+	for (size_t i = 0; i < ENTRIES; i += 3) /* moved, to earlier and to later times */
 		wheel_set(&wheel, &entries[i], entries[i].due_ms + (i % 2 == 0 ? 1000 : 0));
 	for (size_t i = 1; i < ENTRIES; i += 10) {
 		wheel_remove(&wheel, &entries[i]);
-		wheel_remove(&wheel, &entries[i]); /* twice is once */
+		wheel_remove(&wheel, &entries[i]); /* removing it twice changes nothing */
 		gone[i] = true;
 		left--;
 	}
@@ -367,9 +366,10 @@ Test(net, the_wheel_gives_each_deadline_once_and_in_time)
 	}
 	cr_expect_eq(left, 0);
 	cr_expect_eq(wheel.count, 0);
-	cr_expect_lt(wheel.visited, 5 * ENTRIES, "once a turn, and when it is due: %llu",
+	cr_expect_lt(wheel.visited, 5 * ENTRIES,
+		     "once a turn of the wheel, and when it is due: %llu",
 		     (unsigned long long)wheel.visited);
-	/* A stop of any length: all that is due comes. */
+	/* After a stop of any length all due entries are returned. */
 	for (size_t i = 0; i < 10; i++)
 		wheel_set(&wheel, &entries[i], now + i * 100000);
 	now += 86400000;
@@ -378,7 +378,7 @@ Test(net, the_wheel_gives_each_deadline_once_and_in_time)
 	cr_expect_null(wheel_due(&wheel, now));
 }
 
-/* ---- credit, and who does not read ---- */
+/* ---- credit, and peers that do not read ---- */
 
 Test(net, a_flood_of_credit_and_pings_leaves_one_note_and_a_bounded_output)
 {
@@ -402,7 +402,7 @@ Test(net, a_flood_of_credit_and_pings_leaves_one_note_and_a_bounded_output)
 	cr_assert_eq(reply_code(&rig, 2), 0);
 	for (int n = 0; n < FRAMES; n++)
 		len += frame_put(bytes + len, FRAME_CREDIT, one, sizeof(one));
-	/* The engine stands still, as during a slow sync. */
+	/* The engine does not run, as during a slow sync. */
 	for (int n = 0; n < ROUNDS; n++) {
 		size_t sent = 0;
 
@@ -416,7 +416,7 @@ Test(net, a_flood_of_credit_and_pings_leaves_one_note_and_a_bounded_output)
 	}
 	engine_facts_get(rig.engine, &facts);
 	cr_expect_eq(facts.notes, 1, "%llu notes", (unsigned long long)facts.notes);
-	/* PINGs that nobody reads the answers of: it is not read from any more. */
+	/* PINGs whose answers nobody reads: the broker stops reading from the connection. */
 	len = 0;
 	while (len + FRAME_HEADER_BYTES <= sizeof(bytes))
 		len += frame_put(bytes + len, FRAME_PING, one, 0);
@@ -429,7 +429,7 @@ Test(net, a_flood_of_credit_and_pings_leaves_one_note_and_a_bounded_output)
 	rig_close(&rig);
 }
 
-Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
+Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_notified_of_damage)
 {
 	struct sluice_slice queue = {"dead-letter", 11}, subject = {"s", 1}, body = {"b", 1};
 	sluice_conn *handle;
@@ -451,7 +451,7 @@ Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
 	cr_assert(conn_is_full(counter.conn));
 	cr_assert_eq(counter.host->publish(handle, 3, subject, queue, body), 0);
 	turns(&rig);
-	cr_assert_eq(counter.items, 2, "it was on its way");
+	cr_assert_eq(counter.items, 2, "it was claimed before");
 	cr_assert_eq(counter.host->publish(handle, 4, subject, queue, body), 0);
 	turns(&rig);
 	cr_expect_eq(counter.items, 2, "nothing is claimed for a connection that is full");
@@ -472,7 +472,7 @@ Test(net, a_foreign_consumer_that_does_not_read_is_paused_and_hears_of_damage)
 	rig_close(&rig);
 }
 
-/* A listener that reads on behind the peer's word that it goes. */
+/* A listener that continues to read after the peer announced that it closes. */
 Test(net, a_foreign_listener_begins_nothing_after_it_has_closed)
 {
 	struct sluice_slice queue = {"dead-letter", 11}, stream = {"jobs", 4}, subject = {"s", 1},
@@ -485,7 +485,7 @@ Test(net, a_foreign_listener_begins_nothing_after_it_has_closed)
 	handle = (sluice_conn *)counter.conn;
 	cr_assert_eq(counter.host->session(handle, "default", 5000, 1), 0);
 	turns(&rig);
-	counter.host->close(handle, "it goes");
+	counter.host->close(handle, "it closes");
 	cr_expect_eq(counter.host->consume(handle, 7, queue, 100, 0), SLUICE_E_CLOSED);
 	cr_expect_eq(counter.host->follow(handle, 8, stream, 0, 100), SLUICE_E_CLOSED);
 	cr_expect_eq(counter.host->publish(handle, 2, subject, queue, subject), SLUICE_E_CLOSED);
@@ -497,9 +497,9 @@ Test(net, a_foreign_listener_begins_nothing_after_it_has_closed)
 	rig_close(&rig);
 }
 
-/* ---- a read that needs much ---- */
+/* ---- a long read ---- */
 
-/* The loop looks at its sockets once, and does not go on until it is idle. */
+/* The loop checks its sockets once, and does not continue until it is idle. */
 static void pass(struct rig *rig)
 {
 	(void)event_base_loop(rig->net->ios[0].base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
@@ -514,7 +514,7 @@ static void ask_once(struct rig *rig, uint32_t corr, const Sluice__Request *requ
 	pass(rig);
 }
 
-/* Enough for a read that has to look at each to need some turns. */
+/* Enough records that a read of all of them needs several turns. */
 static void submit_many(struct rig *rig)
 {
 	enum { JOBS = 20000, AT_ONCE = 200 };
@@ -541,7 +541,7 @@ static void submit_many(struct rig *rig)
 	}
 }
 
-Test(net, a_read_of_many_records_lets_others_in_between)
+Test(net, others_are_served_between_the_turns_of_a_long_read)
 {
 	uint8_t bytes[1024];
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -575,7 +575,7 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	cr_expect_gt(pongs, 2, "%d PINGs were answered while it read", pongs);
 	cr_expect_eq(reply_code(&rig, 5), 0);
 	cr_expect_eq(rig.net->ios[0].readings_begun, 0);
-	/* The peer goes in the middle of one. */
+	/* The peer disconnects in the middle of a read. */
 	ask_once(&rig, 6, &request);
 	cr_assert_not_null(rig.net->ios[0].readers);
 	(void)shutdown(rig.fd, SHUT_RDWR);
@@ -586,8 +586,8 @@ Test(net, a_read_of_many_records_lets_others_in_between)
 	rig_close(&rig);
 }
 
-/* Begun reads are counted and bounded for all connections together: one that waits for its peer
- * would keep them from all. */
+/* Begun reads are counted and bounded for all connections together: a read that waits for its peer
+ * would block the reads of all. */
 Test(net, a_read_that_is_begun_ends_although_its_output_is_full)
 {
 	static uint8_t block[LIMIT_SIZE(OUTBOX_BYTES_MAX) / 2 + 1];

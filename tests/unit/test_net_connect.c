@@ -103,7 +103,7 @@ static int hello_on(struct rig *rig, int fd, struct hello *io)
 	return hello_answer(rig, fd, io);
 }
 
-Test(net, an_attempt_that_comes_late_takes_no_session)
+Test(net, a_late_attempt_takes_no_session)
 {
 	struct hello one = {.instance = "0123456789abcdef", .attempt = 2, .name = "scheduler"};
 	struct hello ghost = {.instance = "0123456789abcdef", .attempt = 1, .name = "scheduler"};
@@ -125,8 +125,8 @@ Test(net, an_attempt_that_comes_late_takes_no_session)
 	ghost.attempt = 2;
 	cr_expect_eq(hello_on(&rig, fd[3], &ghost), SLUICE_E_STALE_ATTEMPT);
 	cr_expect_eq(hello_answer(&rig, fd[0], &one), 2,
-		     "the one that is there heard nothing of it");
-	/* Also when the connection that was taken is gone, for some time. */
+		     "the attached connection received nothing");
+	/* Also for some time after the connection that was taken over has closed. */
 	(void)close(fd[0]);
 	turns(&rig);
 	ghost.attempt = 1;
@@ -134,7 +134,7 @@ Test(net, an_attempt_that_comes_late_takes_no_session)
 	one.attempt = 3;
 	cr_assert_eq(hello_on(&rig, fd[5], &one), 0);
 	cr_expect_eq(one.session, ghost.session, "the next attempt resumes");
-	/* Another client takes the name over, and one that does not count takes it from that. */
+	/* Another client takes the name over, and then a client without attempt numbers does. */
 	cr_assert_eq(hello_on(&rig, fd[6], &other), 0);
 	cr_expect_eq(hello_answer(&rig, fd[5], &one), SLUICE_E_SESSION_GONE);
 	cr_assert_eq(hello_on(&rig, fd[7], &old), 0);
@@ -166,7 +166,7 @@ Test(net, a_later_attempt_takes_over_one_that_is_still_attached)
 }
 
 /* limit: INSTANCES_MAX */
-Test(net, the_order_of_a_client_that_went_is_known_until_as_many_others_went)
+Test(net, the_attempt_number_of_a_closed_client_is_kept_for_a_bounded_number_of_clients)
 {
 	struct instances *instances;
 	struct instance *instance;
@@ -180,9 +180,10 @@ Test(net, the_order_of_a_client_that_went_is_known_until_as_many_others_went)
 	for (uint32_t n = 1; n <= LIMIT_INSTANCES_MAX; n++) {
 		if (n == LIMIT_INSTANCES_MAX) {
 			cr_assert_eq(instance_enter(instances, first, 9, &instance, &last),
-				     SLUICE_E_WRONG_STATE, "it is the last one that is known");
+				     SLUICE_E_WRONG_STATE,
+				     "it is the last one that the broker remembers");
 			cr_assert_eq(last, 9);
-			/* That it was asked for made it the newest: */
+			/* The lookup made it the newest: */
 			break;
 		}
 		memcpy(id + 8, &n, sizeof(n));
@@ -249,8 +250,7 @@ static int option_of(int fd, int level, int name)
 	return value;
 }
 
-/* A peer that went without a word is noticed by the kernel in two minutes; small frames are sent at
- * once. */
+/* The kernel notices in two minutes that a peer has disappeared; small frames are sent at once. */
 Test(net, an_accepted_connection_is_kept_alive_and_does_not_delay)
 {
 	struct conn *conn, *next;
@@ -290,7 +290,7 @@ static size_t lines_of(int fd, const char *id)
 	return count;
 }
 
-Test(net, an_accept_that_fails_for_one_connection_goes_on_and_any_other_pauses, .timeout = 60)
+Test(net, accept_continues_after_an_error_of_one_connection_and_pauses_after_others, .timeout = 60)
 {
 	const int of_one[] = {ECONNABORTED, EINTR, EPROTO, ENETDOWN, EHOSTUNREACH, EPERM};
 	FILE *log = tmpfile();
@@ -317,20 +317,20 @@ Test(net, an_accept_that_fails_for_one_connection_goes_on_and_any_other_pauses, 
 	for (int n = 0; n < 1000; n++)
 		turn(&rig);
 	/* Once, and a second time if this took more than a second. */
-	cr_expect_leq(accept_called, 30, "%u calls: it does nothing but fail", accept_called);
+	cr_expect_leq(accept_called, 30, "%u calls: it only fails", accept_called);
 	for (int n = 0; n < 400 && accept_called < 3; n++) {
 		turn(&rig);
 		(void)nanosleep(&(struct timespec){0, 10000000},
-				NULL); /* what pauses goes by the real clock */
+				NULL); /* the pause uses the real clock */
 	}
 	cr_expect_geq(accept_called, 3, "it is tried again");
-	cr_expect_eq(lines_of(fileno(log), "id=net.accept "), 1, "and told once");
+	cr_expect_eq(lines_of(fileno(log), "id=net.accept "), 1, "and logged once");
 	accept_errno = 0;
 	for (int n = 0; n < 1000 && net_connections(rig.net) < 8; n++) {
 		turn(&rig);
 		(void)nanosleep(&(struct timespec){0, 10000000}, NULL);
 	}
-	cr_expect_eq(net_connections(rig.net), 8, "and the one that waited is there");
+	cr_expect_eq(net_connections(rig.net), 8, "and the waiting connection is accepted");
 	log_configure(STDERR_FILENO, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
 	for (size_t i = 0; i < 7; i++)
 		(void)close(fd[i]);
@@ -359,7 +359,7 @@ Test(net, a_peer_that_reads_no_answers_is_closed_and_one_that_reads_no_deliverie
 	cr_assert_gt(conn_unsent(conn), LIMIT_OUTPUT_CLOSE_BYTES_MAX);
 	for (uint64_t put = 0; put < LIMIT_OUTPUT_CLOSE_BYTES_MAX; put += sizeof(zeros))
 		conn_write(conn, zeros, sizeof(zeros));
-	cr_expect(!conn->dead, "just at the bound");
+	cr_expect(!conn->dead, "exactly at the bound");
 	cr_expect_eq(conn->unsent_answers, LIMIT_OUTPUT_CLOSE_BYTES_MAX);
 	cr_expect_eq(lines_of(fileno(log), "id=net.output "), 0u);
 	conn_write(conn, zeros, 1);
@@ -373,7 +373,7 @@ Test(net, a_peer_that_reads_no_answers_is_closed_and_one_that_reads_no_deliverie
 	rig_close(&rig);
 }
 
-/* Who reads all of it now and then may be told any amount. */
+/* A peer that reads everything from time to time may be sent any amount. */
 Test(net, answers_that_are_read_do_not_count)
 {
 	static uint8_t zeros[1 << 20], sink[1 << 20];
@@ -396,7 +396,7 @@ Test(net, answers_that_are_read_do_not_count)
 	rig_close(&rig);
 }
 
-Test(net, connections_that_come_together_do_not_pass_their_bound)
+Test(net, simultaneous_connections_do_not_exceed_their_bound)
 {
 	struct rig rig;
 	uint16_t port;
@@ -414,6 +414,6 @@ Test(net, connections_that_come_together_do_not_pass_their_bound)
 	for (size_t i = 0; i < 20; i++)
 		(void)close(fd[i]);
 	turns(&rig);
-	cr_expect_eq(net_connections(rig.net), 1, "those that went make room");
+	cr_expect_eq(net_connections(rig.net), 1, "closed connections make room");
 	rig_close(&rig);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Connections when an allocation fails, in net, protocol, libevent, protobuf-c or zstd: the n-th of
  * a connection's life on its thread fails, for each n. The connection is closed or its request is
- * refused with BUSY; others and the broker live on. */
+ * refused with BUSY; other connections and the broker continue. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static bool counts; /* only what the thread of the connections does */
 static bool failed;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_ALLOCATOR 0 /* they have one themselves */
+#define OWN_ALLOCATOR 0 /* these functions allocate themselves */
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
 	__has_feature(memory_sanitizer)
@@ -70,8 +70,8 @@ static void engine_turn(struct rig *rig)
 	cr_assert_eq(engine_step(rig->engine, now, &wait), 0);
 }
 
-/* What a batch does without memory ends the process, as broker/engine/README.md says; so only the
- * loop is short of it. */
+/* A batch without memory ends the process (broker/engine/README.md), so only the loop's allocations
+ * fail. */
 static void loop_turn(struct rig *rig)
 {
 	counts = true;
@@ -145,7 +145,7 @@ static uint8_t client_frame(struct rig *rig, struct client *client, uint8_t *ret
 	return 0;
 }
 
-/* ---- what a life does ---- */
+/* ---- the steps of a connection ---- */
 
 static int32_t code_at(const uint8_t *at)
 {
@@ -153,7 +153,7 @@ static int32_t code_at(const uint8_t *at)
 			 at[3]);
 }
 
-/* The code of an answer; 0 of what is none. */
+/* The code of an answer; 0: the frame is not an answer. */
 static int answer_code(uint8_t type, const uint8_t *body, size_t len)
 {
 	Sluice__Reply *reply;
@@ -282,7 +282,8 @@ static const uint8_t answers[STEPS] = {FRAME_WELCOME, FRAME_PUBLISHED, FRAME_PUB
 				       FRAME_DELIVER, FRAME_ACKED,     FRAME_REPLY,	FRAME_REPLY,
 				       FRAME_REPLY,   FRAME_PONG};
 
-/* True: all of it went well. Otherwise it was refused for want of memory, or closed. */
+/* True: all steps succeeded. Otherwise a request was refused for lack of memory, or the connection
+ * was closed. */
 static bool life(struct rig *rig)
 {
 	static uint8_t out[1 << 16], body[1 << 16];
@@ -349,8 +350,8 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 		well = life(&rig);
 		left = 0;
 		hurt += failed && !well;
-		cr_assert(failed || well, "it went wrong without a failure, life %u", lives);
-		cr_assert(life(&rig), "after allocation %u failed, others find all as it was",
+		cr_assert(failed || well, "it failed without a failing allocation, life %u", lives);
+		cr_assert(life(&rig), "after allocation %u failed, other connections see no change",
 			  lives);
 		cr_assert_eq(net_connections(rig.net), 1u, "%llu connections after life %u",
 			     (unsigned long long)net_connections(rig.net), lives);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The REPLY of each kind of outcome: the bytes are what protobuf-c would write, with each member in
- * its place. */
+ * The REPLY of each kind of outcome: the same bytes as protobuf-c writes, with each member in its
+ * place. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "protocol/limits.h"
 #include "protocol/message.h"
 
-/* owned; what the bytes say, after it was seen that packed again they are the same */
+/* owned; the unpacked bytes. Fails the test unless packing gives the same bytes */
 static Sluice__Reply *said(const struct outcome *outcome)
 {
 	uint8_t bytes[NATIVE_REPLY_BYTES_MAX], again[NATIVE_REPLY_BYTES_MAX];

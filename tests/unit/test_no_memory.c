@@ -45,10 +45,10 @@ void *__wrap_realloc(void *old, size_t bytes)
 	return fails() ? NULL : __real_realloc(old, bytes);
 }
 
-/* More than a table's first buckets hold, so that they grow, too. */
+/* More entries than a table's first buckets hold, so that the table grows, too. */
 enum { ENTRIES = 200, FAILURES_MAX = 16 };
 
-Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
+Test(no_memory, a_heartbeat_is_added_completely_or_not_at_all)
 {
 	struct heartbeats heartbeats = {0};
 	unsigned refused = 0;
@@ -80,7 +80,7 @@ Test(no_memory, a_heartbeat_is_refused_and_not_half_there)
 	heartbeats_fini(&heartbeats);
 }
 
-Test(no_memory, a_consumer_is_refused_and_not_half_there)
+Test(no_memory, a_consumer_is_opened_completely_or_not_at_all)
 {
 	struct demand demand = {0};
 	struct engine_sink sink = {0};
@@ -125,7 +125,7 @@ Test(no_memory, a_consumer_is_refused_and_not_half_there)
 static const char *const subjects[] = {"f.a", "f.b", "g.a", "g.b.c", "h"};
 enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]), ROUTE_TARGETS_MAX = 32 };
 
-/* How a core routes: with the image that it has, or reads anew. */
+/* The routes of a core: from its image, or from a new one. */
 static void routes(struct world *world, struct core *core, char ret[4096])
 {
 	struct store_txn *txn;
@@ -165,8 +165,9 @@ static struct submission *submission_of(uint64_t n)
 	return submission;
 }
 
-/* The sessions for which there is no memory share one share: nothing is lost, and order stays. */
-Test(no_memory, what_waits_of_sessions_is_taken_in_order_all_the_same)
+/* The sessions for which there is no memory have one share together: no command is lost, and the
+ * order stays. */
+Test(no_memory, without_memory_for_shares_commands_are_taken_in_order)
 {
 	enum { EACH = 10, STEP = 5 };
 	static struct engine_sink sink;
@@ -190,7 +191,7 @@ Test(no_memory, what_waits_of_sessions_is_taken_in_order_all_the_same)
 				submission->sink = &sink;
 				lane_push(&taken.data, submission);
 			}
-			left = sent / ENTRIES % 2 == 0 ? 0 : n; /* now and then there is */
+			left = sent / ENTRIES % 2 == 0 ? 0 : n; /* sometimes there is memory */
 			for_good = true;
 			shares_choose(&shares, &taken, 20);
 			while ((submission = lane_pop(&taken.data)) != NULL)
@@ -219,7 +220,7 @@ Test(no_memory, what_waits_of_sessions_is_taken_in_order_all_the_same)
 }
 
 /* The command in a batch whose n-th allocation fails, for each n, undone each time: the image that
- * is left says what the store says. Returns how often it failed. */
+ * is left equals the store. Returns how often it failed. */
 static long fail_each(struct world *world, uint16_t type, const void *body)
 {
 	const struct command command = {.type = type,
@@ -253,7 +254,7 @@ static long fail_each(struct world *world, uint16_t type, const void *body)
 		routes(world, world->core, after);
 		cr_assert_str_eq(after, before, "%s, allocation %ld", command_spec(type)->name, n);
 	}
-	/* And with enough of it, as another core sees it. */
+	/* And with enough memory it routes as another core does. */
 	effects_clear(world->effects);
 	world_must(world, type, 0, body);
 	routes(world, world->core, before);
@@ -263,7 +264,7 @@ static long fail_each(struct world *world, uint16_t type, const void *body)
 	return n - 1;
 }
 
-Test(no_memory, topology_changes_leave_the_image_as_the_store_is)
+Test(no_memory, topology_changes_leave_the_image_equal_to_the_store)
 {
 	Sluice__RouterConfig config = SLUICE__ROUTER_CONFIG__INIT;
 	Sluice__RouterCreate create = SLUICE__ROUTER_CREATE__INIT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * broker/util/process: what a starter left behind does not reach the daemon, and what the daemon
- * changes does not reach its children. Each test runs in a process of its own.
+ * broker/util/process: the daemon does not keep signal settings of its starter, and its children do
+ * not inherit what the daemon changes. Each test runs in a process of its own.
  */
 #include <criterion/criterion.h>
 
@@ -28,7 +28,7 @@ static bool ignores(int number)
 	return action.sa_handler == SIG_IGN;
 }
 
-Test(process, signals_that_were_ignored_or_blocked_are_so_no_more)
+Test(process, inherited_ignored_and_blocked_signals_are_reset)
 {
 	sigset_t all, now;
 
@@ -59,16 +59,17 @@ static int returns_seven(void)
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -errno;
 }
 
-/* Inherited over exec, "ignored" would reap every child behind the back of its parent. */
-Test(process, children_can_be_waited_for_whatever_the_starter_did_with_sigchld)
+/* "Ignored" is inherited over exec, and would reap every child before its parent can wait for
+ * it. */
+Test(process, children_can_be_waited_for_although_the_starter_ignored_sigchld)
 {
 	cr_assert_neq(signal(SIGCHLD, SIG_IGN), SIG_ERR);
-	cr_assert_eq(returns_seven(), -ECHILD, "so it was before");
+	cr_assert_eq(returns_seven(), -ECHILD, "it was ignored before");
 	process_inherit();
 	cr_assert_eq(returns_seven(), 7);
 }
 
-Test(process, what_a_service_manager_gave_is_not_for_children)
+Test(process, variables_of_the_service_manager_are_not_inherited)
 {
 	static const char *const names[] = {"NOTIFY_SOCKET", "LISTEN_FDS",
 					    "LISTEN_PID",    "WATCHDOG_USEC",
@@ -119,7 +120,7 @@ Test(process, the_raised_limit_of_files_ends_with_fork)
 }
 
 /* A child of posix_spawn restores it by the variable. */
-Test(process, the_limit_of_files_from_before_is_in_the_environment)
+Test(process, the_original_limit_of_files_is_in_the_environment)
 {
 	cr_assert_null(getenv(PROCESS_FILES_ENV));
 	lower_soft_files(321);
@@ -137,7 +138,7 @@ static bool readable(int fd, int wait_ms)
 	return poll(&in, 1, wait_ms) == 1;
 }
 
-/* The signals thread has logged it: the lines end up in a pipe. */
+/* The signals thread has logged it; the lines go to a pipe. */
 static void await_line(int fd, const char *signal_name)
 {
 	char line[LOG_LINE_BYTES_MAX + 1], wanted[64];
@@ -204,7 +205,7 @@ Test(process, closed_standard_descriptors_are_opened_on_null)
 	cr_assert_eq(status, 0);
 }
 
-/* In a child: this process has descriptors of the test's runner. 0: as wanted. */
+/* In a child, because this process has descriptors of the test's runner. 0: as expected. */
 static int isolate_with(bool for_us, int lock, int passed)
 {
 	char pid[24];
@@ -215,7 +216,7 @@ static int isolate_with(bool for_us, int lock, int passed)
 	(void)setenv("LISTEN_FDS", "1", 1);
 	process_inherit();
 	if (fcntl(lock, F_GETFD) != FD_CLOEXEC || fcntl(low, F_GETFD) != FD_CLOEXEC)
-		return 1; /* still there: arguments may name /dev/fd/N */
+		return 1; /* still open: arguments may name /dev/fd/N */
 	if (process_isolate() != 0)
 		return 2;
 	if (fcntl(lock, F_GETFD) >= 0 || errno != EBADF)

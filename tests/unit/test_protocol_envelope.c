@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit, zstd
- * that lies. */
+ * Envelopes and batches: vectors, round trips, one encoding per event, every cut, every limit,
+ * wrong zstd frames. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static int next(struct sluice_slice bytes, struct envelope *ret, size_t *ret_lef
 	cr_assert((rc == 0) == (why == NULL));
 	if (ret_left != NULL)
 		*ret_left = rest.len;
-	drop(copy); /* what the slices point at is not looked at afterwards */
+	drop(copy); /* the memory behind the slices is not read afterwards */
 	return rc;
 }
 
@@ -124,7 +124,7 @@ Test(envelope, longer_forms_than_needed_are_refused)
 		  SLUICE_E_PROTOCOL); /* 1 pair as map 16 */
 }
 
-Test(envelope, what_says_nothing_is_left_out)
+Test(envelope, encoded_defaults_are_refused)
 {
 	cr_assert(CODE("\x93\x00\xc4\x00\xc0") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x94\x00\xc4\x00\xc4\x01k\xc0") == SLUICE_E_PROTOCOL);
@@ -151,7 +151,7 @@ Test(envelope, other_shapes_are_refused)
 	cr_assert(CODE("\x93\x00\xc4\x00\xa1k") == SLUICE_E_PROTOCOL); /* key as str */
 	cr_assert(CODE("\x92\xc0\xc4\x00") == SLUICE_E_PROTOCOL);
 	cr_assert(CODE("\x92\x00\xc6\xff\xff\xff\xff") ==
-		  SLUICE_E_PROTOCOL); /* 4 GiB that are not there */
+		  SLUICE_E_PROTOCOL); /* 4 GiB that do not follow */
 	cr_assert(CODE("\x95\x00\xc4\x00\xc0\xc0\xdf\xff\xff\xff\xff") ==
 		  SLUICE_E_PROTOCOL); /* map 32 */
 }
@@ -218,8 +218,8 @@ Test(envelope, headers_limit_at_its_edge)
 {
 	/* limit: EVENT_HEADERS_BYTES_MAX */
 	cr_assert(with_headers(LIMIT_EVENT_HEADERS_BYTES_MAX - 1) == 0);
-	/* One byte more would need str 32, two bytes longer: 65,536 + 2 is beyond by the pair
-	 * alone. */
+	/* One byte more would need str 32, which is two bytes longer: the pair alone exceeds
+	 * 65,536. */
 	{
 		struct sluice_slice names[2] = {text("n"), text("m")}, values[2];
 		char *filling = malloc(LIMIT_EVENT_HEADERS_BYTES_MAX);
@@ -312,8 +312,8 @@ Test(batch, holds_exactly_what_it_counts)
 		cr_assert(check((struct sluice_slice){buf, cut}, 10, true) == SLUICE_E_PROTOCOL);
 }
 
-/* The short way through a batch takes no more than the long one, and the same. */
-Test(envelope, plain_is_what_the_walk_finds)
+/* The fast path through a batch accepts the same events as the slow one. */
+Test(envelope, the_fast_path_finds_the_same_events)
 {
 	static const size_t lens[] = {0, 1, 100, 255, 256, 257, 65535, 65536};
 	static const int64_t deltas[] = {0, 1, 127, 128, -1, 70000};
@@ -339,7 +339,7 @@ Test(envelope, plain_is_what_the_walk_finds)
 		if (plain == 0)
 			continue;
 		cr_assert(plain == len && got.data == out.body.data && got.len == out.body.len);
-		/* More behind it changes nothing, a byte less everything. */
+		/* Extra bytes after it change nothing; one byte less is refused. */
 		cr_assert_eq(envelope_plain((struct sluice_slice){buf, len + 1}, &got), len);
 		for (size_t cut = 0; cut<len; cut += len> 512 ? 97 : 1)
 			cr_assert_eq(envelope_plain((struct sluice_slice){buf, cut}, &got), 0);
@@ -429,7 +429,7 @@ Test(zstd, round_trip_and_every_cut_is_refused)
 	}
 }
 
-Test(zstd, frames_that_lie_are_refused)
+Test(zstd, frames_with_a_wrong_size_are_refused)
 {
 	static uint8_t buf[4096], packed[8192];
 	struct sluice_slice raw = batch_of(buf, 100, "a.b");

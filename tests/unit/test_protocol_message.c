@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Control messages: what comes from outside is bounded, clean text, canonical when packed again;
- * JSON is the same each time. */
+ * Control messages: input is bounded, its texts are valid, and packing is canonical; JSON is the
+ * same each time. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "protocol_vectors.h"
 #include "sluice.pb-c.h"
 
-/* In a block it comes to the same: code, and what it is when packed again. */
+/* Unpacked into a block the result is the same: the code, and the message when packed again. */
 static void in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 		       int code, const ProtobufCMessage *message)
 {
@@ -132,9 +132,9 @@ Test(message, a_refused_string_is_named)
 	free((void *)(uintptr_t)bytes.data);
 }
 
-/* What a scheduler printed in another code page, or was cut inside of a character, costs its text
- * and not the report. */
-Test(message, a_text_for_people_is_mended)
+/* A text in another encoding, or cut inside a character, loses those bytes; the report is
+ * accepted. */
+Test(message, a_text_for_people_is_repaired)
 {
 	Sluice__JobReport report = SLUICE__JOB_REPORT__INIT;
 	Sluice__Request around = SLUICE__REQUEST__INIT;
@@ -154,12 +154,12 @@ Test(message, a_text_for_people_is_mended)
 	cr_assert_str_eq(((Sluice__Request *)message)->job_report->evidence, "a?b??");
 	cr_assert_null(message_text_bad(message));
 	protobuf_c_message_free_unpacked(message, NULL);
-	/* A NUL would hide what stands after it. */
+	/* A NUL would hide the bytes after it. */
 	packed[len - 1] = 0;
 	cr_assert(unpack(&sluice__request__descriptor, packed, len, &message) == 0);
 	cr_assert_str_eq(((Sluice__Request *)message)->job_report->evidence, "a?b??");
 	protobuf_c_message_free_unpacked(message, NULL);
-	/* A name is not: two jobs would become one. */
+	/* A name is refused instead: two jobs would become one. */
 	report.job = evidence;
 	len = protobuf_c_message_pack(&around.base, packed);
 	cr_assert(unpack(&sluice__request__descriptor, packed, len, &message) == SLUICE_E_PROTOCOL);
@@ -246,8 +246,8 @@ Test(message, field_limit_at_its_edge)
 	free(bytes);
 }
 
-/* The trap: protobuf-c goes as deep as its input says. None of our messages contains itself, so
- * there is a deepest one. */
+/* protobuf-c recurses as deep as its input says. No message of ours contains itself, so the depth
+ * is bounded. */
 static int depth_of(const ProtobufCMessageDescriptor *descriptor, int above)
 {
 	int deepest = 0;
@@ -303,7 +303,7 @@ static void json_is(const ProtobufCMessage *message, bool all, const char *expec
 	free(shown);
 }
 
-Test(json, escapes_text_and_says_base64_for_bytes_that_are_none)
+Test(json, escapes_text_and_writes_other_bytes_as_base64)
 {
 	Sluice__TxnPublish publish = SLUICE__TXN_PUBLISH__INIT;
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;

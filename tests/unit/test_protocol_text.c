@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Text out of any bytes: what comes out is UTF-8 without NUL, whatever went in and wherever it was
- * cut. */
+ * Text from any bytes: the result is UTF-8 without NUL, for every input and every cut. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,7 @@ static void mended(const char *from, const char *expected)
 	cr_assert_str_eq(text, expected);
 }
 
-Test(text, a_formatted_buffer_is_mended_in_its_place)
+Test(text, a_formatted_buffer_is_repaired_in_place)
 {
 	mended("ab\xe2\x82", "ab"); /* cut inside of its last character */
 	mended("ab\xc3", "ab");
@@ -94,11 +93,11 @@ Test(text, a_text_is_cut_between_characters)
 	    "b",
 	    1, "a");
 	cut("\xe2\x82\xac", 0, "");
-	cut("\x80\x80\x80\x80\x80", 3, "\x80\x80\x80"); /* no character: nothing to keep whole */
+	cut("\x80\x80\x80\x80\x80", 3, "\x80\x80\x80"); /* no character that could be cut */
 }
 
-/* Every string of three bytes out of those that matter, and every size. */
-Test(text, whatever_goes_in_utf8_comes_out)
+/* Every string of three of the significant bytes, and every size. */
+Test(text, the_result_is_utf8_for_any_input)
 {
 	static const uint8_t some[] = {0x00, 'a',  0x7f, 0x80, 0xbf, 0xc0, 0xc3,
 				       0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xff};

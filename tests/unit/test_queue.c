@@ -25,12 +25,12 @@ Test(queue, claim_grants_in_order_and_ack_removes)
 	cr_expect_eq(cell("work").ready, 2);
 	cr_expect_eq(cell("work").leased, 0);
 	cr_expect_eq(cell("work").acked, 3);
-	cr_expect_eq(world_records(&world, STORE_GRANT), 0, "a grant with nothing out is gone");
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0, "a grant without items is deleted");
 	cr_expect_eq(world_records(&world, STORE_ITEM), 2);
 }
 
 /* limit: GRANT_ITEMS_MAX */
-Test(queue, a_claim_grants_at_most_the_limit_and_says_that_there_is_more)
+Test(queue, a_claim_grants_at_most_the_limit_and_announces_the_rest)
 {
 	uint64_t session = world_session(&world, NULL);
 
@@ -94,7 +94,7 @@ Test(queue, a_stale_token_changes_nothing)
 		     "an acked item never comes back");
 }
 
-Test(queue, extension_rewrites_the_grant_and_expiry_looks_at_it)
+Test(queue, extension_rewrites_the_grant_and_expiry_reads_it)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct outcome out;
@@ -125,12 +125,12 @@ Test(queue, a_returned_item_keeps_its_place_and_counts_its_attempts)
 	out = claim(session, "work", 1, 0, 0);
 	grant = world_effect(&world, FX_GRANT);
 	cr_assert_not_null(grant);
-	cr_expect_eq(grant->runs[0].first, 1, "ahead of what came later");
+	cr_expect_eq(grant->runs[0].first, 1, "before later items");
 	cr_expect_eq(get_be16(grant->payload.data), 1, "one failed attempt before this one");
 	cr_expect_eq(out.count, 1);
 }
 
-Test(queue, a_delayed_item_waits_and_then_comes_first)
+Test(queue, a_delayed_item_waits_and_is_then_delivered_first)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct outcome out;
@@ -149,7 +149,7 @@ Test(queue, a_delayed_item_waits_and_then_comes_first)
 	cr_expect_eq(world_effect(&world, FX_GRANT)->runs[0].first, 1);
 }
 
-Test(queue, the_last_attempt_goes_to_the_dead_letter_queue_with_its_story)
+Test(queue, the_last_attempt_goes_to_the_dead_letter_queue_with_origin_and_reason)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__Request request = SLUICE__REQUEST__INIT;
@@ -215,7 +215,7 @@ Test(queue, priority_goes_before_age)
 	cr_expect_eq(claim(session, "ranked", 10, 0, 0).count, 2);
 }
 
-Test(queue, purge_drops_what_is_ready_and_nothing_else)
+Test(queue, purge_drops_ready_items_and_no_others)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -226,18 +226,18 @@ Test(queue, purge_drops_what_is_ready_and_nothing_else)
 	out = claim(session, "work", 2, 0, 0);
 	ack(session, "work", out.index, ACK_NACK, 0, 1, 1);
 	cr_expect_eq(world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge).count, 699);
-	cr_expect_eq(cell("work").ready, 0, "marked at once");
+	cr_expect_eq(cell("work").ready, 0, "purged at once");
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 0);
 	put("work", 1);
 	cr_expect_geq(world_ticks(&world, 100), 7, "swept in bounded steps");
-	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1, "what came after the purge stays");
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 1, "items put after the purge stay");
 	cr_expect_eq(ack(session, "work", out.index, ACK_DONE, 0, 2, 1).count, 1,
-		     "what was leased stays");
+		     "leased items stay");
 	cr_expect_eq(world_records(&world, STORE_ITEM), 1);
 	cr_expect_eq(world_records(&world, STORE_READY), 0);
 }
 
-Test(queue, purge_of_a_queue_whose_items_are_all_leased_takes_none_of_them)
+Test(queue, a_purge_drops_no_leased_item)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -252,10 +252,10 @@ Test(queue, purge_of_a_queue_whose_items_are_all_leased_takes_none_of_them)
 	cr_expect_eq(world_records(&world, STORE_ITEM), 5);
 	cr_expect_eq(ack(session, "work", out.index, ACK_NACK, 0, 1, 3).count, 3);
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 3);
-	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 2, "what came after the purge stays");
+	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 2, "items put after the purge stay");
 }
 
-Test(queue, what_matures_during_a_purge_is_not_swept)
+Test(queue, an_item_whose_delay_ends_during_a_purge_is_not_swept)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -266,18 +266,18 @@ Test(queue, what_matures_during_a_purge_is_not_swept)
 	put("work", 5);
 	put_delayed(session, 1000);
 	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
-	/* One step of the sweep only: a TICK has no reply to look at. */
+	/* One step of the sweep only: a TICK has no reply to check. */
 	(void)world_apply(&world, COMMAND_TICK, 0, &small);
 	world_wait(&world, 1001);
 	world_ticks(&world, 1);
 	cr_expect_eq(world_records(&world, STORE_ITEM), 1,
-		     "the purged are gone, the delayed one is there");
+		     "the purged items are deleted, the delayed one is not");
 	cr_expect_eq(world_apply(&world, COMMAND_CLAIM, session, &m).count, 1);
 }
 
-/* What was purged and not swept yet is dropped on the way, so many a claim; then it says that there
- * is more. */
-Test(queue, a_claim_that_meets_nothing_but_what_was_purged_asks_for_another)
+/* A claim drops a bounded number of purged items that are not swept yet, and then announces the
+ * rest. */
+Test(queue, a_claim_that_meets_only_purged_items_announces_the_rest)
 {
 	uint64_t session = world_session(&world, NULL), token;
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -335,7 +335,7 @@ Test(queue, a_restart_gives_timed_leases_one_full_timeout)
 	cr_expect_eq(cell("work").leased, 0);
 }
 
-Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_time)
+Test(queue, a_lease_made_shorter_after_the_scan_of_expiry_expires_in_time)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct cmd_tick tick = {.work_max = 4};
@@ -348,7 +348,7 @@ Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_
 	world_wait(&world, 1001);
 	world_apply(&world, COMMAND_TICK, 0, &tick);
 	cr_assert_neq(cell("work").scan_token, 0,
-		      "the walk is under way, and past the first grant");
+		      "the scan has begun, and is past the first grant");
 	cr_assert_gt(cell("work").leased, 1);
 	cr_expect_eq(ack(session, "work", token, ACK_EXTEND, 1000, 0, 0).code, 0);
 	world_ticks(&world, 100);
@@ -358,9 +358,8 @@ Test(queue, a_lease_made_shorter_behind_the_walk_that_expires_others_expires_in_
 	cr_expect_eq(cell("work").leased, 0, "not after the 100 s that it had before");
 }
 
-/* The engine names the timer whose work met damage, and by then that timer may not be there any
- * more. */
-Test(queue, a_timer_is_put_off_by_a_minute_and_one_that_is_gone_is_nothing_to_put_off)
+/* The engine names the timer whose work met damage; that timer may have been deleted since. */
+Test(queue, a_timer_is_put_off_by_a_minute_and_a_deleted_one_is_not)
 {
 	uint64_t session = world_session(&world, NULL), due;
 	struct cmd_tick tick = {.work_max = 0};

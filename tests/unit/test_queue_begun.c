@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What counts as a failed attempt: nacks, and what was begun when a lease ended; releases and what
- * was never begun do not. Also the bounds of what gives items back, and delayed items. */
+ * What counts as a failed attempt: nacks, and items that were begun when a lease ended; releases
+ * and items that were never begun do not count. Also the bounds of commands that return items, and
+ * delayed items. */
 #include "tests/unit/queue_rig.h"
 
 TestSuite(queue_begun, .init = open_mem, .fini = close_world);
@@ -116,7 +117,7 @@ Test(queue_begun, a_lease_that_ends_counts_the_first_item_that_is_still_held_and
 	world_wait(&world, 1001);
 	world_ticks(&world, 100);
 	cr_expect_eq(cell("work").ready, 3);
-	cr_expect_eq(attempts_of("work", 2), 1, "the one that was worked on");
+	cr_expect_eq(attempts_of("work", 2), 1, "the item that was begun");
 	cr_expect_eq(attempts_of("work", 3), 0);
 	cr_expect_eq(attempts_of("work", 4), 0);
 }
@@ -138,7 +139,7 @@ Test(queue_begun, one_poison_item_does_not_dead_letter_those_beside_it)
 		cr_expect_eq(attempts_of("few", seq), 0);
 }
 
-Test(queue_begun, of_a_consumer_that_reports_only_what_it_reported_was_begun)
+Test(queue_begun, of_a_consumer_that_reports_begun_items_only_those_count)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct cmd_session_expire expire = {session};
@@ -176,7 +177,7 @@ Test(queue_begun, what_is_reported_counts_beside_the_first)
 	cr_expect_eq(attempts_of("work", 3), 1);
 }
 
-Test(queue_begun, the_end_of_a_session_gives_back_a_bounded_number_at_once_and_settles_nothing_more)
+Test(queue_begun, the_end_of_a_session_returns_a_bounded_number_at_once)
 {
 	enum { ITEMS = 3000, AT_ONCE = 128 };
 	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
@@ -195,13 +196,14 @@ Test(queue_begun, the_end_of_a_session_gives_back_a_bounded_number_at_once_and_s
 	cr_expect_eq(cell("work").leased, ITEMS - AT_ONCE);
 	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, ITEMS, 1).code,
 		     SLUICE_E_SESSION_GONE);
-	cr_expect_eq(claim(other, "work", 1, 0, 0).count, 1, "what is back is there for others");
+	cr_expect_eq(claim(other, "work", 1, 0, 0).count, 1,
+		     "returned items can be claimed by others");
 	cr_expect_gt(world_ticks(&world, 100), 10);
 	cr_expect_eq(cell("work").leased, 1);
 	cr_expect_eq(cell("work").ready, ITEMS - 1);
 	cr_expect_eq(attempts_of("work", 1), 1);
 	cr_expect_eq(attempts_of("work", 129), 0,
-		     "cut by the budget: no second one is taken for begun");
+		     "cut by the budget: no second item counts as begun");
 	cr_expect_eq(attempts_of("work", 1025), 1, "the first of its grant");
 	cr_expect_eq(attempts_of("work", 1026), 0);
 	cr_expect_eq(world_records(&world, STORE_GRANT), 1);
@@ -246,7 +248,7 @@ Test(queue_begun, runs_may_overlap_and_name_what_is_not_held)
 }
 
 Test(queue_begun,
-     delayed_items_of_a_store_of_before_are_stepped_over_in_bounded_claims_and_come_when_due)
+     delayed_items_of_an_older_store_are_skipped_in_bounded_claims_and_delivered_when_due)
 {
 	enum { DELAYED = 600 };
 	uint64_t session = world_session(&world, NULL);
@@ -262,7 +264,7 @@ Test(queue_begun,
 		got = claim(session, "work", 10, 0, 0).count;
 		cr_assert_lt(claims++, 10);
 		cr_assert(got > 0 || world_effects(&world, FX_QUEUE_READY) == 1,
-			  "it says that it got on");
+			  "it announces the rest");
 	}
 	cr_expect_eq(claims, 3);
 	world_wait(&world, 5001);
@@ -270,13 +272,13 @@ Test(queue_begun,
 	cr_expect_eq(cell("work").delayed, 0);
 	cr_expect_eq(cell("work").ready, DELAYED);
 	cr_expect_eq(claim(session, "work", 10, 0, 0).count, 10);
-	/* What was moved behind its back took more claims: the same commands alone give another
+	/* The moved items needed more claims, so the same commands without the move give another
 	 * database. */
 	world_discard(&world);
 	world_open(&world, WORLD_MEM);
 }
 
-Test(queue_begun, a_claim_meets_no_delayed_item)
+Test(queue_begun, a_claim_does_not_read_delayed_items)
 {
 	uint64_t session = world_session(&world, NULL);
 
@@ -306,7 +308,7 @@ static void delete_queue(const char *name)
 	world_ticks(&world, 1000);
 }
 
-Test(queue_begun, a_dead_letter_queue_that_is_made_again_is_found_by_its_name)
+Test(queue_begun, a_dead_letter_queue_that_is_created_again_is_found_by_its_name)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
@@ -319,7 +321,7 @@ Test(queue_begun, a_dead_letter_queue_that_is_made_again_is_found_by_its_name)
 	cr_expect_eq(cell("dead-letter").ready, 1, "while there is none, the gateway's");
 	configure_dead("graves", 3, "");
 	fail_once(session, "first");
-	cr_expect_eq(cell("graves").ready, 1, "the one that has the name");
+	cr_expect_eq(cell("graves").ready, 1, "the queue that has the name");
 	cr_expect_eq(cell("dead-letter").ready, 1);
 	delete_queue("graves");
 	config.name = (char *)"graves";
@@ -327,6 +329,6 @@ Test(queue_begun, a_dead_letter_queue_that_is_made_again_is_found_by_its_name)
 	create.config = &config;
 	world_must(&world, COMMAND_QUEUE_CREATE, 0, &create);
 	fail_once(session, "first");
-	cr_expect_eq(cell("dead-letter").ready, 2, "one that takes no items is none");
+	cr_expect_eq(cell("dead-letter").ready, 2, "a queue of jobs cannot be one");
 	cr_expect_eq(cell("first").dead, 3);
 }

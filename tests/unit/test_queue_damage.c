@@ -6,7 +6,7 @@
 
 TestSuite(queue_damage, .init = open_mem, .fini = close_world);
 
-/* What a bad disk does, behind the world's back: the record is there and cannot be read. */
+/* As a bad disk does, outside of the world's commands: the record exists and cannot be read. */
 static void damage_key(enum store_table table, const struct key *key)
 {
 	struct store_txn *txn;
@@ -24,7 +24,7 @@ static void damage(enum store_table table, uint64_t queue, uint64_t sub)
 	damage_key(table, &key);
 }
 
-Test(queue_damage, a_deleted_queue_goes_with_its_damaged_records)
+Test(queue_damage, a_deleted_queue_is_swept_with_its_damaged_records)
 {
 	uint64_t session = world_session(&world, NULL), id = queue_id("work"), token;
 	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
@@ -41,7 +41,7 @@ Test(queue_damage, a_deleted_queue_goes_with_its_damaged_records)
 	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
 }
 
-/* What the world's end compares was never damaged: all that was has to be gone by then. */
+/* The world's replays have no damage, so the damaged records must be deleted before its end. */
 static void delete_work(void)
 {
 	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
@@ -52,7 +52,7 @@ static void delete_work(void)
 	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
 }
 
-Test(queue_damage, a_damaged_lease_does_not_hold_up_the_expiry_of_the_others)
+Test(queue_damage, a_damaged_lease_does_not_delay_the_expiry_of_others)
 {
 	uint64_t session = world_session(&world, NULL), bad;
 
@@ -64,14 +64,15 @@ Test(queue_damage, a_damaged_lease_does_not_hold_up_the_expiry_of_the_others)
 	world_wait(&world, 1001);
 	world_ticks(&world, 1);
 	cr_expect_eq(cell("work").ready, 2);
-	cr_expect_eq(cell("work").leased, 2, "its own, of which nobody knows any more");
+	cr_expect_eq(cell("work").leased, 2,
+		     "those of the damaged lease, whose items nobody knows");
 	cr_expect_eq(claim(session, "work", 10, 1000, 0).count, 2);
 	/* The damage moved a timer: the same commands without it give another database. */
 	world_discard(&world);
 	world_open(&world, WORLD_MEM);
 }
 
-Test(queue_damage, a_session_that_holds_a_damaged_lease_ends_and_gives_the_others_back)
+Test(queue_damage, a_session_that_holds_a_damaged_lease_ends_and_returns_the_others)
 {
 	uint64_t session = world_session(&world, NULL), bad;
 	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
@@ -87,7 +88,7 @@ Test(queue_damage, a_session_that_holds_a_damaged_lease_ends_and_gives_the_other
 	delete_work();
 }
 
-/* Queues with grants before and behind the one that it is, whose tokens are lower and higher. */
+/* Other queues have grants before and after this one, with lower and higher tokens. */
 Test(queue_damage, a_lease_whose_entry_in_its_session_is_damaged_ends_with_the_session)
 {
 	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL), bad;
@@ -112,7 +113,7 @@ Test(queue_damage, a_lease_whose_entry_in_its_session_is_damaged_ends_with_the_s
 	cr_expect_eq(world_records(&world, STORE_SESSION), 1, "the other's");
 }
 
-Test(queue_damage, a_damaged_delayed_item_that_was_purged_is_counted_until_its_time_has_come)
+Test(queue_damage, a_purged_damaged_delayed_item_is_counted_until_it_is_due)
 {
 	uint64_t session = world_session(&world, NULL);
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -127,7 +128,7 @@ Test(queue_damage, a_damaged_delayed_item_that_was_purged_is_counted_until_its_t
 	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
 	world_ticks(&world, 100);
 	cr_expect_eq(world_records(&world, STORE_ITEM), 1,
-		     "the damaged one goes, the other delayed one stays");
+		     "the damaged item is deleted, the other delayed one stays");
 	cr_expect_eq(cell("work").delayed, 2);
 	world_wait(&world, 5001);
 	world_ticks(&world, 100);
@@ -136,7 +137,7 @@ Test(queue_damage, a_damaged_delayed_item_that_was_purged_is_counted_until_its_t
 	delete_work();
 }
 
-Test(queue_damage, a_purge_takes_damaged_items_that_claims_have_passed_by)
+Test(queue_damage, a_purge_drops_damaged_items_that_claims_have_skipped)
 {
 	uint64_t session = world_session(&world, NULL), token;
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
@@ -155,7 +156,8 @@ Test(queue_damage, a_purge_takes_damaged_items_that_claims_have_passed_by)
 	world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
 	world_ticks(&world, 2);
 	cr_expect_eq(world_records(&world, STORE_ITEM), 4, "1, 4 and 5 are leased, 8 is delayed");
-	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_PURGE, 0, &purge).code, 0, "it has ended");
+	cr_expect_eq(world_apply(&world, COMMAND_QUEUE_PURGE, 0, &purge).code, 0,
+		     "the first purge has ended");
 	world_ticks(&world, 2);
 	cr_expect_eq(world_records(&world, STORE_ITEM), 4);
 	world_wait(&world, 5001);
@@ -189,15 +191,15 @@ Test(queue_damage, a_purge_leaves_damaged_exceptions_to_the_claim_that_counts_th
 		cr_expect_eq(cell("other").leased, 2);
 		world_must(&world, COMMAND_QUEUE_PURGE, 0, &purge);
 		world_ticks(&world, 100);
-		cr_expect_eq(world_records(&world, STORE_ITEM), 2, "the damaged one is gone");
+		cr_expect_eq(world_records(&world, STORE_ITEM), 2, "the damaged one is deleted");
 		world_discard(&world);
 		open_mem();
 	}
 }
 
-/* A store of before has delayed items in place. One that is damaged may have been ready or not: the
- * count is right again behind it. */
-Test(queue_damage, a_damaged_item_among_delayed_ones_in_place_costs_no_other_item)
+/* An older store has delayed items under the same keys as ready ones. A damaged one may have been
+ * either: after it the count is right again. */
+Test(queue_damage, a_damaged_item_among_older_delayed_ones_affects_no_other)
 {
 	for (int which = 0; which < 4; which++) {
 		uint64_t session = world_session(&world, NULL), id;
@@ -269,7 +271,7 @@ Test(queue_damage, peek_names_damaged_items_and_shows_the_others)
 	peek.max = 1;
 	peek.after = 1;
 	reply = world_query(&world, &request);
-	cr_expect_eq(reply->items[0]->seq, 2, "and a peek goes on behind one");
+	cr_expect_eq(reply->items[0]->seq, 2, "and a peek continues after a damaged item");
 	peek.after = 2;
 	reply = world_query(&world, &request);
 	cr_expect_eq(reply->items[0]->seq, 3);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * QUEUE_PEEK: the rows behind a purge, how long leases are held and extended. */
+ * QUEUE_PEEK: the rows during a purge, how long leases are held and extended. */
 #include "tests/unit/queue_rig.h"
 
 TestSuite(queue_peek, .init = open_mem, .fini = close_world);
@@ -16,14 +16,14 @@ static size_t peeked(const char *state)
 	return world_query(&world, &request)->n_items;
 }
 
-Test(queue_peek, peek_shows_what_a_purge_left_before_its_sweep_is_through)
+Test(queue_peek, peek_shows_only_what_a_purge_left_before_its_sweep_ends)
 {
 	uint64_t session = world_session(&world, NULL), token;
 	Sluice__QueuePurge purge = SLUICE__QUEUE_PURGE__INIT;
 
 	purge.name = (char *)"work";
 	put("work", 6);
-	/* 1 and 2 come back as exceptions, 3 is delayed, 4 leased, 5 and 6 wait in order. */
+	/* 1 and 2 are returned as exceptions, 3 is delayed, 4 is leased, 5 and 6 wait in order. */
 	token = claim(session, "work", 4, 0, 0).index;
 	cr_assert_eq(ack(session, "work", token, ACK_NACK, 0, 1, 2).count, 2);
 	cr_assert_eq(ack(session, "work", token, ACK_NACK, 5000, 3, 1).count, 1);
@@ -36,7 +36,7 @@ Test(queue_peek, peek_shows_what_a_purge_left_before_its_sweep_is_through)
 	cr_expect_eq(peeked(""), 2);
 }
 
-/* ---- since when it is held ---- */
+/* ---- how long a lease is held ---- */
 
 static const Sluice__ItemInfo *leased_row(void)
 {
@@ -50,7 +50,7 @@ static const Sluice__ItemInfo *leased_row(void)
 	return world_query(&world, &request)->items[0];
 }
 
-Test(queue_peek, peek_says_how_long_a_lease_is_held_over_its_extensions)
+Test(queue_peek, peek_shows_how_long_a_lease_is_held_over_its_extensions)
 {
 	uint64_t session = world_session(&world, NULL), token, id = queue_id("work");
 	uint8_t bytes[512];
@@ -65,7 +65,7 @@ Test(queue_peek, peek_says_how_long_a_lease_is_held_over_its_extensions)
 		cr_assert_eq(ack(session, "work", token, ACK_EXTEND, 60000, 0, 0).code, 0);
 		cr_expect_eq(leased_row()->held_ms, i * 20000);
 	}
-	/* One of an older broker has no such number, and is read all the same. */
+	/* A grant of an older broker has no such number, and is read with 0. */
 	cr_assert_eq(store_begin(world.store, &txn), 0);
 	key_two(&key, world.gateway, id, token);
 	cr_assert_eq(store_get(txn, STORE_GRANT, key_slice(&key), &value), 0);
@@ -81,7 +81,7 @@ Test(queue_peek, peek_says_how_long_a_lease_is_held_over_its_extensions)
 	open_mem();
 }
 
-/* ---- for how long its consumer extends it by itself ---- */
+/* ---- how long a lease is extended automatically ---- */
 
 static struct outcome claim_extended(uint64_t session, uint32_t extend_max_ms, uint8_t flags)
 {
@@ -109,7 +109,7 @@ static size_t grant_bytes(uint64_t token)
 	return bytes;
 }
 
-Test(queue_peek, peek_says_for_how_long_a_lease_is_extended_automatically)
+Test(queue_peek, peek_shows_how_long_a_lease_is_extended_automatically)
 {
 	uint64_t session = world_session(&world, NULL), token;
 
@@ -121,7 +121,7 @@ Test(queue_peek, peek_says_for_how_long_a_lease_is_extended_automatically)
 	cr_expect_eq(leased_row()->extend_max_ms, 43200000, "after an extension");
 	cr_expect_eq(leased_row()->held_ms, 20000);
 	cr_assert_eq(ack(session, "work", token, ACK_BEGUN, 0, 1, 1).code, 0);
-	cr_expect_eq(leased_row()->extend_max_ms, 43200000, "behind what is begun");
+	cr_expect_eq(leased_row()->extend_max_ms, 43200000, "with a begun item");
 	cr_assert_eq(claim(session, "work", 1, 0, CLAIM_RESUME).count, 1);
 	cr_expect_eq(leased_row()->extend_max_ms, 43200000, "after a resume without one");
 	cr_assert_eq(claim_extended(session, 1000, CLAIM_RESUME).count, 1);
@@ -131,7 +131,7 @@ Test(queue_peek, peek_says_for_how_long_a_lease_is_extended_automatically)
 	cr_expect_eq(ack(session, "work", token, ACK_DONE, 0, 1, 1).count, 1);
 }
 
-Test(queue_peek, a_lease_whose_consumer_says_nothing_of_extensions_shows_none_and_costs_nothing)
+Test(queue_peek, a_lease_without_extensions_shows_none_and_needs_no_bytes)
 {
 	uint64_t session = world_session(&world, NULL), token;
 	size_t bytes;
@@ -140,7 +140,7 @@ Test(queue_peek, a_lease_whose_consumer_says_nothing_of_extensions_shows_none_an
 	token = claim_extended(session, 0, 0).index;
 	cr_expect_eq(leased_row()->extend_max_ms, 0);
 	bytes = grant_bytes(token);
-	/* As one of an older program: a resume tells it. */
+	/* As with an older program: a resume reports the bound. */
 	cr_assert_eq(claim_extended(session, 5000, CLAIM_RESUME).count, 1);
 	cr_expect_eq(leased_row()->extend_max_ms, 5000);
 	cr_expect_eq(grant_bytes(token), bytes + 4);

@@ -4,7 +4,7 @@
 
 TestSuite(queue_resume, .init = open_mem, .fini = close_world);
 
-Test(queue_resume, resume_delivers_again_what_is_held_and_grants_nothing)
+Test(queue_resume, resume_redelivers_held_items_and_grants_nothing)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct outcome out;
@@ -18,8 +18,7 @@ Test(queue_resume, resume_delivers_again_what_is_held_and_grants_nothing)
 	cr_expect_eq(cell("work").ready, 1);
 }
 
-/* Redelivers in steps until there is no more; returns how many items came, and how many steps it
- * took. */
+/* Redelivers in steps until there is no more; returns the numbers of items and of steps. */
 static unsigned resume_all(uint64_t session, unsigned *ret_steps)
 {
 	struct cmd_claim m = {.queue = queue_id("work"), .max = 1024, .flags = CLAIM_RESUME};
@@ -43,7 +42,7 @@ static unsigned resume_all(uint64_t session, unsigned *ret_steps)
 	return count;
 }
 
-Test(queue_resume, resume_goes_on_in_steps_until_all_that_is_held_was_delivered)
+Test(queue_resume, resume_continues_in_steps_until_all_held_items_are_delivered)
 {
 	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);
 	unsigned steps;
@@ -54,11 +53,11 @@ Test(queue_resume, resume_goes_on_in_steps_until_all_that_is_held_was_delivered)
 		cr_assert_eq(claim(other, "work", 500, 0, 0).count, 500);
 	}
 	cr_expect_eq(resume_all(session, &steps), 3000);
-	cr_expect_eq(steps, 2, "a step ends behind the grant that fills it");
+	cr_expect_eq(steps, 2, "a step ends after the grant that fills it");
 	cr_expect_eq(resume_all(other, &steps), 1500);
 }
 
-Test(queue_resume, resume_leaves_out_what_the_session_is_given_between_its_steps)
+Test(queue_resume, resume_leaves_out_items_granted_between_its_steps)
 {
 	uint64_t session = world_session(&world, NULL);
 	struct cmd_claim m = {.queue = queue_id("work"), .max = 10, .flags = CLAIM_RESUME};
@@ -75,7 +74,7 @@ Test(queue_resume, resume_leaves_out_what_the_session_is_given_between_its_steps
 	cr_assert_eq(claim(session, "work", 10, 0, 0).count, 10, "another consumer of the session");
 	out = world_apply(&world, COMMAND_CLAIM, session, &m);
 	cr_expect_eq(out.count, 10);
-	cr_expect_eq(out.id, 0, "and nothing of the newer grant");
+	cr_expect_eq(out.id, 0, "and no items of the newer grant");
 }
 
 Test(queue_resume, resume_delivers_nothing_that_another_session_holds)
@@ -90,13 +89,13 @@ Test(queue_resume, resume_delivers_nothing_that_another_session_holds)
 	cr_expect_eq(world_effects(&world, FX_GRANT), 1);
 	cr_expect_eq(world_effect(&world, FX_GRANT)->token, mine.index);
 	cr_expect_eq(claim(world_session(&world, NULL), "work", 100, 0, CLAIM_RESUME).count, 0,
-		     "who holds nothing is given nothing");
+		     "a session that holds nothing receives nothing");
 	cr_expect_eq(cell("work").leased, 3, "and the leases are as they were");
 }
 
-/* The delivery says that the lease is so long from now on: a holder that extends at half of it must
- * not come too late. */
-Test(queue_resume, resume_begins_the_lease_anew)
+/* A delivery gives the lease's whole term: a holder that extends at half of it must not be too
+ * late. */
+Test(queue_resume, resume_restarts_the_lease)
 {
 	uint64_t session = world_session(&world, NULL), token;
 
@@ -115,7 +114,7 @@ Test(queue_resume, resume_begins_the_lease_anew)
 	cr_expect_eq(cell("work").ready, 1);
 }
 
-/* More grants than are looked at at once, and another session's among them. */
+/* More grants than one step checks, with another session's among them. */
 Test(queue_resume, resume_finds_each_of_many_grants)
 {
 	uint64_t session = world_session(&world, NULL), other = world_session(&world, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Attempts of the local scheduler: the files, the shepherd, and what becomes of both when somebody
- * is killed.
- * */
+ * Attempts of the local scheduler: the files, the shepherd, and the result when one of the
+ * processes is killed.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -115,7 +115,7 @@ Test(attempt, a_damaged_file_is_named_and_never_counts_as_not_started)
 			  "status '%s'", statuses[i]);
 		cr_assert_eq(attempt_take(dir, getpid(), getpid()), 0);
 		cr_expect_eq(look().state, ATTEMPT_RUNNING,
-			     "a process that lives counts more than a damaged status");
+			     "a live process matters more than a damaged status");
 	}
 }
 
@@ -130,7 +130,7 @@ Test(attempt, a_good_status_ends_it_whatever_the_mark_holds)
 	cr_assert_not_null(look().fault);
 }
 
-Test(attempt, litter_of_a_killed_writer_does_not_spoil_the_mark)
+Test(attempt, a_temporary_file_of_a_killed_writer_does_not_damage_the_mark)
 {
 	char name[64], path[ATTEMPT_PATH_MAX + 64], mark[ATTEMPT_PATH_MAX + 64];
 
@@ -172,14 +172,15 @@ Test(attempt, an_argument_may_be_any_bytes)
 	static const struct {
 		const char *json, *expected;
 	} rows[] = {
-		{"caf\xe9.dat", "caf\xe9.dat"},	   /* Latin-1, as it stands */
+		{"caf\xe9.dat", "caf\xe9.dat"},	   /* Latin-1, unchanged */
 		{"caf\\udce9.dat", "caf\xe9.dat"}, /* as os.fsdecode() writes it */
 		{"caf\\uDCE9\xff\\udc80", "caf\xe9\xff\x80"},
 		{"\xe2\x82", "\xe2\x82"},		   /* a cut character */
 		{"\xc3\xa9 \\u00e9", "\xc3\xa9 \xc3\xa9"}, /* characters stay characters */
-		{"\\ud83d\\udc80", "\xf0\x9f\x92\x80"},	  /* the second half of a pair is no byte */
-		{"\\\\udce9", "\\udce9"},		  /* an escaped backslash */
-		{"\xf4\x8f\xba\x80", "\xf4\x8f\xba\x80"}, /* what bytes are hidden as */
+		{"\\ud83d\\udc80",
+		 "\xf0\x9f\x92\x80"},	  /* the second half of a pair stands for no byte */
+		{"\\\\udce9", "\\udce9"}, /* an escaped backslash */
+		{"\xf4\x8f\xba\x80", "\xf4\x8f\xba\x80"}, /* the escape of raw bytes */
 		{"\\udbff\\udec1", "\xf4\x8f\xbb\x81"},
 	};
 
@@ -201,7 +202,7 @@ Test(attempt, an_argument_may_be_any_bytes)
 	}
 }
 
-Test(attempt, a_wrong_payload_says_what_was_expected)
+Test(attempt, a_wrong_payload_is_refused_with_what_was_expected)
 {
 	static const struct {
 		const char *text, *why;
@@ -387,7 +388,7 @@ Test(shepherd, a_job_whose_shepherd_is_killed_runs_on_and_is_then_lost)
 	cr_expect_eq(look().state, ATTEMPT_LOST);
 }
 
-Test(shepherd, its_status_is_there_before_it_is_gone)
+Test(shepherd, its_status_is_written_before_it_ends)
 {
 	for (int round = 0; round < 20; round++) {
 		struct attempt_view view;
@@ -403,7 +404,7 @@ Test(shepherd, its_status_is_there_before_it_is_gone)
 	}
 }
 
-Test(shepherd, it_is_deaf_to_what_ends_a_service)
+Test(shepherd, it_ignores_the_signals_that_end_a_service)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 	struct attempt_view view;
@@ -496,7 +497,7 @@ Test(shepherd, cancel_ends_a_job_also_when_its_mark_cannot_be_written)
 	cr_expect_eq(look().value, SIGTERM);
 }
 
-Test(shepherd, sigterm_ends_a_job_that_does_not_mind_it)
+Test(shepherd, sigterm_ends_a_job_that_does_not_handle_it)
 {
 	job("echo x >>starts; while :; do sleep 0.05; done");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
@@ -549,7 +550,7 @@ Test(shepherd, a_timeout_ends_a_job_that_ignores_sigterm)
 	wait_gone(view.pid);
 }
 
-Test(shepherd, a_timeout_asks_before_it_kills)
+Test(shepherd, a_timeout_sends_sigterm_before_it_kills)
 {
 	char text[ATTEMPT_PATH_MAX + 256];
 
@@ -595,7 +596,7 @@ Test(shepherd, a_job_inherits_no_descriptor_signal_or_session)
 	unsigned long long blocked = 1, ignored = 1;
 	int pid = 0, group = 0, session = 0, high, fd;
 
-	/* What LMDB leaves open: a descriptor without close-on-exec. A low one and a high one. */
+	/* As LMDB leaves open: descriptors without close-on-exec, a low and a high one. */
 	(void)snprintf(path, sizeof(path), "%s/secret", dir);
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	high = dup2(fd, 200);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Around a job of the local scheduler: what it inherits, what it may use, what it leaves, and what
- * is said when it cannot be started. */
+ * Around a job of the local scheduler: what it inherits, its limits, the processes and files that
+ * it leaves, and the report when it cannot be started. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +57,7 @@ Test(shepherd_job, a_status_is_read_back_as_it_was_written)
 		cr_expect(view.left_ended);
 		cr_expect_str_eq(view.left_names, "a(1),b(2)");
 	}
-	/* Cut anywhere it is damage, and never another end. */
+	/* Every cut of it is damage, and never reads as another end. */
 	for (size_t len = 0; len < strlen(text); len++) {
 		char cut[ATTEMPT_STATUS_BYTES];
 
@@ -150,7 +150,7 @@ Test(shepherd_job, what_forks_again_and_again_is_ended_too)
 	cr_expect(view.left == 0 || view.left_ended);
 }
 
-Test(shepherd_job, what_left_the_group_lives_on_if_that_is_set)
+Test(shepherd_job, what_left_the_group_stays_if_that_is_set)
 {
 	struct attempt_view view;
 	pid_t left;
@@ -186,8 +186,7 @@ Test(shepherd_job, processes_of_an_attempt_are_found_by_their_environment)
 	wait_gone(view.pid);
 	cr_assert_eq(unsetenv("SLUICE_TAG"), 0);
 	cr_expect_eq(look().state, ATTEMPT_LOST);
-	/* In the middle of its exec it has no environment; others of the group may still be
-	 * dying. */
+	/* During its exec a process has no environment; others of the group may still be ending. */
 	for (int ms = 0; (count = leftovers_marked(mark, left)) != 1 && ms < 20000; ms += 2)
 		pause_ms(2);
 	cr_assert_eq(count, 1);
@@ -213,7 +212,7 @@ Test(shepherd_job, without_cwd_it_runs_in_a_directory_of_its_own)
 	char want[2 * ATTEMPT_PATH_MAX + 64], stays[ATTEMPT_PATH_MAX + 16];
 	struct attempt_view view;
 
-	/* Where the scheduler stands, and what its environment says of it. */
+	/* The scheduler's working directory, also in its environment. */
 	(void)snprintf(stays, sizeof(stays), "%s/stays", spool);
 	cr_assert_eq(mkdir(stays, 0700), 0);
 	cr_assert_eq(chdir(stays), 0);
@@ -232,10 +231,10 @@ Test(shepherd_job, without_cwd_it_runs_in_a_directory_of_its_own)
 	cr_assert_eq(chdir("/"), 0);
 }
 
-Test(shepherd_job, what_a_job_takes_away_does_not_keep_its_end_from_being_known)
+Test(shepherd_job, the_end_of_a_job_is_known_whatever_files_it_deletes)
 {
 	static const char *const scripts[] = {
-		/* Only its own: without one it would be the starter's. */
+		/* Only its own directory: without one it would be the starter's. */
 		"case $PWD in */work) rm -rf $PWD;; esac; exit 6",
 		"case $PWD in */work) rm -rf ${PWD%/work};; esac; exit 6",
 		"case $PWD in */work) rm -rf ${PWD%/*/work};; esac; exit 6",
@@ -255,7 +254,7 @@ Test(shepherd_job, what_a_job_takes_away_does_not_keep_its_end_from_being_known)
 	}
 }
 
-/* Or it would try to write the status for ever, which nobody can read any more. */
+/* Otherwise it would try without an end to write a status that nobody can read. */
 Test(shepherd_job, a_shepherd_whose_spool_was_deleted_ends)
 {
 	pid_t shepherd;
@@ -289,7 +288,7 @@ Test(shepherd_job, a_directory_whose_rights_it_took_away_gets_its_status)
 		cr_skip_test("only root may read the build tree");
 	job_without_cwd("chmod 0 ..; exit 6");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
-	/* Until then it cannot be looked at. */
+	/* Until then its state cannot be read. */
 	for (int ms = 0;
 	     (attempt_inspect(dir, &view) != 0 || view.state != ATTEMPT_ENDED) && ms < 20000;
 	     ms += 2)
@@ -337,7 +336,7 @@ static off_t size_of(const char *top, const char *name)
 	return info.st_size;
 }
 
-/* What a link in the place of the attempt's directory names is neither measured nor cut. */
+/* The target of a link in the place of the attempt's directory is neither measured nor cut. */
 Test(shepherd_job, output_is_measured_and_cut_where_it_was_opened)
 {
 	char other[RIG_SPOOL_BYTES + 16], moved[RIG_SPOOL_BYTES + 16], path[RIG_SPOOL_BYTES + 32];
@@ -363,7 +362,8 @@ Test(shepherd_job, output_is_measured_and_cut_where_it_was_opened)
 	cr_expect_eq(size_of(moved, "out"), 256 * 1024);
 }
 
-/* Nothing is followed or waited for, and what cannot be read has started. */
+/* No link is followed, nothing blocks, and an attempt whose mark cannot be read counts as
+ * started. */
 Test(shepherd_job, what_a_job_puts_in_the_place_of_a_mark_or_status_is_damage)
 {
 	static const char *const names[] = {"start", "status"};
@@ -382,8 +382,8 @@ Test(shepherd_job, what_a_job_puts_in_the_place_of_a_mark_or_status_is_damage)
 	}
 }
 
-/* A small disk for the spool, seen by this test and what it starts; skips the test where there is
- * none to be had. */
+/* A small disk for the spool, visible to this test and the processes that it starts; skips the test
+ * where none can be mounted. */
 static void small_disk(void)
 {
 	enum { DISK_BYTES = 16 * 1024 * 1024 };
@@ -407,7 +407,7 @@ Test(shepherd_job, a_working_directory_that_fills_the_disk_ends_the_job_and_is_d
 		enum attempt_end end;
 	} rows[] = {{"head -c 40000000 /dev/zero >big; sleep 1000", END_WORK},
 		    {"mkdir -p a/b; head -c 40000000 /dev/zero >a/b/big; exit 3",
-		     END_WORK}, /* it may be gone before the look */
+		     END_WORK}, /* it may be deleted before it is measured */
 		    {"for i in $(seq 40); do mkdir d; cd d; done; head -c 40000000 /dev/zero >big; "
 		     "sleep 1000",
 		     END_WORK},
@@ -441,7 +441,7 @@ Test(shepherd_job, a_status_has_its_room_on_a_disk_that_is_full)
 	job_without_cwd("while [ ! -e ../go ]; do sleep 0.01; done; exit 7");
 	put("go.new", "");
 	cr_assert_str_eq(said(shepherd_start()), "started\n");
-	/* Not the job's: only the room is gone. */
+	/* Not a file of the job: only the room is used. */
 	(void)snprintf(path, sizeof(path), "%s/other", spool);
 	fd = open(path, O_WRONLY | O_CREAT, 0600);
 	while (write(fd, block, sizeof(block)) > 0)
@@ -455,7 +455,7 @@ Test(shepherd_job, a_status_has_its_room_on_a_disk_that_is_full)
 	cr_expect_eq(umount2(spool, MNT_DETACH), 0);
 }
 
-Test(shepherd_job, output_of_just_its_bound_is_well)
+Test(shepherd_job, output_of_exactly_its_bound_is_accepted)
 {
 	job("head -c 262144 /dev/zero; exit 0");
 	cr_assert_str_eq(said(shepherd_start_with("output_max_kib=256", NULL)), "started\n");
@@ -477,7 +477,7 @@ Test(shepherd_job, a_job_inherits_no_descriptor_limit_signal_or_variable_of_its_
 	soft = raised;
 	soft.rlim_cur = raised.rlim_max < 500 ? raised.rlim_max : 500;
 	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &soft), 0);
-	/* As a host does that raised its own: plugin.h. */
+	/* As a host that raised its own limit does: plugin.h. */
 	cr_assert_eq(setenv("SLUICE_NOFILE_SOFT", "77", 1), 0);
 	for (int sig = 1; sig < 32; sig++)
 		(void)sigaction(sig, &ignore, NULL);
@@ -581,7 +581,7 @@ Test(shepherd_job, arguments_beyond_the_kernels_bound_are_a_failure_of_the_progr
 			   get("err"));
 }
 
-Test(shepherd_job, what_keeps_it_from_starting_anything_is_said_and_leaves_no_mark)
+Test(shepherd_job, a_cause_that_prevents_a_start_is_reported_and_leaves_no_mark)
 {
 	char path[ATTEMPT_PATH_MAX + 16], script[3 * ATTEMPT_PATH_MAX];
 	char *argv[] = {(char[]){"sh"}, (char[]){"-c"}, script, NULL};

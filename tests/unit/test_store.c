@@ -297,7 +297,7 @@ static void *write_beside(void *user)
 	return NULL;
 }
 
-Test(store, a_snapshot_does_not_move_while_another_thread_commits)
+Test(store, a_snapshot_does_not_change_while_another_thread_commits)
 {
 	struct rig rig = rig_open(LMDB);
 	struct store_txn *txn = begin(rig.store), *snapshot = NULL;
@@ -327,7 +327,7 @@ Test(store, a_second_open_is_refused)
 	rig_close(&rig, LMDB);
 }
 
-/* Changes one byte of a stored record behind the store's back. at < 0: cuts the last byte off. */
+/* Changes one byte of a stored record without the store. at < 0: cuts the last byte off. */
 static void damage(const char *dir, const char *table, const char *key, int at)
 {
 	MDB_env *env;
@@ -374,7 +374,7 @@ static void damaged_is_named(enum store_table table, int at)
 			   "the error names the table: %s", store_last_error());
 	cr_expect_not_null(strstr(store_last_error(), "626164"), "and the key in hex: %s",
 			   store_last_error());
-	cr_expect_str_eq(get(txn, table, "good"), "another", "the rest is served");
+	cr_expect_str_eq(get(txn, table, "good"), "another", "all others are served");
 	store_abort(txn);
 	rig_close(&rig, LMDB);
 }
@@ -390,7 +390,7 @@ Test(store, each_damaged_byte_is_found_and_named_in_every_framed_table)
 		damaged_is_named(STORE_ITEM, at);
 }
 
-Test(store, another_schema_is_refused_and_left_alone)
+Test(store, another_schema_is_refused_and_not_changed)
 {
 	struct rig rig = rig_open(LMDB);
 	struct store_txn *txn = begin(rig.store);
@@ -443,7 +443,7 @@ Test(store, keys_have_bounds)
 					cr_expect_eq(store_scan_begin(txn, tables[t], wrong, &scan),
 						     SLUICE_E_LIMIT);
 			}
-			cr_expect_eq(store_commit(txn), 0, "a refused key spoils nothing");
+			cr_expect_eq(store_commit(txn), 0, "a refused key changes nothing");
 			txn = begin(rig.store);
 			cr_expect_eq(store_get(txn, tables[t], longest, &value), 0);
 			store_abort(txn);
@@ -453,7 +453,7 @@ Test(store, keys_have_bounds)
 }
 
 /* T2 under a savepoint: a damaged record can be deleted, comes back with a rollback as it was, and
- * a walk passes it by. */
+ * a scan skips it. */
 static int count_damaged(void *user, enum store_table table, struct sluice_slice key,
 			 struct sluice_slice value, int code)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Hot cells save reads and writes: proved by an implementation that counts what reaches it. One
+ * Hot cells save reads and writes: a store implementation that counts its calls proves it. One
  * table of a few records, no transactions.
  */
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@ enum { RECORDS_MAX = 64, VALUE_MAX = 64 };
 
 struct counted {
 	int gets, puts, dels, commits;
-	bool damaged; /* the pages behind the last record cannot be read */
+	bool damaged; /* the pages after the last record cannot be read */
 	size_t at;    /* the cursor */
 	size_t count;
 	struct record {
@@ -117,7 +117,7 @@ static int counted_last(void *txn, enum store_table table, struct sluice_slice k
 	return 0;
 }
 
-/* A cursor walks the records as they came; one table, one scan at a time. */
+/* A cursor visits the records in the order of insertion; one table, one scan at a time. */
 static int counted_open(void *txn, enum store_table table, void **ret)
 {
 	struct counted *counted = txn;
@@ -296,7 +296,7 @@ Test(store_cells, an_abort_drops_what_was_changed)
 	store_close(store);
 }
 
-Test(store_cells, a_look_at_the_table_writes_through_what_is_new_and_only_that)
+Test(store_cells, a_scan_of_the_table_writes_its_changed_cells_and_no_others)
 {
 	static struct counted counted;
 	struct store *store = store_over(&counted, 0);
@@ -371,9 +371,9 @@ static int count_codes(void *user, enum store_table table, struct sluice_slice k
 	return 0;
 }
 
-/* Behind damaged pages there is no way on; a walk that passed damage by would meet them for
- * ever. */
-Test(store_cells, a_walk_ends_at_damaged_pages, .timeout = 10)
+/* A scan cannot continue after damaged pages; a scan that skipped damage would meet them without an
+ * end. */
+Test(store_cells, a_scan_ends_at_damaged_pages, .timeout = 10)
 {
 	static struct counted counted;
 	struct store *store = store_over(&counted, 0);
@@ -387,12 +387,12 @@ Test(store_cells, a_walk_ends_at_damaged_pages, .timeout = 10)
 	txn = begin(store);
 	cr_expect_eq(store_walk(txn, count_codes, counts), SLUICE_E_CORRUPT);
 	cr_expect_eq(counts[0], 2);
-	cr_expect_eq(counts[1], 1, "told once");
+	cr_expect_eq(counts[1], 1, "reported once");
 	store_abort(txn);
 	store_close(store);
 }
 
-Test(store_cells, the_cache_keeps_its_bound_and_what_is_used)
+Test(store_cells, the_cache_keeps_its_bound_and_used_cells)
 {
 	static struct counted counted;
 	struct store *store = store_over(&counted, 8);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * T2, T3: a damaged data.mdb. Bits of both meta pages (with SLUICE_TEST_LONG=1 each), each root in
- * turn on each other page, each length of the file: the store is refused by name and the file left
- * alone, or all of it is served. And the other side, which matters as much: no store that we wrote
- * is ever refused.
+ * turn on each other page, each length of the file: the store is refused with the file's name and
+ * the file is unchanged, or all of it is served. As important: no store that we wrote is ever
+ * refused.
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ struct rig {
 	int newest; /* meta page */
 };
 
-/* By hand: all bits, and more of the others. Opening a store takes its time. */
+/* With SLUICE_TEST_LONG: all bits, and more pages and lengths. Opening a store is slow. */
 static bool is_long(void)
 {
 	const char *value = getenv("SLUICE_TEST_LONG");
@@ -190,7 +190,7 @@ static void rig_close(struct rig *rig)
 	free(rig->bytes);
 }
 
-/* The store with rig->bytes, len of them, as its file; what came of it, CORRUPT or 0. */
+/* Opens and reads a store whose file is the first len bytes of rig->bytes; returns CORRUPT or 0. */
 static int damaged(struct rig *rig, size_t len, const char *what)
 {
 	uint8_t *after = malloc(FILE_MAX);
@@ -207,7 +207,7 @@ static int damaged(struct rig *rig, size_t len, const char *what)
 			  strstr(store_last_error(), "table ") != NULL,
 		  "%s: it is named: %s", what, store_last_error());
 	cr_expect(file_read(rig, after) == len && memcmp(rig->bytes, after, len) == 0,
-		  "%s: the file is left alone", what);
+		  "%s: the file is unchanged", what);
 	free(after);
 	return rc;
 }
@@ -232,8 +232,8 @@ Test(store_damage, a_flipped_bit_of_a_meta_page_is_named_or_harmless)
 				refused[meta]++;
 		}
 	}
-	/* What is served are counters, an address and the older commit's roots, which nobody
-	 * follows. */
+	/* The bits without effect are in counters, in an address and in the older commit's roots,
+	 * which are not used. */
 	(void)fprintf(stderr,
 		      "newest meta page: %d flips refused, %d served whole; the older: %d and %d\n",
 		      refused[rig.newest], served[rig.newest], refused[!rig.newest],
@@ -267,7 +267,7 @@ Test(store_damage, a_root_on_any_other_page_is_named)
 	rig_close(&rig);
 }
 
-/* Where the main tree describes a table: behind its name, flags of the node and all. */
+/* The offset of a table's description in the main tree: after its name. */
 static size_t tree_of(const struct rig *rig, const char *name)
 {
 	uint64_t root = number_at(rig->whole, (size_t)rig->newest * PAGE + AT_MAIN_ROOT);
@@ -349,8 +349,8 @@ Test(store_damage, what_is_no_file_is_named)
 	rig_close(&rig);
 }
 
-/* What a creation that was cut off leaves is made anew, and never stands under the store's name. */
-Test(store_damage, a_creation_that_was_cut_off_does_not_stand_in_the_way)
+/* The file of an interrupted creation is written again, and never has the store's name. */
+Test(store_damage, an_interrupted_creation_does_not_prevent_the_next)
 {
 	struct rig rig = rig_open();
 	struct store *store = NULL;
@@ -373,9 +373,9 @@ Test(store_damage, a_creation_that_was_cut_off_does_not_stand_in_the_way)
 	rig_close(&rig);
 }
 
-/* What --dump reads with: any bit of any page. Either it is named, or all that it served is as it
- * was. The same at a start that looks at each page, but for what a checksum finds when the record
- * is read. */
+/* A store that is opened as for --dump, with a flipped bit on any page. Either the damage is named,
+ * or all that is served is unchanged. The same at a start that checks each page, except damage that
+ * a checksum finds when the record is read. */
 Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 {
 	struct rig rig = rig_open();
@@ -383,7 +383,7 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 	int refused = 0, tried = 0, flips = is_long() ? 100 : 5;
 	char what[64];
 
-	/* Each page's head and its first pointers, then here and there. */
+	/* Each page's head and its first pointers, then some other bytes. */
 	for (size_t page = 2; page < rig.len / PAGE; page++) {
 		for (int i = 0; i < flips; i++) {
 			size_t at = page * PAGE +
@@ -410,7 +410,7 @@ Test(store_damage, a_flipped_bit_anywhere_is_named_or_harmless)
 	rig_close(&rig);
 }
 
-/* ---- the other side ---- */
+/* ---- undamaged stores ---- */
 
 static void random_commit(struct store *store)
 {
@@ -441,7 +441,7 @@ static void random_commit(struct store *store)
 				     0);
 		}
 	}
-	/* Pages that are taken and given back at once are never written, and may be the last
+	/* Pages that are allocated and freed at once are never written, and may be the last
 	 * ones. */
 	if (random_below(8) == 0) {
 		cr_assert_eq(store_put(txn, STORE_BLOB, slice("passing"),
@@ -449,7 +449,7 @@ static void random_commit(struct store *store)
 			     0);
 		cr_assert_eq(store_del(txn, STORE_BLOB, slice("passing")), 0);
 	}
-	/* Some tables empty out now and then. */
+	/* Some tables become empty sometimes. */
 	if (random_below(200) == 0) {
 		struct store_scan *scan = NULL;
 		struct sluice_slice key, value;
@@ -493,7 +493,7 @@ Test(store_damage, no_store_that_we_wrote_is_refused, .timeout = 120)
 							   store_table_name((enum store_table)k)),
 				     0, "commit %d, table %s: %s", i,
 				     store_table_name((enum store_table)k), store_last_error());
-		/* How often the check of the length has to look at the free list. */
+		/* How often the check of the length has to read the free list. */
 		fd = open(rig.path, O_RDONLY | O_CLOEXEC);
 		cr_assert_eq(read(fd, metas, sizeof(metas)), (ssize_t)sizeof(metas));
 		cr_assert_eq(fstat(fd, &st), 0);
@@ -514,7 +514,7 @@ Test(store_damage, no_store_that_we_wrote_is_refused, .timeout = 120)
 			store = NULL;
 		}
 	}
-	cr_expect_gt(shorter, 0, "the case that the check must let pass has come");
+	cr_expect_gt(shorter, 0, "the case that the check must accept has occurred");
 	(void)fprintf(stderr,
 		      "%d commits, of which %d left a file shorter than its page count says\n",
 		      rounds, shorter);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The format on disk stays: the bytes of a record, and a whole store as a program of schema version
- * 1 left it.
+ * The format on disk never changes: the bytes of a record, and a whole store as a program of schema
+ * version 1 left it.
  *
  * SLUICE_STORE_GOLDEN=PATH writes such a store's data file there instead, for `zstd -19 PATH` to
- * pack: only when the schema's version was raised, and beside the old ones, which must go on
- * opening.
+ * pack: only when the schema's version was raised, and beside the old ones, which must still open.
  */
 #include <criterion/criterion.h>
 #include <lmdb.h>
@@ -158,7 +157,7 @@ Test(store_golden, a_store_of_schema_version_1_opens_and_has_all_its_records)
 
 	if (to != NULL) {
 		golden_write(to);
-		cr_skip_test("a store was written instead");
+		cr_skip_test("a store was written instead of the test");
 		return;
 	}
 	dir_make(dir);

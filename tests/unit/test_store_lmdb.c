@@ -45,9 +45,9 @@ Test(store_lmdb, a_failed_sync_is_io)
 	rig_close(&rig);
 }
 
-/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store goes
- * on when there is room again. */
-Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
+/* A full disk shows as ENOSPC, or as EIO when LMDB met a short write: in both cases the store
+ * continues when there is room again. */
+Test(store_lmdb, a_full_disk_is_no_space_and_the_store_continues)
 {
 	static const int errors[] = {ENOSPC, EDQUOT, EIO};
 	struct rig rig = rig_open();
@@ -71,8 +71,8 @@ Test(store_lmdb, a_full_disk_is_no_space_and_the_store_goes_on)
 
 static const int ends[] = {ENOSPC, EDQUOT, EFBIG};
 
-/* LMDB says EIO of a write that was cut short. The disk has room all the while: the user's quota,
- * or the file, ends. */
+/* LMDB returns EIO for a write that was cut short. The disk has room: the user's quota or the limit
+ * of file sizes is reached. */
 Test(store_lmdb, a_short_write_is_no_space_whatever_cut_it)
 {
 	struct rig rig = rig_open();
@@ -99,8 +99,8 @@ Test(store_lmdb, a_short_write_is_no_space_whatever_cut_it)
 	rig_close(&rig);
 }
 
-/* A write that was cut short by a disk that fails, and one of which nobody knows why. */
-Test(store_lmdb, a_short_write_with_room_behind_it_is_io)
+/* A write that was cut short by a failing disk, and one that was cut for an unknown reason. */
+Test(store_lmdb, a_short_write_on_a_disk_with_room_is_io)
 {
 	static const int errors[] = {EIO, 0};
 
@@ -130,8 +130,8 @@ static void limit_files(rlim_t bytes)
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-/* Set behind the back of a running process, so that the map does not know it. */
-Test(store_lmdb, a_limit_of_file_sizes_that_comes_later_is_no_space)
+/* Set while the process runs, so that the map's size does not respect it. */
+Test(store_lmdb, a_limit_of_file_sizes_that_is_set_later_is_no_space)
 {
 	static char value[300000];
 	struct rig rig = rig_open();
@@ -161,8 +161,8 @@ Test(store_lmdb, a_limit_of_file_sizes_that_comes_later_is_no_space)
 	rig_close(&rig);
 }
 
-/* Whether a meta page is on the disk whose write failed is unknown, whatever the error says; so the
- * store must not go on. */
+/* After a failed write of a meta page it is unknown whether the page is on the disk, whatever the
+ * error is; so the store must not continue. */
 Test(store_lmdb, a_failed_write_of_the_meta_page_is_io_even_on_a_full_disk)
 {
 	struct rig rig = rig_open();
@@ -175,7 +175,7 @@ Test(store_lmdb, a_failed_write_of_the_meta_page_is_io_even_on_a_full_disk)
 	cr_expect_eq(try_put(rig.store, "a", "new"), SLUICE_E_IO);
 	cr_assert_eq(plan.meta_at, 0, "the meta page was tried");
 	plan.disk_full = false;
-	cr_expect_eq(store_begin(rig.store, &txn), SLUICE_E_IO, "nothing goes on after that");
+	cr_expect_eq(store_begin(rig.store, &txn), SLUICE_E_IO, "no commit succeeds after that");
 	reopen(&rig);
 	expect_both(rig.store, "a", "old");
 	rig_close(&rig);
@@ -217,7 +217,7 @@ Test(store_lmdb, a_full_map_is_no_space_and_deletes_make_room)
 		cr_assert_eq(store_del(txn, STORE_ITEM, text(key)), 0, "%s", store_last_error());
 	}
 	cr_assert_eq(store_commit(txn), 0, "%s", store_last_error());
-	/* What was freed is for use from the next but one commit on. */
+	/* Freed pages can be used from the next commit but one. */
 	cr_assert_eq(try_put(rig.store, "a", "1"), 0);
 	cr_assert_eq(try_put(rig.store, "a", "2"), 0);
 	expect_both(rig.store, "a", "2");
@@ -248,12 +248,12 @@ Test(store_lmdb, disk_is_allocated_ahead_without_a_longer_file)
 	file_bytes = facts.file_bytes;
 	plan.disk_full = true;
 	cr_expect_eq(store_reserve_disk(rig.store, 32u << 20, &room), SLUICE_E_NO_SPACE);
-	cr_expect_eq(blocks_of(&rig), before, "a refusal takes nothing");
+	cr_expect_eq(blocks_of(&rig), before, "a refusal allocates nothing");
 	cr_expect_lt(room.ahead_bytes, 32u << 20);
 	plan.disk_full = false;
 	rc = store_reserve_disk(rig.store, 32u << 20, &room);
 	if (rc == SLUICE_E_UNSUPPORTED) {
-		cr_expect_gt(room.ahead_bytes, 0, "what the disk has free just now");
+		cr_expect_gt(room.ahead_bytes, 0, "the current free space of the disk");
 		rig_close(&rig);
 		cr_skip_test("the file system of /tmp cannot allocate ahead");
 		return;
@@ -267,11 +267,12 @@ Test(store_lmdb, disk_is_allocated_ahead_without_a_longer_file)
 	before = blocks_of(&rig);
 	cr_expect_geq(before, 32u << 20);
 	plan.disk_full = true;
-	cr_expect_eq(store_reserve_disk(rig.store, 16u << 20, &room), 0, "less is there already");
+	cr_expect_eq(store_reserve_disk(rig.store, 16u << 20, &room), 0,
+		     "less than is allocated already");
 	cr_expect_eq(blocks_of(&rig), before);
 	reopen(&rig);
 	cr_expect_eq(store_reserve_disk(rig.store, 32u << 20, &room), 0,
-		     "what an earlier process allocated is found again on a full disk: %s",
+		     "the allocation of an earlier process is used on a full disk: %s",
 		     store_last_error());
 	cr_expect_eq(blocks_of(&rig), before);
 	plan.disk_full = false;
@@ -280,7 +281,8 @@ Test(store_lmdb, disk_is_allocated_ahead_without_a_longer_file)
 	rig_close(&rig);
 }
 
-/* The map is an end of the room as the disk is, and the free pages inside are told only then. */
+/* The map bounds the room as the disk does, and free pages inside it are reported only at that
+ * bound. */
 Test(store_lmdb, room_ends_with_the_map)
 {
 	static const char value[100000] = "";
@@ -335,8 +337,8 @@ static int put_large(struct store *store, int from, int count)
 	return rc;
 }
 
-/* The free list of a large store is long, and it is looked at for each batch while the room ahead
- * is short. */
+/* The free list of a large store is long, and it is read for each batch while little room is left
+ * ahead. */
 Test(store_lmdb, free_pages_are_counted_until_there_are_enough)
 {
 	struct store_options small = {.map_bytes = 4u << 20, .create = true};
@@ -368,7 +370,7 @@ Test(store_lmdb, free_pages_are_counted_until_there_are_enough)
 	rig_close(&rig);
 }
 
-/* Facts are looked at again when they are older than half a second. */
+/* Facts are read again when they are older than half a second. */
 static struct store_facts fresh_facts(struct store *store)
 {
 	struct store_facts facts;
@@ -381,7 +383,7 @@ static struct store_facts fresh_facts(struct store *store)
 	return facts;
 }
 
-Test(store_lmdb, facts_tell_use_readers_and_commits)
+Test(store_lmdb, facts_have_use_readers_and_commits)
 {
 	struct rig rig = rig_open();
 	struct store_facts empty = fresh_facts(rig.store), full, pinned, freed;
@@ -410,7 +412,7 @@ Test(store_lmdb, facts_tell_use_readers_and_commits)
 	}
 	cr_assert_eq(store_commit(txn), 0);
 	pinned = fresh_facts(rig.store);
-	cr_expect_geq(pinned.used_bytes, full.used_bytes, "what a snapshot sees is in use");
+	cr_expect_geq(pinned.used_bytes, full.used_bytes, "pages that a snapshot uses are in use");
 	cr_expect_geq(pinned.oldest_reader_ms, 500);
 	store_abort(snapshot);
 	freed = fresh_facts(rig.store);
@@ -437,7 +439,7 @@ static void *count_up(void *user)
 				       (struct sluice_slice){&count, sizeof(count)}),
 			     0);
 		if (i % 5 == 4) {
-			/* An abort that another thread's commit must not bring back. */
+			/* An aborted write, which another thread's commit must not store. */
 			cr_assert_eq(store_put(txn, STORE_HOT, text("count"), text("nonsense")), 0);
 			store_abort(txn);
 			continue;
@@ -472,7 +474,7 @@ struct watch {
 	_Atomic bool done;
 };
 
-/* In every snapshot both records are of one commit, also when looked at twice. */
+/* In every snapshot both records are of one commit, also when read twice. */
 static void *watch_pair(void *user)
 {
 	struct watch *watch = user;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The LMDB store's directory: descriptors that children inherit, and what must be refused and left
- * alone (T3, T14). */
+ * The LMDB store's directory: descriptors that children inherit, and stores that must be refused
+ * and not changed (T3, T14). */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -68,12 +68,12 @@ static void refused_and_left_alone(struct rig *rig, int code, const char *word)
 	cr_expect_not_null(strstr(why, word), "'%s' is in: %s", word, why);
 	after = contents(rig, &after_len);
 	cr_expect(before_len == after_len && memcmp(before, after, before_len) == 0,
-		  "not a byte is written");
+		  "no byte is written");
 	free(before);
 	free(after);
 }
 
-/* Behind the store's back: deletes a table, or a record of meta. */
+/* Without the store: deletes a table, or a record of meta. */
 static void lose(const char *dir, const char *table, const char *meta_key)
 {
 	MDB_env *env;
@@ -99,7 +99,7 @@ static void lose(const char *dir, const char *table, const char *meta_key)
 	mdb_env_close(env);
 }
 
-/* T14. A table that we know and the newer one has not must not be made in it. */
+/* T14. A table that this version has and the newer one has not must not be created in it. */
 Test(store_lmdb_open, a_newer_schema_is_refused_and_not_a_byte_is_written)
 {
 	static const uint8_t version[4] = {0, 0, 0, STORE_SCHEMA_VERSION + 1};
@@ -116,7 +116,7 @@ Test(store_lmdb_open, a_newer_schema_is_refused_and_not_a_byte_is_written)
 	rig_close(&rig);
 }
 
-/* T3: what cannot be read is not taken for a fresh store. */
+/* T3: a file that cannot be read does not count as a new store. */
 Test(store_lmdb_open, a_lost_schema_record_is_damage)
 {
 	struct rig rig = rig_open();
@@ -239,8 +239,8 @@ static void limit_files(rlim_t bytes)
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-/* The limit of file sizes is an end of the map: what is true of a full map is true of it, and a
- * start is none the worse. */
+/* The limit of file sizes bounds the map: at this limit the store behaves as with a full map, and a
+ * start succeeds. */
 Test(store_lmdb_open, the_map_ends_at_the_limit_of_file_sizes)
 {
 	static char value[10000];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The store against a model that is nothing but an array: random operations, savepoints, aborts,
- * restarts and failures at each call, on both implementations with the same seeds. What a call
- * answers, what a scan gives and what a walk shows must be the model's.
+ * restarts and failures at each call, on both implementations with the same seeds. The results of
+ * calls, scans and reads must equal the model's.
  *
  * SLUICE_STORE_SEED=N runs one seed; each failure names its own.
  */
@@ -29,7 +29,7 @@ struct world {
 	struct store_txn *txn;
 	bool savepoint;
 	bool faulty;	 /* failures are injected */
-	uint32_t values; /* handed out so far */
+	uint32_t values; /* values used so far */
 	struct model committed, at_savepoint, now;
 	char dir[64];
 };
@@ -62,7 +62,7 @@ static int key_compare(const void *a, const void *b)
 	return order != 0 ? order : (key_lens[i] > key_lens[j]) - (key_lens[i] < key_lens[j]);
 }
 
-/* Keys in order: short ones, long ones, ones that begin others, with zero bytes. */
+/* Keys in order: short, long, prefixes of others, with zero bytes. */
 static void keys_make(void)
 {
 	static uint8_t sorted[KEYS][STORE_KEY_BYTES_MAX];
@@ -109,7 +109,7 @@ static bool same(struct sluice_slice a, struct sluice_slice b)
 
 static void world_open(struct world *world)
 {
-	/* A small cache, so that cells go and come back. */
+	/* A small cache, so that cells are dropped and read again. */
 	const struct store_options options = {.map_bytes = 256u << 20,
 					      .create = true,
 					      .cell_cache_max = 30};
@@ -152,13 +152,13 @@ static void world_free(struct world *world)
 	free(world);
 }
 
-/* ---- what is there ---- */
+/* ---- the content ---- */
 
 struct walk {
 	const struct world *world;
 	const struct model *model;
 	int table;
-	size_t key; /* the next one that may come */
+	size_t key; /* the next record that may be returned */
 };
 
 /* Moves on to the next record of the model; false: there is none. */
@@ -284,7 +284,7 @@ static int step_last_le(struct world *world, enum store_table table, size_t key)
 	return 0;
 }
 
-/* Some of a table from a key on, with deletes; other tables are written meanwhile. */
+/* A scan of a part of a table from a key on, with deletes; other tables are written during it. */
 static int step_scan(struct world *world, enum store_table table, size_t key)
 {
 	enum store_table other = (enum store_table)(
@@ -414,7 +414,7 @@ static unsigned first_seed(unsigned *ret_count)
 	return only == NULL ? 1 : (unsigned)strtoul(only, NULL, 10);
 }
 
-Test(store_model, mem_does_what_an_array_would)
+Test(store_model, mem_equals_an_array)
 {
 	unsigned count, first = first_seed(&count);
 
@@ -423,7 +423,7 @@ Test(store_model, mem_does_what_an_array_would)
 		run_seed(MEM, seed);
 }
 
-Test(store_model, lmdb_does_what_an_array_would)
+Test(store_model, lmdb_equals_an_array)
 {
 	unsigned count, first = first_seed(&count);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Traces: what is read, what is refused with its line, what is accepted with a notice. */
+ * Traces: what is read, what is refused with the line's number, what is accepted with a notice. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "bench/replay/swf.h"
 
-/* A good line but for its id and submit time; and all of one. */
+/* A correct line without its id and submit time; and the beginning of one. */
 #define REST " 5 60 4 -1 -1 4 -1 -1 1 7 -1 -1 -1 -1 -1 -1\n"
 #define GOOD "1 0" REST
 
@@ -57,7 +57,7 @@ static void refuse(const char *bytes, size_t len, const char *part)
 	char why[512] = "";
 
 	put(bytes, len);
-	cr_expect_eq(swf_read(path, 0, &swf, why, sizeof(why)), -1, "'%.60s' was taken", bytes);
+	cr_expect_eq(swf_read(path, 0, &swf, why, sizeof(why)), -1, "'%.60s' was accepted", bytes);
 	cr_expect_not_null(strstr(why, part), "'%.60s': '%s' lacks '%s'", bytes, why, part);
 	cr_expect_not_null(strstr(why, path), "the file is named: '%s'", why);
 	cr_expect_null(swf.jobs, "nothing is left to free");
@@ -226,7 +226,7 @@ Test(swf, a_notice_counts_and_keeps_its_first_line)
 	swf_free(&swf);
 }
 
-Test(swf, no_more_jobs_are_read_than_wanted)
+Test(swf, no_more_jobs_are_read_than_asked_for)
 {
 	static const char text[] = GOOD "2 0" REST "this is not read\n";
 	struct swf swf;
@@ -239,7 +239,7 @@ Test(swf, no_more_jobs_are_read_than_wanted)
 	cr_expect_eq(swf_read(path, 3, &swf, why, sizeof(why)), -1);
 }
 
-Test(swf, header_lines_are_passed_over_whatever_is_in_them)
+Test(swf, header_lines_are_skipped_whatever_their_content)
 {
 	struct swf swf = read_good(
 		";   --- converted ---\n; Computer: \t A b: c \r\n;Acknowledge: One\n; \n"
@@ -273,8 +273,8 @@ Test(swf, a_gzip_file_is_read_and_a_cut_or_damaged_one_refused)
 	len = fread(packed, 1, sizeof(packed), in);
 	(void)fclose(in);
 	cr_assert(len > 1000 && len < sizeof(packed));
-	/* Within the data, and within the sum of eight bytes at its end, where every job has been
-	 * read already. */
+	/* Cut within the data, and within the eight bytes of checksum at its end, when every job
+	 * has been read already. */
 	refuse(packed, len / 2, "damaged or cut gzip data after line");
 	refuse(packed, len - 9, "damaged or cut gzip data after line");
 	refuse(packed, len - 1, "damaged or cut gzip data after line 2000");
@@ -282,7 +282,7 @@ Test(swf, a_gzip_file_is_read_and_a_cut_or_damaged_one_refused)
 	refuse(packed, len, "damaged or cut gzip data after line");
 }
 
-Test(swf, a_file_that_cannot_be_read_says_why)
+Test(swf, a_file_that_cannot_be_read_is_named_with_the_cause)
 {
 	struct swf swf;
 	char why[512] = "";
@@ -293,7 +293,7 @@ Test(swf, a_file_that_cannot_be_read_says_why)
 	cr_expect_str_eq(why, "/tmp: Is a directory");
 }
 
-/* ./dev run rests on it: each kind of end, and the people to thank. */
+/* ./dev run uses it: it has each kind of end, and the acknowledgement. */
 Test(swf, the_excerpt_has_every_status_and_its_acknowledgement)
 {
 	size_t counts[7] = {0}, before = 0, after = 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * broker/util: what it writes stays readable for ever (bytes, CRC), and a log line is one line that
- * a parser can read.
+ * broker/util: formats that never change (bytes, CRC), and log lines that a parser can read.
  */
 #include <criterion/criterion.h>
 
@@ -82,7 +81,7 @@ static uint32_t crc_by_bits(const uint8_t *bytes, size_t len)
 	return ~crc;
 }
 
-/* Short ones take another way than long ones. */
+/* Short inputs use another code path than long ones. */
 Test(crc, is_the_same_at_any_length_and_place)
 {
 	uint8_t bytes[700];
@@ -94,7 +93,7 @@ Test(crc, is_the_same_at_any_length_and_place)
 			     len);
 }
 
-Test(crc, goes_on_at_any_cut)
+Test(crc, continues_at_any_cut)
 {
 	static const char text[] =
 		"a sluice lets a stream through only when what is behind it is ready";
@@ -256,7 +255,7 @@ Test(log, level_decides)
 	cr_assert_not_null(strstr(text, "test.warn"));
 }
 
-Test(log, long_line_is_cut_and_says_so)
+Test(log, long_line_is_cut_and_marked)
 {
 	static char big[LOG_LINE_BYTES_MAX * 2];
 	char *text;
@@ -361,7 +360,7 @@ Test(log, names_of_levels_and_formats)
 	cr_assert_neq(log_format_parse("xml", &format), 0);
 }
 
-Test(log, lines_that_others_cause_have_a_bound_and_say_what_was_left_out)
+Test(log, lines_that_others_cause_are_bounded_and_the_rest_is_counted)
 {
 	struct log_rate rate = {.per_second = 10};
 	uint64_t left_out = 0, sum = 0, written = 0, told;
