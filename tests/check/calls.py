@@ -6,7 +6,8 @@ names both ways.
 usage: calls.py [--self-test] [--list] BUILD_DIRECTORY
 
 Takes from nm which external names each object of a group defines and which it uses. An include rule
-alone does not show this: a header may declare what a file far above defines. Prints each circle
+alone does not show this: a header may declare a function that a file of a higher layer defines.
+Prints each circle
 with one use for each step, and exits with 1 if there is one. --list prints the layers of each
 group, lowest first. --self-test compiles a planted circle of three files and one of two folders,
 and fails if they are not found, or if something is found without them.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-# Files below a group's folders are judged together. A longer prefix takes its files out of a
+# Files below a group's folders are checked together. A longer prefix takes its files out of a
 # shorter one.
 GROUPS = [
     "protocol",
@@ -203,7 +204,7 @@ def read(build, root):
     files_of_group, alone = {}, 0
     for source, built in objects(build, root):
         group = group_of(source)
-        # Programs of one file, and tests, which nobody calls.
+        # Programs of one file, and tests, which no file calls.
         if (
             group is None
             and not source.startswith("tests/")

@@ -4,8 +4,8 @@
 
 usage: columns.py [--self-test]
 
-Excepted are tables of Markdown and its blocks of code, lines without a blank to break at, texts of
-several lines in Python that are no documentation (data, as a rule a program), the tables in
+Excepted are tables of Markdown and its blocks of code, lines without a blank to break at, strings
+of several lines in Python that are not documentation, the tables in
 .def files, and data of tests.
 """
 import ast
@@ -70,7 +70,7 @@ def self_test():
         ("a.md", "x" * 200),
     ]
     failures = [row for row in wrong if not wide(*row)] + [row for row in right if wide(*row)]
-    print(f"self-test: {len(wrong)} wide lines planted, {len(failures)} judged wrongly")
+    print(f"self-test: {len(wrong)} wide lines planted, {len(failures)} checked wrongly")
     return 1 if failures else 0
 
 

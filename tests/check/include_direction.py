@@ -16,7 +16,7 @@ import tempfile
 
 PUBLIC = ["include/sluice/*"]
 WIRE = PUBLIC + ["protocol/*"]
-# What of core everybody above may include: its doors. Inner folders are for core alone.
+# What every layer above core may include of it. Inner folders are for core alone.
 CORE_DOORS = [
     "broker/core/core.h",
     "broker/core/command.h",
@@ -68,7 +68,7 @@ LAYERS = [
     ("client/base/*", WIRE),
     ("client/link/*", client("base")),
     ("client/call/*", client("base", "link")),
-    # A transaction that sets a cursor asks which stream is followed, and no more of subscriptions.
+    # A transaction that sets a cursor asks which stream is followed; it uses nothing else of sub.
     ("client/publish/*", client("base", "link", "call") + ["client/sub/streams.h"]),
     ("client/sub/*", client("base", "link", "call")),
     ("client/*", client("base", "link", "call", "publish", "sub")),
@@ -76,7 +76,7 @@ LAYERS = [
     ("broker/store/lmdb/*", STORE_IMPL),
     ("broker/store/mem/*", STORE_IMPL),
     ("broker/store/*", PUBLIC + ["broker/util/*"]),
-    # core: base serves any noun, each noun knows those below it, dispatch knows them all.
+    # core: base serves every folder, each folder includes those below it, dispatch includes all.
     ("broker/core/base/*", core("base")),
     ("broker/core/session/*", core("base", "session")),
     ("broker/core/lifecycle/*", core("base", "lifecycle")),
@@ -129,12 +129,12 @@ LAYERS = [
     ("plugins/local/*", PUBLIC + ["plugins/local/attempt/*"]),
     ("plugins/*", PUBLIC),
     ("bench/replay/*", PUBLIC),
-    # The floor must not move with what stands on it, nor the harness with a system that it
+    # The floor must not change with the systems on it, nor the harness with a system that it
     # measures.
     ("bench/floor/*", []),
     ("bench/harness/*", []),
     ("bench/drivers/*", WIRE + ["bench/harness/driver.h", "bench/floor/*"]),
-    # The oracle must not share a mistake with what it judges.
+    # The oracle must not share a mistake with the broker.
     ("tests/sim/oracle*", PUBLIC + ["tests/sim/oracle*"]),
     ("tests/*", ["*"]),
 ]
@@ -157,12 +157,12 @@ CONFINED = [
     ),
     ("event.h", []),
     ("openssl/*", ["broker/net/*", "client/link/*", "bench/*", "tests/*"]),
-    # By itself it ends the process without memory: each side includes it with its own settings.
+    # Its default ends the process without memory, so each side includes it with its own settings.
     ("uthash.h", ["broker/util/hash.h", "client/base/hash.h", "bench/*", "plugins/*", "tests/*"]),
     ("msgpack*", ["protocol/*", "broker/*", "client/*", "bench/*", "tests/*"]),
 ]
 
-# Layers that may name these system headers and no others, neither themselves nor through a header
+# Layers that may name these system headers and no others, neither directly nor through a header
 # of the project. The rules know no I/O, clock, thread or randomness, so what they may include is
 # listed, not what they may not. <sys/uio.h> is there for struct iovec in store.h.
 ONLY_SYSTEM = {
@@ -188,7 +188,7 @@ ONLY_SYSTEM = {
     ]
 }
 
-# Functions that a permitted header offers but that bring in time, chance or the outside.
+# Functions of permitted headers that use time, randomness or I/O.
 FORBIDDEN_CALLS = {
     "broker/core/*": [
         "rand",
@@ -415,13 +415,13 @@ def check_calls(tree, path):
     row = row_of(path, FORBIDDEN_CALLS)
     if row is None:
         return
-    # Comments and strings go, their line breaks stay, so that line numbers hold.
+    # Removes comments and strings and keeps their line breaks, so that line numbers stay right.
     code = COMMENT_OR_STRING.sub(lambda m: re.sub(r"[^\n]", " ", m.group(0)), tree.text(path))
     call = re.compile(r"(?<![\w.>])(" + "|".join(row[1]) + r")\s*\(")
     for number, line in enumerate(code.splitlines(), 1):
         for found in call.finditer(line):
             name, layer = found.group(1), own_name(path)
-            yield number, f"{name}() is time, chance or I/O, which {layer} may not have"
+            yield number, f"{name}() uses time, randomness or I/O, which {layer} may not"
 
 
 def check(root):
@@ -471,7 +471,7 @@ def self_test(root):
                     file.write(kept)
         if set(check(copy)[0]) != before:
             failures += 1
-            print("the copy is not as it was: the self-test itself is wrong")
+            print("the copy has changed: the self-test itself is wrong")
     print(f"include direction: {len(PLANTED)} wrong includes planted, {failures} not found")
     return 1 if failures else 0
 

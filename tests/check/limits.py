@@ -16,7 +16,7 @@ TABLE = "protocol/limits.def"
 ROW = re.compile(r"^\s*LIMIT\(\s*([A-Z][A-Z0-9_]*)\s*,")
 NAMED = re.compile(r"\blimit:[ \t]*([A-Z][A-Z0-9_]*(?:[ \t]*,[ \t]*[A-Z][A-Z0-9_]*)*)")
 CODE = (".c", ".h", ".py", ".sh")
-# The checks speak about limits without testing one.
+# The checks mention limits without testing one.
 NOT_TESTS = ["tests/check", "tests/support"]
 
 

@@ -6,7 +6,7 @@ usage: paths.py [ROOT]
 
 Wrong are the path of the working copy itself, folders beside it, home directories and work folders
 at the root. Paths of Debian's own layout and of an example's making (/srv, /var, /etc, /tmp/NAME)
-are fine.
+are allowed.
 """
 import os
 import re
@@ -33,7 +33,7 @@ def main():
     wrong = count = 0
     for name in filter(None, names.decode().split("\0")):
         path = os.path.join(root, name)
-        # This file has to spell what it looks for.
+        # This file contains the paths that it searches for.
         if name == "tests/check/paths.py" or not os.path.isfile(path) or os.path.islink(path):
             continue
         with open(path, "rb") as file:

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commit subjects: `area: imperative`, at most 72 columns, from the commit on that brought this
+"""Commit subjects: `area: imperative`, at most 72 columns, from the commit on that added this
 check.
 
 usage: subjects.py [--self-test]
@@ -15,7 +15,7 @@ import sys
 FIRST = "1b6d30a"  # "check: show where files call each other in a circle"
 COLUMNS_MAX = 72
 FORM = re.compile(r"[a-z0-9_./+-]+(, [a-z0-9_./+-]+)*: [a-z]")
-# Not imperatives, but for words that only look so.
+# Endings of words that are not imperatives, and the exceptions.
 ENDINGS = re.compile(r"(ed|ing)$")
 LOOK_SO = {
     "bring",
@@ -67,8 +67,8 @@ def self_test():
     right = ["core: add a thing", "engine, net: split the loop", "tests/sim: feed the oracle"]
     failures = [s for s in wrong if fault(s) is None] + [s for s in right if fault(s) is not None]
     for subject in failures:
-        print(f"self-test: judged wrongly: {subject}")
-    print(f"self-test: {len(wrong)} wrong subjects planted, {len(failures)} judged wrongly")
+        print(f"self-test: checked wrongly: {subject}")
+    print(f"self-test: {len(wrong)} wrong subjects planted, {len(failures)} checked wrongly")
     return 1 if failures else 0
 
 

@@ -2,10 +2,10 @@
 """A second client, written from protocol/SPEC.md and protocol/sluice.proto alone; blocking, one
 thread.
 
-Nothing here knows how the broker or libsluice do it: a disagreement is a fault of one of them or of
-the page. The protobuf module is made by protoc into a temporary directory each time. Every read has
-a deadline (SECONDS); frames that nobody waited for yet are kept in order in Connection.kept, so a
-test may look for them later.
+It shares no code with the broker or libsluice: a disagreement is a fault of one of them or of
+SPEC.md. protoc makes the protobuf module in a temporary directory each time. Every read has
+a deadline (SECONDS); frames that no call has waited for are kept in order in Connection.kept, where
+a test may search for them later.
 """
 import atexit
 import os
@@ -28,7 +28,7 @@ WELCOME, REPLY, PUBLISHED, DELIVER, NOTICE, PONG, ERROR, ACKED = range(65, 73)
 TO_SUBJECT, TO_QUEUE, TO_STREAM = range(3)
 DONE, NACK, EXTEND = range(3)
 RELEASE, BEGUN = 5, 6
-GIVE_BACK = RELEASE  # of what was not begun: no attempt is counted
+GIVE_BACK = RELEASE  # release: no attempt is counted
 
 Frame = namedtuple("Frame", "type correlation body")
 Answer = namedtuple("Answer", "code first_seq count index offset flags text")
@@ -38,7 +38,7 @@ Deliver = namedtuple("Deliver", "subscription kind codec base token lease_ms num
 
 
 def load_proto():
-    """Has protoc make sluice_pb2 from the repository's sluice.proto; returns the module."""
+    """Makes sluice_pb2 with protoc from the repository's sluice.proto; returns the module."""
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "protocol")
     made = tempfile.mkdtemp(prefix="sluice-proto-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
@@ -59,7 +59,7 @@ class Closed(Exception):
 
     def __init__(self, failure=None):
         super().__init__(
-            f"closed: {failure.code} {failure.text}" if failure else "closed without a word"
+            f"closed: {failure.code} {failure.text}" if failure else "closed without a frame"
         )
         self.failure = failure
 
@@ -74,7 +74,7 @@ class Refused(Exception):
 
 
 def envelope(body, key=None, id=None, headers=None, subject=None, priority=None, delta=0):
-    """Section 5: elements at the end that say nothing are left out."""
+    """Section 5: trailing empty elements are omitted."""
     row = [delta, body, key, id, headers, subject, priority]
     while len(row) > 2 and row[-1] is None:
         row.pop()
@@ -140,13 +140,13 @@ def parse_published(body):
         at += 35
         rows.append(Answer(*fixed, body[at : at + length].decode()))
         at += length
-    assert at == len(body), "PUBLISHED has bytes behind its last answer"
+    assert at == len(body), "PUBLISHED has bytes after its last answer"
     return rows
 
 
 def parse_acked(body):
     code, index, affected, length = struct.unpack_from(">iQIH", body)
-    assert len(body) == 18 + length, "ACKED has the length that it says"
+    assert len(body) == 18 + length, "ACKED has the length in its head"
     return Acked(code, index, affected, body[18:].decode())
 
 
@@ -165,11 +165,11 @@ def parse_deliver(body):
     assert len(payload) == raw_bytes, "raw_bytes is the payload's length"
     if kind == 2:
         jobs = list(pb.JobDeliveries.FromString(payload).jobs)
-        assert len(jobs) == count, "count is that of the jobs"
+        assert len(jobs) == count, "count is the number of jobs"
         return Deliver(sub, kind, codec, base, token, lease_ms, [], [], jobs)
     if not numbers:
         numbers = list(range(base, base + count))
-    assert len(numbers) == count, "count is that of the runs"
+    assert len(numbers) == count, "count is the number of items in the runs"
     events = list(parse_events(payload, kind, numbers, time_ms, subject))
     return Deliver(sub, kind, codec, base, token, lease_ms, numbers, events, [])
 
@@ -343,7 +343,7 @@ class Connection:
         )
 
     def events(self, subscription, count):
-        """The next `count` events of a subscription, over as many DELIVER frames as it takes."""
+        """The next `count` events of a subscription, from one or more DELIVER frames."""
         got = []
         while len(got) < count:
             got += self.deliver(subscription).events
@@ -361,7 +361,7 @@ class Connection:
         self.send(CREDIT, struct.pack(">II", subscription, more))
 
     def ping(self, seconds=SECONDS):
-        """Everything before it was looked at by the broker when it returns."""
+        """When it returns, the broker has handled all frames sent before."""
         correlation = self.next_correlation()
         self.send(PING, b"", correlation)
         self.wait(PONG, correlation, seconds=seconds)

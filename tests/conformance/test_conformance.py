@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What protocol/SPEC.md promises, asked of a running broker by the client of this folder. Section
-numbers are SPEC.md's."""
+"""Tests the promises of protocol/SPEC.md on a running broker, with the client of this folder.
+Section numbers are SPEC.md's."""
 import os
 import re
 import struct
@@ -38,7 +38,7 @@ def refused(code, call, what):
     """Fails unless call() is refused with the code of that name and a text; returns the reply."""
     error = tap.raises(Refused, call, what)
     tap.equal(error.code, CODE[code], f"code: {what} ({error})")
-    tap.check(error.reply.text, f"the refusal says what was wrong: {what}")
+    tap.check(error.reply.text, f"the refusal has a text: {what}")
     return error.reply
 
 
@@ -50,9 +50,9 @@ def closed(code, connection, what):
             connection.read()
 
     error = tap.raises(Closed, read_to_end, what)
-    tap.check(error.failure is not None, f"ERROR comes before the end: {what}")
+    tap.check(error.failure is not None, f"ERROR is sent before the close: {what}")
     tap.equal(error.failure.code, CODE[code], f"code: {what} ({error})")
-    tap.check(error.failure.text, f"ERROR says what was wrong: {what}")
+    tap.check(error.failure.text, f"ERROR has a text: {what}")
     connection.close()
 
 
@@ -128,7 +128,7 @@ def test_frames_before_the_welcome():
         tap.equal(
             [early.read().type, early.read().type],
             [client.WELCOME, client.PONG],
-            "what was sent behind HELLO waits for it",
+            "frames sent after HELLO wait for its answer",
         )
         early.close()
         for kind in (client.PING, client.REQUEST, client.PUBLISH, 99):
@@ -140,7 +140,7 @@ def test_frames_before_the_welcome():
         closed("LIMIT", big, "a first frame that is too long")
 
 
-def test_frames_that_leave_the_stream_in_doubt_close_it_and_harm_nobody_else():
+def test_invalid_frames_close_their_connection_and_no_other():
     with tap.Broker() as broker, Connection(broker.port) as witness:
         stream(witness)
         tap.equal(witness.publish([envelope(b"kept")], "s.a").code, 0, "publish")
@@ -182,7 +182,7 @@ def test_frames_that_leave_the_stream_in_doubt_close_it_and_harm_nobody_else():
         tap.equal(
             witness.call("stream_show", name="s").streams[0].events,
             1,
-            "events: nothing lost, nothing added",
+            "events: none lost, none added",
         )
 
 
@@ -210,12 +210,12 @@ def test_refusals_of_one_frame_leave_the_connection():
         tap.equal(
             one.publish([envelope(b"x")], "s.a", count=2).code,
             CODE["PROTOCOL"],
-            "fewer events than said",
+            "fewer events than its count",
         )
         tap.equal(
             one.publish([envelope(b"x")] * 2, "s.a", count=1).code,
             CODE["PROTOCOL"],
-            "more events than said",
+            "more events than its count",
         )
         tap.equal(
             one.publish([envelope(b"x", subject="s.b")], "s.a").code,
@@ -267,7 +267,7 @@ def test_a_session_is_resumed_with_what_it_holds():
             (held.token, held.numbers),
             "the same grant again",
         )
-        tap.equal([e.body for e in again.deliver(4).events], [b"c"], "then what is new")
+        tap.equal([e.body for e in again.deliver(4).events], [b"c"], "then new items")
         tap.equal(
             again.ack(4, held.token, [(held.numbers[0], 2)]).affected,
             2,
@@ -344,7 +344,7 @@ def test_silence_and_goodbye_close_the_connection():
 # -------------------------------------------------------------------------------
 
 
-def test_lists_come_in_pages():
+def test_lists_have_pages():
     with tap.Broker() as broker, Connection(broker.port) as one:
         names = [f"list-{n:02}" for n in range(7)]
         for name in names:
@@ -352,7 +352,7 @@ def test_lists_come_in_pages():
         got, after, pages = [], "", 0
         while True:
             reply = one.call("queue_list", after=after, max=3)
-            tap.check(len(reply.queues) <= 3, "no more rows than asked for")
+            tap.check(len(reply.queues) <= 3, "no more rows than requested")
             got += [row.config.name for row in reply.queues]
             pages += 1
             if not reply.more:
@@ -362,19 +362,19 @@ def test_lists_come_in_pages():
         tap.equal(pages, 3, "pages of 8 rows by 3")
         refused("EXISTS", lambda: queue(one, names[0]), "a name that is taken")
         refused(
-            "NOT_FOUND", lambda: one.call("queue_show", name="nowhere"), "show what is not there"
+            "NOT_FOUND", lambda: one.call("queue_show", name="nowhere"), "show of a missing stream"
         )
         refused("LIMIT", lambda: queue(one, "x" * 256), "a name that is too long")
         refused("INVAL", lambda: queue(one, " x"), "a name with a space at its end")
         last = one.call("queue_delete", name=names[0]).index
-        tap.check(one.call("status_get").index >= last, "a read sees what was done before")
+        tap.check(one.call("status_get").index >= last, "a read sees earlier commands")
 
 
 # ---- 5, 6: events, batches, producers
 # ----------------------------------------------------------------------
 
 
-def test_a_batch_comes_as_it_was_published():
+def test_a_batch_is_delivered_as_it_was_published():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)
         hoisted = [
@@ -411,7 +411,7 @@ def test_a_batch_comes_as_it_was_published():
         tap.equal(
             [e.subject for e in events[:5]],
             ["s.h"] * 3 + ["s.x", "s.z"],
-            "subjects; t.y went nowhere",
+            "subjects; t.y reached nothing",
         )
         tap.equal(
             (events[1].priority, events[4].time_ms), (200, 1700000001007), "priority and time"
@@ -431,7 +431,7 @@ def test_a_batch_comes_as_it_was_published():
         )
 
 
-def test_where_a_publish_goes():
+def test_the_targets_of_a_publish():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)
         queue(one, "q", subjects=["s.*"])
@@ -569,7 +569,7 @@ def test_a_retry_has_the_first_answer_also_after_a_kill():
             answer = stranger.publish(
                 [envelope(b"e")], "s.a", seq=1, producer=taken.producer, epoch=taken.epoch
             )
-            tap.equal((answer.code, answer.flags & 1), (0, 1), "and what was under way is settled")
+            tap.equal((answer.code, answer.flags & 1), (0, 1), "and requests in flight are settled")
     finally:
         broker.remove()
 
@@ -578,7 +578,7 @@ def test_a_retry_has_the_first_answer_also_after_a_kill():
 # ------------------------------------------------------------------------------------------
 
 
-def test_a_follower_starts_where_it_says():
+def test_a_follower_starts_at_the_requested_event():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)
         for n in range(10):
@@ -611,7 +611,7 @@ def test_a_follower_starts_where_it_says():
         tap.equal(
             [e.body for e in one.events(20, 3)],
             [b"1", b"3", b"5"],
-            "what the filter takes, up to the credit",
+            "matching events, up to the credit",
         )
         one.ping()
         tap.check(not any(f.type == client.DELIVER for f in one.kept), "no more than the credit")
@@ -619,7 +619,7 @@ def test_a_follower_starts_where_it_says():
         tap.equal([e.body for e in one.events(20, 2)], [b"7", b"9"], "the rest")
         tap.equal(one.notice("CAUGHT_UP").subscription, 20, "caught up")
         one.publish([envelope(b"live")], "s.odd")
-        tap.equal(one.events(20, 1)[0].body, b"live", "what is published later")
+        tap.equal(one.events(20, 1)[0].body, b"live", "events published later")
         refused(
             "NOT_FOUND",
             lambda: one.call("follow_open", stream="none", subscription=30),
@@ -635,7 +635,7 @@ def test_a_follower_starts_where_it_says():
         )
 
 
-def test_a_filter_looks_at_each_event_of_a_batch():
+def test_a_filter_checks_each_event_of_a_batch():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)
         mixed = [envelope(b"%d" % n, subject="s.odd" if n % 2 else "s.even") for n in range(8)]
@@ -658,12 +658,16 @@ def test_a_filter_looks_at_each_event_of_a_batch():
             [(7, b"7"), (9, b"1"), (11, b"3"), (13, b"5"), (15, b"7")],
             "the rest, and nothing else",
         )
-        tap.equal(one.notice("CAUGHT_UP").offset, 16, "caught up behind what it did not take")
+        tap.equal(
+            one.notice("CAUGHT_UP").offset, 16, "caught up, past the events that do not match"
+        )
         for number, pattern in enumerate(("s.odd.more", "s.od", "s", "t.>", "*.odd.*"), 2):
             one.call("follow_open", stream="s", filter=pattern, credit=100, subscription=number)
             notice = one.notice("CAUGHT_UP")
             tap.equal(
-                (notice.subscription, notice.offset), (number, 16), f"{pattern} takes none of them"
+                (notice.subscription, notice.offset),
+                (number, 16),
+                f"{pattern} matches none of them",
             )
         tap.check(
             not any(f.type == client.DELIVER for f in one.kept), "nothing was delivered for them"
@@ -674,7 +678,7 @@ def test_a_filter_looks_at_each_event_of_a_batch():
         )
 
 
-def test_a_gap_is_told():
+def test_a_gap_is_reported():
     with tap.Broker() as broker, Connection(broker.port) as one:
         one.call(
             "stream_create",
@@ -701,14 +705,14 @@ def test_a_gap_is_told():
         )
         gap = one.notice("GAP")
         tap.equal((gap.offset, gap.to_offset), (1, 5), "the gap")
-        tap.equal([e.number for e in one.events(1, 3)], [5, 6, 7], "then what is kept")
+        tap.equal([e.number for e in one.events(1, 3)], [5, 6, 7], "then the kept events")
 
 
 # ---- 8: queues
 # ---------------------------------------------------------------------------------------------
 
 
-def test_items_are_given_by_credit_and_acked_in_runs():
+def test_items_are_delivered_by_credit_and_acked_in_runs():
     with tap.Broker() as broker, Connection(broker.port) as one:
         queue(one)
         tap.equal(consume(one, credit=3).kind, pb.QUEUE_ITEMS, "kind")
@@ -725,7 +729,9 @@ def test_items_are_given_by_credit_and_acked_in_runs():
         tap.check(not any(f.type == client.DELIVER for f in one.kept), "no more than the credit")
         a, b, c = grant.numbers
         tap.equal(one.ack(1, grant.token, [(a, 1), (c, 1)])[::2], (0, 2), "two runs")
-        tap.equal(one.ack(1, grant.token, [(a, 3)])[::2], (0, 1), "what is not held is passed over")
+        tap.equal(
+            one.ack(1, grant.token, [(a, 3)])[::2], (0, 1), "items that are not held are skipped"
+        )
         tap.equal(one.ack(1, grant.token, [(a, 3)]).code, CODE["STALE_TOKEN"], "none is held")
         one.send(client.ACK, ack_body(1, grant.token, [(b, 1)]))
         tap.equal(
@@ -883,7 +889,7 @@ def test_a_job_from_submit_to_its_end():
         )
         tap.equal(report(one, "j.1", 2, "COMPLETE").disposition, pb.QUARANTINED, "another attempt")
         tap.equal(
-            report(one, "none", 1, "ACTIVE").disposition, pb.PARKED, "a job that is not there yet"
+            report(one, "none", 1, "ACTIVE").disposition, pb.PARKED, "a job that does not exist yet"
         )
         refused(
             "STALE_TOKEN",
@@ -902,7 +908,7 @@ def test_a_job_from_submit_to_its_end():
         tap.equal(
             [(row.job, row.attempt, row.state) for row in kept],
             [("j.1", 2, "COMPLETE"), ("none", 1, "ACTIVE"), ("j.1", 1, "FAILED")],
-            "what did not become a transition",
+            "reports that were not applied",
         )
         tap.check(all(row.reason for row in kept), "with reasons")
         one.call("follow_open", stream="events", credit=100, subscription=9)
@@ -911,10 +917,10 @@ def test_a_job_from_submit_to_its_end():
             ["job.j%2E1.submitted", "job.j%2E1.active", "job.j%2E1.complete"],
             "events",
         )
-        tap.equal(list(one.call("audit").audited.findings), [], "a sound ledger")
+        tap.equal(list(one.call("audit").audited.findings), [], "the audit finds nothing")
 
 
-def test_a_wait_and_a_report_are_about_the_job_of_that_number():
+def test_a_wait_and_a_report_are_for_the_job_with_that_number():
     with tap.Broker() as broker, Connection(broker.port) as one:
         job_queue(one)
         first = one.call("job_submit", job="j", queue="jobs").job_submitted.number
@@ -943,7 +949,7 @@ def test_a_wait_and_a_report_are_about_the_job_of_that_number():
             lambda: one.call("job_wait", job="j", number=second, timeout_ms=50),
             "a wait for the new one",
         )
-        tap.equal(one.call("job_show", job="j").jobs[0].state, "SUBMITTED", "nothing came to it")
+        tap.equal(one.call("job_show", job="j").jobs[0].state, "SUBMITTED", "it received no report")
 
 
 def test_cancel_and_orphans():
@@ -965,10 +971,10 @@ def test_cancel_and_orphans():
         tap.equal(
             other.call("job_cancel", job="late").job_cancelled.terminal,
             False,
-            "after intent it is told",
+            "after intent it is notified",
         )
         told = one.notice("JOB_CANCEL")
-        tap.equal((told.job, told.token), ("late", got.token), "the holder is told")
+        tap.equal((told.job, told.token), ("late", got.token), "the holder is notified")
         again = Connection(
             broker.port,
             session_id=one.welcome.session_id,
@@ -1002,7 +1008,7 @@ def test_cancel_and_orphans():
         tap.equal(other.call("job_reset", job="late").job_reset.attempt, 2, "a new attempt")
 
 
-def test_a_transaction_is_all_or_nothing_and_done_once():
+def test_a_transaction_is_applied_completely_or_not_and_once():
     with tap.Broker() as broker, Connection(broker.port) as one:
         stream(one)
         queue(one)
@@ -1041,7 +1047,7 @@ def test_a_transaction_is_all_or_nothing_and_done_once():
 # -------------------------------
 
 
-def test_a_name_is_no_identity():
+def test_a_new_stream_or_queue_with_an_old_name_has_a_new_number():
     with tap.Broker() as broker, Connection(broker.port) as one:
         for kind in ("stream", "queue"):
             one.call(f"{kind}_create", config={"name": "x"})
@@ -1064,7 +1070,7 @@ def test_a_name_is_no_identity():
                 one.call(f"{kind}_delete", name="x")
                 one.call(f"{kind}_create", config={"name": "x"})
         again = one.call("follow_open", stream="x", subscription=5).follow_opened
-        tap.check(again.stream_id > follow.stream_id, "no number comes twice")
+        tap.check(again.stream_id > follow.stream_id, "no number is used twice")
         tap.equal(
             one.call("stream_show", name="x").streams[0].id,
             again.stream_id,
@@ -1073,7 +1079,7 @@ def test_a_name_is_no_identity():
         tap.equal(
             len(one.call("stream_show", name="x").streams[0].cursors),
             0,
-            "no cursor of the former one came to it",
+            "it has no cursor of the former stream",
         )
 
 
@@ -1153,7 +1159,7 @@ def test_more_requests_than_may_be_unanswered_are_all_answered():
         tap.equal(one.call("stream_show", name="s").streams[0].events, 6000, "events")
 
 
-def test_a_follower_that_does_not_read_costs_nobody_else():
+def test_a_follower_that_does_not_read_delays_no_other():
     tap.not_sanitized("a sanitizer keeps freed memory: its size says nothing")
     with tap.Broker() as broker, Connection(broker.port) as one, Connection(broker.port) as deaf:
         stream(one)
@@ -1163,20 +1169,17 @@ def test_a_follower_that_does_not_read_costs_nobody_else():
             tap.equal(
                 one.publish([envelope(bytes([n]) * (1 << 20))], "s.a").code, 0, "publish of 1 MiB"
             )
-        one.ping()  # answered, whatever the deaf one has not read
+        one.ping()  # answered, although the other connection does not read
         # limit: OUTBOX_BYTES_MAX
         tap.check(
-            not any(f.type == client.DELIVER for f in one.kept),
-            "nothing came to the wrong connection",
+            not any(f.type == client.DELIVER for f in one.kept), "no frame for the other connection"
         )
         grown = resident_anonymous(broker.pid) - before
-        tap.check(
-            grown < 2 * 33554432, "the broker holds no more than an outbox and what is under way"
-        )
+        tap.check(grown < 2 * 33554432, "the broker holds no more than an outbox and one delivery")
         tap.equal(
             [e.number for e in deaf.events(1, 100)],
             list(range(100)),
-            "all of it comes once it reads",
+            "everything is delivered when it reads",
         )
 
 
@@ -1193,7 +1196,7 @@ def test_quarantine_drops_its_oldest_row():
 
         # limit: QUARANTINE_ROWS_MAX
         def ask(first):
-            """Each another report: the same one again is no second row."""
+            """Each report differs: a repeated report makes no second row."""
             return [
                 one.ask("job_report", job="j", attempt=9 + n, source="test", state="ACTIVE")
                 for n in range(first, first + 1000)
@@ -1211,15 +1214,17 @@ def test_quarantine_drops_its_oldest_row():
         for correlation in asked:
             one.reply(correlation)
         tap.equal(
-            one.call("quarantine_list", max=1).quarantine[0].n, 1, "10,000 rows: the first is there"
+            one.call("quarantine_list", max=1).quarantine[0].n,
+            1,
+            "10,000 rows: the first is stored",
         )
         report(one, "j", 9 + 9999, "ACTIVE")
         tap.equal(
-            one.call("quarantine_list", max=1).quarantine[0].n, 1, "one of them again: nothing new"
+            one.call("quarantine_list", max=1).quarantine[0].n, 1, "one of them again: no new row"
         )
         report(one, "j", 8, "ACTIVE")
         tap.equal(
-            one.call("quarantine_list", max=1).quarantine[0].n, 2, "one more: the oldest is gone"
+            one.call("quarantine_list", max=1).quarantine[0].n, 2, "one more: the oldest is dropped"
         )
 
 

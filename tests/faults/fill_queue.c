@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fill_queue ADDRESS MIB: puts 64 KiB items until one is refused (or MIB are there), acks them all
- * while the store is full, and puts once more until that is taken. Prints "put=N unknown=N
+ * fill_queue ADDRESS MIB: puts 64 KiB items until one is refused (or MIB are stored), acks them all
+ * while the store is full, and then puts one more until it is accepted. Prints "put=N unknown=N
  * refused=NAME acked=N again=NAME".
  */
 #include <stdio.h>
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
 	if (sluice_queue_create(client, &SLUICE_QUEUE_SPEC(.name = "fill", .if_not_exists = true),
 				NULL, NULL) != 0)
 		return 2;
-	/* UNKNOWN: the deadline found a try on its way, which may have put it. */
+	/* UNKNOWN: at the deadline an attempt was in flight, which may have put it. */
 	while (count < limit && ((rc = put(client, 1500)) == 0 || rc == SLUICE_E_UNKNOWN)) {
 		count += rc == 0;
 		unknown += rc != 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LD_PRELOAD: every sync says that it is done and does nothing. The planted bug of the power-cut
- * rig: with it the broker must lose what it acknowledged, else the rig sees nothing. Files opened
+ * LD_PRELOAD: every sync returns success and does nothing. The planted bug of the power-cut rig:
+ * with it the broker must lose acknowledged events, or the rig does not detect losses. Files opened
  * for synchronous writes are among the syncs: LMDB writes its meta pages through such a descriptor.
  */
-/* open and open64 are two names here, as they are in libc. */
+/* open and open64 are separate functions, as in libc. */
 #undef _FILE_OFFSET_BITS
 #include <fcntl.h>
 #include <stdarg.h>

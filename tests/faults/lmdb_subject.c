@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The control of the fault rigs: bare LMDB, of which it is known what each mode may lose.
+ * The control of the fault rigs: bare LMDB, whose losses in each mode are known.
  *
  * lmdb_subject write DIR sync|nosync|nometasync: commits records 1, 2, ..., one each, and prints
- * each number when
- *   its commit is acknowledged. The commit also rewrites the record 0, which holds the largest
- *   number. Ends with 1 and the reason when a commit fails.
+ *   each number when its commit is acknowledged. The commit also rewrites the record 0, which holds
+ *   the largest number. Ends with 1 and the reason when a commit fails.
  * lmdb_subject read DIR: checks that the records are 1, 2, ... to the number in record 0, and each
- * byte of them;
- *   prints that number. Ends with 1 and what it found when they are not: a torn commit is not taken
- *   for a lost one.
+ *   byte of them; prints that number. Otherwise prints the fault and ends with 1, so that a torn
+ *   commit does not count as a lost one.
  */
 #include <lmdb.h>
 #include <stdio.h>
@@ -17,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* From inside a leaf to four overflow pages. */
+/* Sizes that fit into a leaf page, and up to four overflow pages. */
 enum { VALUE_WORDS_MAX = 2000, MAP_BYTES = 256 << 20 };
 
 static size_t words[VALUE_WORDS_MAX];
@@ -74,7 +72,7 @@ static int write_all(MDB_env *env)
 	}
 }
 
-/* The records in order, against what they must be. */
+/* Compares the records, in order, with their expected bytes. */
 static int check_all(MDB_cursor *cursor, size_t *ret_last)
 {
 	MDB_val key, value;
@@ -84,7 +82,7 @@ static int check_all(MDB_cursor *cursor, size_t *ret_last)
 	while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
 		memcpy(&number, key.mv_data, sizeof(number));
 		if (number != expected)
-			return (int)fprintf(stderr, "record %zu stands where %zu should\n", number,
+			return (int)fprintf(stderr, "record %zu is in the place of %zu\n", number,
 					    expected);
 		if (number == 0 && value.mv_size == sizeof(last))
 			memcpy(&last, value.mv_data, sizeof(last));
@@ -96,7 +94,7 @@ static int check_all(MDB_cursor *cursor, size_t *ret_last)
 	if (rc != MDB_NOTFOUND)
 		return (int)fprintf(stderr, "%s\n", mdb_strerror(rc));
 	if (expected > 0 && expected != last + 1)
-		return (int)fprintf(stderr, "%zu records, but record 0 says %zu\n", expected - 1,
+		return (int)fprintf(stderr, "%zu records, but record 0 has %zu\n", expected - 1,
 				    last);
 	*ret_last = last;
 	return 0;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A publishing load and its account: what was acknowledged, what is in the stream, and what may be
-said of both."""
+"""A publishing load: the acknowledged numbers, the numbers in the stream, and the verdict on both.
+"""
 import os
 import subprocess
 
@@ -10,7 +10,7 @@ COUNT_ENDLESS = 100_000_000
 
 
 class Load:
-    """pub_load in the background; its acknowledgements are in a file outside of what may lose
+    """pub_load in the background; its acknowledgements are in a file on a disk that keeps its
     power."""
 
     def __init__(self, address, acks, count=COUNT_ENDLESS, window=200):
@@ -28,8 +28,7 @@ class Load:
             return []
 
     def bytes(self):
-        """How much has been acknowledged, without reading it: it grows with each
-        acknowledgement."""
+        """The size of the acknowledgements, without reading them; it grows with each."""
         try:
             return os.path.getsize(self.acks)
         except FileNotFoundError:
@@ -54,8 +53,8 @@ def read_stream(address):
 
 
 def verdict(acknowledged, stream):
-    """(lost, doubled, disordered): each must be 0. What was never acknowledged may be there, once,
-    or not."""
+    """(lost, doubled, disordered): each must be 0. Numbers that were never acknowledged may be
+    stored once, or not."""
     seen = set(stream)
     lost = len(set(acknowledged) - seen)
     disordered = sum(1 for a, b in zip(stream, stream[1:]) if b <= a)

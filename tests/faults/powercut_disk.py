@@ -4,19 +4,19 @@
 
     disk.img <- nbdkit (cache filter, write-back) <- nbdfuse <- loop device <- ext4 <- DIR/mnt
 
-What the file system has not flushed lives in the nbdkit process only, so kill -9 of that process is
-a power cut: the image keeps what was flushed and nothing else.  As a library this is class Disk;
-from a shell the same in verbs, with the state kept in DIR/state.json:
+Data that the file system has not flushed is in the nbdkit process only, so kill -9 of that process
+is a power cut: the image keeps the flushed data and nothing else.  As a library this is class Disk;
+from a shell the same as commands, with the state kept in DIR/state.json:
 
     powercut_disk.py make DIR [--size BYTES]   make DIR/disk.img and mount it at DIR/mnt
-    powercut_disk.py cut DIR                   cut the power and take the dead file system down
+    powercut_disk.py cut DIR                   cut the power and unmount the dead file system
     powercut_disk.py remount DIR               mount what survived, through a fresh cache
-    powercut_disk.py teardown DIR              unmount, stop, and check that nothing is left behind
+    powercut_disk.py teardown DIR              unmount, stop, and check that nothing is left
     powercut_disk.py check DIR                 exit 1 if a mount or a loop device is left
 
 Owns: two processes (nbdkit, nbdfuse), one loop device, two mounts, all recorded in the state file.
 Signals go to these two pids only, and only while their start time is the recorded one.
-The program under test is not ours: end it after cut(), its file system being dead.
+The program under test belongs to the caller: end it after cut(), when its file system is dead.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ENV = dict(os.environ, PATH=os.environ.get("PATH", "/usr/bin:/bin") + os.pathsep
 
 
 class DiskError(Exception):
-    """The rig itself failed: says nothing about the program under test."""
+    """The rig itself failed, which is no result about the program under test."""
 
 
 def missing():
@@ -84,7 +84,7 @@ def until(condition, what, deadline_s=DEADLINE_S):
 
 
 def start_ticks(pid):
-    """Start time of a process (clock ticks since boot); None when it is gone or a zombie."""
+    """Start time of a process (clock ticks since boot); None when it has ended or is a zombie."""
     try:
         with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as stat:
             fields = stat.read().rpartition(")")[2].split()
@@ -141,7 +141,7 @@ class Disk:
                 self.state = json.load(state)
 
     def __enter__(self):
-        """Made, if it is a new one. A `with` takes the disk down whatever ends it."""
+        """Creates the disk if it is new. A `with` takes the disk down however the block ends."""
         try:
             if not os.path.exists(self.image):
                 self.make()
@@ -154,7 +154,7 @@ class Disk:
         try:
             self.teardown()
         except BaseException:
-            # A deadline or a signal may have come in the middle; what it stopped is idempotent.
+            # A deadline or a signal may have interrupted a step; each step is idempotent.
             self.teardown()
             raise
 
@@ -167,7 +167,7 @@ class Disk:
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         with open(self.image, "wb") as image:
             image.truncate(self.size)
-        # No lazy initialisation: the kernel would write behind the back of the test.
+        # No lazy initialisation: the kernel would write during the test.
         run(
             "mkfs.ext4",
             "-q",
@@ -188,8 +188,7 @@ class Disk:
         self._attach()
 
     def cut(self):
-        """The power fails now; afterwards the dead file system is taken down as far as its users
-        allow."""
+        """Cuts the power, and unmounts the dead file system as far as its users allow."""
         self.kill_power()
         self.stop()
 
@@ -207,13 +206,13 @@ class Disk:
             os.unlink(self.errors)
 
     def used(self):
-        """Bytes that are taken on the mounted file system."""
+        """Bytes that are used on the mounted file system."""
         room = os.statvfs(self.mnt)
         return (room.f_blocks - room.f_bfree) * room.f_frsize
 
     def stop(self):
-        """Unmounts and stops, clean if the power is on. Idempotent. DiskError when something stays
-        behind."""
+        """Unmounts and stops, cleanly if the power is on. Idempotent. DiskError when something is
+        left."""
         if self.mnt in mounts_below(self.top):
             self._unmount(self.mnt)
         for loop in loops_below(self.top):
@@ -235,15 +234,14 @@ class Disk:
             os.unlink(self.socket)
 
     def teardown(self):
-        """stop(), then check(): raises DiskError naming whatever is left."""
+        """stop(), then check(): raises DiskError, which names what is left."""
         self.stop()
         left = self.check()
         if left:
             raise DiskError("left behind: " + ", ".join(left))
 
     def check(self):
-        """Mounts, loop devices and processes of this disk that are still there, as a list
-        of texts."""
+        """Mounts, loop devices and processes of this disk that still exist, as a list of texts."""
         left = ["mount " + point for point in mounts_below(self.top)]
         left += ["loop device " + loop for loop in loops_below(self.top)]
         left += [
@@ -256,7 +254,7 @@ class Disk:
     def _attach(self):
         self.fail_writes(False)
         try:
-            # cache= makes writes volatile; the error filter stands nearest to the client and is
+            # cache= makes writes volatile; the error filter is nearest to the client and is
             # off. As a daemon, because in the foreground nbdkit 1.32 ends together with the process
             # that started it.
             self._daemon(
@@ -285,7 +283,7 @@ class Disk:
             raise
 
     def _ended(self, name):
-        """False while the program runs; DiskError with what it said when it has ended."""
+        """False while the program runs; DiskError with its output when it has ended."""
         if name in self.children and self.children[name].poll() is None:
             return False
         with open(os.path.join(self.top, name + ".log"), encoding="utf-8", errors="replace") as log:
@@ -345,7 +343,7 @@ class Disk:
         while point in mounts_below(self.top):
             run("umount", point, check=False)
             if point in mounts_below(self.top) and time.monotonic() > end:
-                # Somebody holds it still: out of the tree at least; the caller's check names the
+                # A process still uses it: detaches it from the tree; the caller's check names the
                 # loop device.
                 self.log("%s is busy, unmounted lazily" % point)
                 run("umount", "-l", point)

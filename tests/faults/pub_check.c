@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 		return 2;
 	rc = sluice_follow(client, &SLUICE_FOLLOW_SPEC(.stream = "load", .from = SLUICE_FROM_FIRST),
 			   NULL, &sub);
-	/* A stream that was never acknowledged may not be there. */
+	/* A stream whose creation was never acknowledged may be missing. */
 	while (rc == 0 && kind != SLUICE_DELIVERY_CAUGHT_UP) {
 		const sluice_delivery_view *view;
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * pub_load ADDRESS ACKS COUNT WINDOW: publishes the numbers 1 to COUNT to subject load.n, WINDOW of
- * them in flight, through whatever happens to the broker, and writes each acknowledged number as a
- * line to the file ACKS as soon as it knows. Ends with 0 when every number has its answer, with 1
- * when one was refused.
+ * them in flight, across failures of the broker, and writes each acknowledged number at once as a
+ * line to the file ACKS. Ends with 0 when every number has its answer, with 1 when one was refused.
  */
 #include <fcntl.h>
 #include <stdatomic.h>

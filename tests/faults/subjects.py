@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the power-cut rig can put on its disk: each subject works under load, tells what it
-acknowledged, and says afterwards what it finds.
+"""The subjects of the power-cut rig: each works on the disk under load, reports what it
+acknowledged, and afterwards what it finds.
 
-A subject has four calls. start(mnt): begins to work below mnt. acknowledged(): the numbers that it
+A subject has four calls. start(mnt): starts its work below mnt. acknowledged(): the numbers that it
 acknowledged so far, from a file or pipe that keeps its power. kill(): SIGKILL, also twice, also
 before start. recover(mnt): the numbers found there, in order; Damaged when the store cannot be
-read. Numbers count from 1 without holes, so what may be found is always a beginning of what was
+read. Numbers count from 1 without gaps, so the found numbers must be a prefix of those that were
 sent.
 """
 import os
@@ -21,7 +21,7 @@ class Damaged(Exception):
 
 
 class Lmdb:
-    """Bare LMDB: what each mode may lose is known, so it tells whether the rig sees a loss. mode:
+    """Bare LMDB: the losses of each mode are known, so it shows whether the rig detects them. mode:
     sync, nosync or nometasync."""
 
     def __init__(self, mode):
@@ -33,12 +33,12 @@ class Lmdb:
     def start(self, mnt):
         place = os.path.join(mnt, "db")
         os.mkdir(place)
-        # The directory is not what is tried here.
+        # The creation of the directory is not tested here.
         os.sync()
         self.process = tap.Process([self.program, "write", place, self.mode])
 
     def acknowledged(self):
-        # What it says at its end stands among the numbers.
+        # Its last output is among the numbers.
         return (
             [int(line) for line in self.process.text().split(b"\n")[:-1] if line.isdigit()]
             if self.process
@@ -82,7 +82,7 @@ class Broker:
             self.feed = load.Load(self.broker.address, self.acks)
 
     def start_blind(self, mnt):
-        """A start that is not waited for: it may be cut while it recovers."""
+        """Starts it without waiting: the cut may come while it recovers."""
         self.broker = tap.Process(
             [
                 tap.program("broker/sluiced"),
@@ -115,8 +115,8 @@ class Broker:
 
 
 class Account:
-    """before: acknowledged when the power went; acknowledged: all, some may have come in the
-    instant after; found: what survived."""
+    """before: acknowledged when the power was cut; acknowledged: all, also those that arrived just
+    after; found: numbers that survived."""
 
     def __init__(self, before, acknowledged, found, damage=None):
         self.before, self.acknowledged, self.found, self.damage = (
@@ -127,7 +127,7 @@ class Account:
         )
 
     def lost(self):
-        """How many of those that were acknowledged while there was power are gone."""
+        """How many of those that were acknowledged before the cut are lost."""
         return len(set(self.before) - set(self.found))
 
     def text(self):
@@ -138,7 +138,7 @@ class Account:
 
 def disk(top, size=powercut_disk.SIZE_DEFAULT):
     """A disk whose power can be cut, up, below top; for `with`. Skips the test where it cannot be
-    had."""
+    made."""
     lacking = powercut_disk.missing()
     if lacking:
         tap.skip(lacking)
@@ -147,7 +147,7 @@ def disk(top, size=powercut_disk.SIZE_DEFAULT):
 
 def cut(power, subject, pause, at_least=50):
     """One cut under load: starts the subject, waits for at_least acknowledgements, calls pause(),
-    cuts, remounts, and asks."""
+    cuts, remounts, and reads what survived."""
     try:
         subject.start(power.mnt)
         tap.wait_until(

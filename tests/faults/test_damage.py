@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T2, T3: a data.mdb that is damaged or cut off, under sluiced and under `sluiced --dump`. It is
-refused with what was found and what was expected, exit code above 0, the file left alone; or it
-serves what is well. Never an end by a signal, never other bytes than were published.
+"""T2, T3: a data.mdb that is damaged or cut off, under sluiced and under `sluiced --dump`. They
+refuse it with what was found and what was expected, exit with a code above 0 and leave the file
+unchanged; or they serve the undamaged records. They never end by a signal and never show bytes that
+were not published.
 
-tests/unit/test_store_damage.c goes through the bits, roots and lengths one by one; here are the
+tests/unit/test_store_damage.c tests the bits, roots and lengths one by one; this test runs the
 programs. `SLUICE_TEST_LONG=1`: 400 flips. `SLUICE_SEED=N` repeats the flips of a run, which prints
-its seed; the store under them is another one each time."""
+its seed; the store differs in each run."""
 import os
 import random
 import struct
@@ -79,7 +80,7 @@ def read(data):
 
 
 def refused(data, content, code, word):
-    """Both refuse content as data.mdb with that code and word, and leave it alone."""
+    """Both refuse content as data.mdb with that code and word, and do not change it."""
     write(data, content)
     got, _, said = dump(data)
     tap.equal(got, code, f"--dump's exit code: {said}")
@@ -88,7 +89,7 @@ def refused(data, content, code, word):
     broker.kill()
     tap.equal(got, code, f"sluiced's exit code: {said}")
     tap.check(word in said, f"sluiced says {word!r}: {said}")
-    tap.check(read(data) == content, "the file is left alone")
+    tap.check(read(data) == content, "the file is unchanged")
 
 
 def newest_meta(whole):
@@ -148,7 +149,7 @@ def test_a_file_that_is_cut_short_under_a_broker_ends_it_by_name():
         try:
             tap.equal(code, None, f"it is up: {said}")
             os.truncate(os.path.join(data, "data.mdb"), 2 * PAGE)
-            # Whatever it does next: answers from memory, or a fault in its map.
+            # The next operation may be answered from memory, or may fault in the map.
             subprocess.run(
                 [tap.program("tests/faults/pub_check"), broker.address],
                 capture_output=True,
@@ -164,8 +165,8 @@ def test_a_file_that_is_cut_short_under_a_broker_ends_it_by_name():
 
 
 def flip(whole, last):
-    """A bit of a page in use or free, half of them near the page's beginning, where its structure
-    is."""
+    """Flips a bit of a used or free page, half of the time near the page's beginning, where its
+    structure is."""
     at = RNG.randrange(min(last + 1, len(whole) // PAGE)) * PAGE + (
         RNG.randrange(PAGE) if RNG.random() < 0.5 else RNG.randrange(64)
     )
@@ -190,9 +191,9 @@ def dump_is_honest(data, lines, what):
         and not line.startswith("! ")
         and not (line.startswith("log ") and value_of(line) in good)
     ]
-    tap.check(not other, f"{what}: --dump shows nothing that was not there: {other[:2]}")
+    tap.check(not other, f"{what}: --dump shows nothing that was not stored: {other[:2]}")
     tap.check(
-        code != 0 or len(found) == len(lines), f"{what}: --dump leaves nothing out without a word"
+        code != 0 or len(found) == len(lines), f"{what}: --dump omits nothing without a message"
     )
     return code != 0
 
@@ -216,7 +217,7 @@ def broker_is_honest(data, what):
         )
         tap.check(
             len(found) == EVENTS or done.returncode != 0,
-            f"{what}: nothing is left out without an error: {len(found)} events",
+            f"{what}: nothing is omitted without an error: {len(found)} events",
         )
         broker.stop()
         return done.returncode != 0
@@ -238,11 +239,11 @@ def test_a_flipped_bit_is_named_or_harmless():
         print(
             (
                 f"{FLIPS} flips: --dump named {named_by_dump}, sluiced {named_by_broker}; the"
-                " others did no harm"
+                " others had no effect"
             ),
             file=sys.stderr,
         )
-        tap.check(named_by_dump > 0, "some hit something")
+        tap.check(named_by_dump > 0, "some flips were detected")
 
 
 print(f"seed {SEED}", file=sys.stderr)

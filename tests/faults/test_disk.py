@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """T17, T16: a disk that fails, and one that is full. After EIO the broker acknowledges nothing more
-and exits; what it acknowledged is there afterwards. A full disk or map refuses publishes with their
-own error, lets what frees room through, and clears by itself."""
+and exits; what it acknowledged is stored. On a full disk or map it refuses publishes with their own
+error, accepts commands that free room, and accepts publishes again when there is room."""
 import contextlib
 import os
 import random
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 def lmdb_stops(spoil, size, why):
     """Bare LMDB on a disk that spoil() makes fail: it stops with `why`, and all that it
-    acknowledged is there after a power cut."""
+    acknowledged is stored after a power cut."""
     with tempfile.TemporaryDirectory() as top, subjects.disk(top, size) as power:
         subject = subjects.Lmdb("sync")
         try:
@@ -59,7 +59,7 @@ def test_control_lmdb_after_eio_loses_nothing():
 
 
 def test_control_lmdb_on_a_full_disk_loses_nothing():
-    # A write that is cut short by the end of the disk is EIO in LMDB's words.
+    # LMDB reports EIO for a write that is cut short by the end of the disk.
     lmdb_stops(lambda power: None, 10 * MIB, rb"No space left on device|Input/output error")
 
 
@@ -95,8 +95,8 @@ def result_of(text):
 
 
 def fill(broker, megabytes):
-    """Puts 64 KiB items until one is refused or that much is there; the last line of output says
-    what came."""
+    """Puts 64 KiB items until one is refused or that much is stored; the last line of output has
+    the result."""
     done = subprocess.run(
         [tap.program("tests/faults/fill_queue"), broker.address, str(megabytes)],
         capture_output=True,
@@ -111,7 +111,7 @@ def all_acked(first):
     put, unknown, acked = (int(first[word]) for word in ("put", "unknown", "acked"))
     tap.check(
         put <= acked <= put + unknown,
-        f"all that was put can be taken and acked while there is no room: {first}",
+        f"all stored items can be claimed and acked while there is no room: {first}",
     )
 
 
@@ -121,7 +121,7 @@ def full_and_back(broker):
     tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
     all_acked(first)
     tap.equal(
-        first["again"], "OK", "publishes are taken again once there is room, without a restart"
+        first["again"], "OK", "publishes are accepted again when there is room, without a restart"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_full_disk_refuses_publishes_and_clears_by_itself():
 
 
 def fill_disk(directory):
-    """Another program's file takes all that is left, at once. Returns its path."""
+    """Another program's file takes all free space at once. Returns its path."""
     path = os.path.join(directory, "ballast")
     with open(path, "wb") as ballast:
         with contextlib.suppress(OSError):
@@ -155,9 +155,9 @@ def fill_disk(directory):
 
 
 def test_a_disk_that_another_program_fills_loses_nothing_acknowledged():
-    """From half empty to full between two commits: no threshold is crossed in time. The broker
-    refuses by the disk that it holds, stays up, goes on once there is room, and what it
-    acknowledged survives a power cut."""
+    """From half empty to full between two commits, so that no threshold is noticed in time. The
+    broker refuses publishes by the room that it has allocated, does not end, continues when there
+    is room, and what it acknowledged survives a power cut."""
     with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
         subject = subjects.Broker(top)
         subject.ARGS = [*subject.ARGS, "--set", "reserve_mib=2"]
@@ -169,16 +169,16 @@ def test_a_disk_that_another_program_fills_loses_nothing_acknowledged():
                 lambda: subject.broker.child.poll() is not None
                 or b"engine.headroom" in subject.broker.text(),
                 60,
-                "the full disk is felt",
+                "publishes are refused on the full disk",
             )
             os.unlink(ballast)
             before = subject.feed.bytes()
-            # The client tries a refused batch again until its deadline, so the load goes on by
+            # The client tries a refused batch again until its deadline, so the load continues by
             # itself if the broker is up.
             tap.wait_until(
                 lambda: subject.broker.child.poll() is not None or subject.feed.bytes() > before,
                 60,
-                "publishes are taken again",
+                "publishes are accepted again",
             )
             tap.equal(subject.broker.child.poll(), None, "the broker stays up")
         finally:
@@ -212,7 +212,7 @@ def filled_by_another(top):
 
 
 def test_a_disk_that_another_program_fills_refuses_publishes_and_clears_by_itself():
-    """What frees room has room of its own, allocated ahead (DESIGN: headroom by class)."""
+    """Commands that free room use room that is allocated ahead (DESIGN: headroom by class)."""
     with tempfile.TemporaryDirectory() as top, filled_by_another(top) as (
         _,
         broker,
@@ -233,7 +233,7 @@ def test_a_disk_that_another_program_fills_refuses_publishes_and_clears_by_itsel
         tap.wait_until(
             lambda: fill(broker, 1)["refused"] == "OK",
             60,
-            "publishes are taken again, without a restart",
+            "publishes are accepted again, without a restart",
         )
         broker.stop()
 
@@ -247,7 +247,7 @@ def test_a_broker_that_starts_on_a_full_disk_still_has_its_reserve():
     ):
         filler.kill()
         broker.kill()
-        # What the end of a process may have given back.
+        # Room that the end of a process may have freed.
         with open(ballast, "ab") as more, contextlib.suppress(OSError):
             while True:
                 more.write(bytes(4096))
@@ -258,19 +258,19 @@ def test_a_broker_that_starts_on_a_full_disk_still_has_its_reserve():
             tap.equal(first["refused"], "NO_SPACE", "publishes are refused with their own error")
             tap.check(
                 int(first["acked"]) > int(first["put"]),
-                "what was put before the restart can be taken and acked",
+                "items put before the restart can be claimed and acked",
             )
             os.unlink(ballast)
             tap.wait_until(
                 lambda: fill(again, 1)["refused"] == "OK",
                 60,
-                "publishes are taken again, without a restart",
+                "publishes are accepted again, without a restart",
             )
 
 
 def test_classes_stop_in_order_on_a_disk_that_another_program_fills():
-    """Whatever the size of a burst: publishes stop while the room of reports is whole, and what
-    frees room is never refused."""
+    """For every size of a burst: publishes are refused while reports still have all their room, and
+    commands that free room are never refused."""
     for size, at_once in ((900_000, 8), (60_000, 100), (3_000, 300)):
         with tempfile.TemporaryDirectory() as top, subjects.disk(top, 256 * MIB) as power:
             broker = tap.Broker(
@@ -294,9 +294,10 @@ def test_classes_stop_in_order_on_a_disk_that_another_program_fills():
                         -22 in codes,
                         f"publishes of {at_once} times {size} bytes are refused: {codes}",
                     )
-                    # "ok" when only a burst as large as that is too much.
+                    # "ok" if only a burst of that size is too large.
                     tap.check(
-                        one.call("status_get").status.headroom != "report-stopped", "and they alone"
+                        one.call("status_get").status.headroom != "report-stopped",
+                        "and only publishes",
                     )
                     for n in range(20):
                         one.call("queue_create", config={"name": f"report{n}"})

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T17: EIO at each write call in turn. Whichever call of the store fails, in whichever commit: the
-broker says so, exits with a code that is not 0, and nothing that it acknowledged is lost; nor does
-a store whose creation failed half-way stand in the way of the next start.
+"""T17: EIO at each write call in turn. For each call of the store, in each commit: the broker logs
+the failure, exits with a code that is not 0, and loses nothing that it acknowledged; a store whose
+creation failed does not prevent the next start.
 
-The store lies on the power-cut disk, and the power is cut after the broker's exit: what a failed
-sync left in the page cache is gone then, so an acknowledgement in spite of the failure shows as a
-loss. strace makes the calls fail. The control lets each sync say that it succeeded, without one:
-that must lose. `SLUICE_TEST_LONG=1` goes through the first 60 of each call instead of a few."""
+The store lies on the power-cut disk, and the power is cut after the broker's exit: data that a
+failed sync left in the page cache is lost then, so a wrong acknowledgement shows as a loss. strace
+makes the calls fail. In the control each sync returns success and does nothing: that must lose.
+`SLUICE_TEST_LONG=1` goes through the first 60 of each call instead of a few."""
 import os
 import random
 import re
@@ -28,7 +28,7 @@ ACKS_MIN = 50
 # While it runs: fail-stop in the log. While it starts: the refusal on standard error. Both with the
 # system's text for EIO.
 WHY = re.compile(rb"(engine\.fail_stop|sluiced: ).*[Ii]nput/output error")
-# From this call on a start is over and the load has been acknowledged something.
+# From this call on the start has ended and the load has acknowledgements.
 STARTED_BY = 30
 
 
@@ -158,7 +158,7 @@ def test_a_failed_sync_stops_the_broker_and_loses_nothing():
     fail_in_turn("fdatasync")
 
 
-def test_control_a_sync_that_lies_loses_what_was_acknowledged():
+def test_control_a_skipped_sync_loses_what_was_acknowledged():
     with tempfile.TemporaryDirectory() as top, subjects.disk(top) as power:
         data = made(power, "lies")
         _, acknowledged = under_load(
@@ -167,17 +167,17 @@ def test_control_a_sync_that_lies_loses_what_was_acknowledged():
             "fdatasync:retval=0:when=1+",
             lambda broker, feed: len(feed.acknowledged()) > ACKS_MIN,
         )
-        tap.check(was_injected(top), "the lie was told")
+        tap.check(was_injected(top), "the sync was skipped")
         try:
             found = after_cut(power, data)
         except tap.Failed:
-            found = []  # its meta page is newer than its pages
+            found = []  # the store's meta page is newer than its pages
         lost = load.verdict(acknowledged, found)[0]
         print(f"control: {len(acknowledged)} acknowledged, {lost} lost", file=sys.stderr)
-        tap.check(lost > 0, "the rig sees an acknowledgement without a sync")
+        tap.check(lost > 0, "the rig detects an acknowledgement without a sync")
 
 
-def test_a_store_whose_creation_failed_does_not_stand_in_the_way():
+def test_a_store_whose_creation_failed_does_not_prevent_a_start():
     with tempfile.TemporaryDirectory() as top, subjects.disk(top) as power:
         for call, most in (("pwrite64", 3), ("fdatasync", 2), ("ftruncate", 1)):
             for n in range(1, most + 1):

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T6: SIGKILL of the broker under load, again and again; then no acknowledged event is lost, none
-is there twice, and their order is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000
+"""T6: SIGKILL of the broker under load, repeatedly; afterwards no acknowledged event is lost, none
+is stored twice, and their order is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000
 cycles."""
 import os
 import random
@@ -30,7 +30,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
                     feed = load.Load(broker.address, os.path.join(top, "acks"))
                 before = feed.bytes()
                 tap.wait_until(
-                    lambda: feed.bytes() > before, 30, f"the load goes on in cycle {cycle}"
+                    lambda: feed.bytes() > before, 30, f"the load continues in cycle {cycle}"
                 )
                 time.sleep(rng.uniform(0.0, 0.12))
                 broker.kill()
@@ -46,7 +46,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order():
             f"{CYCLES} kills, {len(acknowledged)} acknowledged, {len(stream)} in the stream",
             file=sys.stderr,
         )
-        tap.check(len(acknowledged) > CYCLES, "the load was one")
+        tap.check(len(acknowledged) > CYCLES, "the load published events")
         tap.equal(
             (lost, doubled, disordered), (0, 0, 0), f"(lost, doubled, disordered) with seed {seed}"
         )
@@ -56,7 +56,7 @@ def test_the_checker_sees_what_is_planted():
     tap.equal(load.verdict([1, 2, 3], [1, 3]), (1, 0, 0), "a lost event")
     tap.equal(load.verdict([1, 2], [1, 2, 2]), (0, 1, 1), "a doubled event")
     tap.equal(load.verdict([1, 2, 3], [1, 3, 2]), (0, 0, 1), "a disordered event")
-    tap.equal(load.verdict([1], [1, 2]), (0, 0, 0), "an event of unknown outcome may be there")
+    tap.equal(load.verdict([1], [1, 2]), (0, 0, 0), "an event of unknown outcome may be stored")
 
 
 tap.main(globals(), 3600 if tap.LONG else 120)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """T1: the power is cut under load. The broker loses nothing that it acknowledged; and the rig's
-controls lose what they must, for a rig that cannot see a planted bug proves nothing. Short here;
+controls must lose, because a rig that does not detect a planted bug proves nothing. Short here;
 `SLUICE_TEST_LONG=1` makes it 50 cuts (or SLUICE_CUTS=N)."""
 import os
 import random
@@ -39,7 +39,7 @@ def cut_once(make_subject, pause=random_moment):
 
 
 def check_sound(account):
-    tap.equal(account.damage, None, f"the store is whole (seed {SEED})")
+    tap.equal(account.damage, None, f"the store is undamaged (seed {SEED})")
     tap.equal(
         load.verdict(account.acknowledged, account.found),
         (0, 0, 0),
@@ -48,7 +48,7 @@ def check_sound(account):
     tap.equal(
         account.found,
         list(range(1, len(account.found) + 1)),
-        f"what was found is a beginning of what was sent (seed {SEED})",
+        f"the numbers found are a prefix of those sent (seed {SEED})",
     )
 
 
@@ -68,23 +68,23 @@ def test_control_lmdb_without_sync_loses_what_it_acknowledged():
     for _ in range(CONTROL_CUTS):
         account = cut_once(lambda top: subjects.Lmdb("nosync"))
         tap.check(
-            account.lost() > 0, f"the rig sees a planted loss: {account.text()} (seed {SEED})"
+            account.lost() > 0, f"the rig detects a planted loss: {account.text()} (seed {SEED})"
         )
 
 
 def test_control_lmdb_without_metasync_loses_one_commit():
-    """The smallest loss that there is: the last acknowledged commit, unless the next one's sync was
-    on its way already."""
+    """The smallest possible loss: the last acknowledged commit, unless the next one's sync had
+    begun already."""
     for _ in range(METASYNC_CUTS_MAX):
         account = cut_once(lambda top: subjects.Lmdb("nometasync"))
         gone = len(account.acknowledged) - len(account.found)
-        tap.equal(account.damage, None, f"the store is whole (seed {SEED})")
+        tap.equal(account.damage, None, f"the store is undamaged (seed {SEED})")
         tap.check(gone <= 1, f"not more than one commit is lost: {account.text()} (seed {SEED})")
         if gone == 1:
             return
     raise tap.Failed(
-        f"no cut of {METASYNC_CUTS_MAX} lost a commit: the rig does not see the smallest loss (seed"
-        f" {SEED})"
+        f"no cut of {METASYNC_CUTS_MAX} lost a commit: the rig does not detect the smallest loss"
+        f" (seed {SEED})"
     )
 
 
@@ -93,7 +93,7 @@ def test_control_broker_without_fsync_loses_what_it_acknowledged():
         account = cut_once(lambda top: subjects.Broker(top, preload()))
         tap.check(
             account.lost() > 0,
-            f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})",
+            f"the rig detects the broker's planted loss: {account.text()} (seed {SEED})",
         )
 
 
@@ -109,7 +109,7 @@ def test_control_broker_whose_syncs_end_loses_the_rest():
     account = cut_once(lambda top: subjects.Broker(top, preload()), pause)
     tap.check(
         account.lost() > 0,
-        f"the rig sees the broker's planted loss: {account.text()} (seed {SEED})",
+        f"the rig detects the broker's planted loss: {account.text()} (seed {SEED})",
     )
 
 

@@ -14,17 +14,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A finding: libFuzzer keeps the input. */
-#define REQUIRE(condition)                                                               \
-	do {                                                                             \
-		if (!(condition)) {                                                      \
-			(void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, \
-				      #condition);                                       \
-			abort();                                                         \
-		}                                                                        \
+/* Ends the process, so that libFuzzer keeps the input. */
+#define REQUIRE(condition)                                                                 \
+	do {                                                                               \
+		if (!(condition)) {                                                        \
+			(void)fprintf(stderr, "%s:%d: expected: %s\n", __FILE__, __LINE__, \
+				      #condition);                                         \
+			abort();                                                           \
+		}                                                                          \
 	} while (0)
 
-/* Memory of exactly this size, so that a write or read beyond it is seen. Never NULL. */
+/* Memory of exactly this size, so that a sanitizer detects a write or read beyond it. Never
+ * NULL. */
 static inline void *exactly(size_t size)
 {
 	void *memory = malloc(size);
@@ -33,7 +34,7 @@ static inline void *exactly(size_t size)
 	return memory;
 }
 
-/* The first n bytes as a big-endian number, taken off the front; 0 when there are fewer. */
+/* The first n bytes as a big-endian number, removed from the front; 0 when there are fewer. */
 static inline uint64_t take_number(struct sluice_slice *io, size_t n)
 {
 	const uint8_t *at = io->data;
@@ -49,7 +50,7 @@ static inline uint64_t take_number(struct sluice_slice *io, size_t n)
 	return value;
 }
 
-/* Up to n bytes off the front. */
+/* Removes up to n bytes from the front. */
 static inline struct sluice_slice take_bytes(struct sluice_slice *io, size_t n)
 {
 	struct sluice_slice taken = {io->data, n < io->len ? n : io->len};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batches as a PUBLISH brings them: u8 flags (1 zstd, 2 a subject for all), u16 count, u32 raw
+ * Batches as a PUBLISH carries them: u8 flags (1 zstd, 2 a subject for all), u16 count, u32 raw
  * bytes, payload. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
@@ -28,7 +28,7 @@ static void walk(struct sluice_slice raw, uint32_t count, bool has_subject)
 	REQUIRE(count == 0 && bytes == raw.len);
 }
 
-/* What is compressed here decompresses to itself. */
+/* A batch that is compressed here decompresses to the same bytes. */
 static void pack(struct sluice_slice raw)
 {
 	size_t room = raw.len + 512, len;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Commands: what decodes is encoded again to the same bytes (canonical), whatever its body is. */
+ * Commands: a decoded command is encoded again to the same bytes (canonical), whatever its body
+ * is. */
 #include "broker/core/command.h"
 #include "fuzz.h"
 
@@ -14,8 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(why != NULL);
 		return 0;
 	}
-	/* What came may have been written in another order or with unknown fields; from here on it
-	 * is canonical. */
+	/* The input may have another order of fields or unknown fields; from here on the command is
+	 * canonical. */
 	len = command_size(command);
 	bytes = exactly(len);
 	REQUIRE(command_encode(bytes, command) == len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Envelopes, both ways: what decodes encodes to the same bytes, and what is encoded decodes to the
- * same event. */
+ * Envelopes, both ways: a decoded envelope encodes to the same bytes, and an encoded event decodes
+ * to the same event. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

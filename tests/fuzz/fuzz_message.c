@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Control messages: u8 which message, then its bytes. What unpacks packs canonically (packing,
- * unpacking and packing again gives the same bytes), and its JSON is one line and the same both
- * times. */
+ * Control messages: u8 number of the message type, then its bytes. A message that unpacks packs
+ * canonically (packing, unpacking and packing again gives the same bytes), and its JSON is one line
+ * and the same both times. */
 #include "fuzz.h"
 #include "protocol/limits.h"
 #include "protocol/message.h"
@@ -25,7 +25,7 @@ static char *json(const ProtobufCMessage *message)
 	return shown;
 }
 
-/* In one block, as the broker unpacks requests: the same code, and the same message. */
+/* Unpacked into one block, as the broker unpacks requests: the same code and the same message. */
 static void same_in_a_block(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice in,
 			    int code, const ProtobufCMessage *message)
 {
@@ -71,8 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	first_bytes = pack(first, &first_len);
-	REQUIRE(first_len <= 3 * in.len); /* the worst: a negative enum, which 5 bytes can say and
-					     10 are written for */
+	/* Largest growth: a negative enum, which may have 5 bytes and is packed with 10. */
+	REQUIRE(first_len <= 3 * in.len);
 	REQUIRE(message_unpack(descriptor, (struct sluice_slice){first_bytes, first_len},
 			       UINT64_MAX, &second, &why) == 0);
 	second_bytes = pack(second, &second_len);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A frame header and a PUBLISH body: what decodes encodes to the same bytes, within its limits. */
+ * A frame header and a PUBLISH body: a decoded PUBLISH encodes to the same bytes, and keeps its
+ * limits. */
 #include "fuzz.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"
@@ -22,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		REQUIRE(why != NULL);
 	}
-	/* The body is decoded whatever the header says: more of it is reached so. */
+	/* The body is decoded whatever the header says, so that more inputs reach the decoder. */
 	(void)take_bytes(&body, FRAME_HEADER_BYTES);
 	why = NULL;
 	if (frame_publish_decode(body, &publish, &why) != 0) {

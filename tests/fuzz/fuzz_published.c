@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * PUBLISHED: answers one behind the other. */
+ * PUBLISHED: answers one after the other. */
 #include "fuzz.h"
 #include "protocol/frame.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Stored records and their keys: no bytes may lead a decoder beyond them. */
+ * Stored records and their keys: no decoder may read beyond their bytes. */
 #include "broker/core/base/age.h"
 #include "broker/core/base/name.h"
 #include "broker/core/job/history.h"
@@ -42,7 +42,7 @@ static void live(struct sluice_slice value)
 	REQUIRE(live.claim < JOB_CLAIM_COUNT && job_claim_name(live.claim) != NULL);
 }
 
-/* What was decoded is a part of the value. */
+/* The decoded slices lie within the value. */
 static void within(struct sluice_slice value, struct sluice_slice part)
 {
 	const uint8_t *at = part.data, *begin = value.data;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Replies: whatever texts commands bring, every answer and every reply to a read is text that a
- * strict reader takes. The input is steps: u8 what, u16 length, bytes; see step(). After the last
- * one everything is read.
+ * Replies: for all texts in commands, every answer and every reply to a read is valid for a strict
+ * reader. The input is a list of steps: u8 kind, u16 length, bytes; see step(). After the last step
+ * everything is read.
  */
 #include "broker/core/base/state.h"
 #include "broker/core/core.h"
@@ -108,7 +108,7 @@ static void read_everything(struct world *world)
 	READ(STATUS_GET, StatusGet, STATUS_GET, (void)m);
 }
 
-/* What a queue of items and a job need before their texts come. */
+/* Creates what a queue of items and a job need before their texts are tried. */
 static void begin(struct world *world)
 {
 	struct cmd_session_open open = {.name = text("holder"),
@@ -182,7 +182,7 @@ static void give_back(struct world *world, struct sluice_slice reason)
 		REQUIRE(apply(world, COMMAND_ACK, &ack).code == 0);
 }
 
-/* As the listener does it: unpacked with bad texts mended, then applied. */
+/* As the listener does: unpacked with invalid texts repaired, then applied. */
 static void message(struct world *world, uint16_t type, struct sluice_slice bytes)
 {
 	const struct command_spec *spec = command_spec(type);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A pattern, a newline, a subject: checked as both say, and matched as an oracle by tokens does. */
+ * A pattern, a newline, a subject: both are checked as SPEC.md defines, and matched as an oracle by
+ * tokens does. */
 #include "fuzz.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-/* The next token of *io, which is advanced behind its dot; *ret_last when there is no dot. */
+/* The next token of *io, which is moved past its dot; *ret_last: there is no dot. */
 static struct sluice_slice token(struct sluice_slice *io, bool *ret_last)
 {
 	const uint8_t *dot = io->len > 0 ? memchr(io->data, '.', io->len) : NULL;
@@ -54,11 +55,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	good_subject = subject_check(subject, &why) == 0;
 	REQUIRE(!good_subject ||
 		(pattern_check(subject, &why) == 0 && subject.len <= LIMIT_SUBJECT_BYTES_MAX));
-	/* A subject is a name too; the other way round dots, spaces and wildcards make the
-	 * difference. */
+	/* Every subject is also a name; a name may have dots, spaces and wildcards that a subject
+	 * may not. */
 	REQUIRE(!good_subject || name_check(subject, &why) == 0);
 	(void)name_check(pattern, &why);
-	/* Memory safe on anything; right on what was checked. */
+	/* Memory safe for every input; correct for inputs that passed the checks. */
 	matches = pattern_matches(pattern, subject);
 	if (good_pattern && good_subject)
 		REQUIRE(matches == oracle(pattern, subject));

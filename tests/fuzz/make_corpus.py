@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seed corpus into DIR/<target>/: the byte vectors of the protocol, cut to what each
-target reads, and a few by hand.
+"""Writes the seed corpus into DIR/<target>/: the byte vectors of the protocol, cut to the part that
+each target reads, and some written here.
 
 usage: make_corpus.py DIR"""
 import pathlib
@@ -75,8 +75,7 @@ SUBJECTS = [
 
 
 def seeds():
-    """target -> list of inputs. A new target whose seeds are made, not checked in, has its line
-    here."""
+    """target -> list of inputs. A new target with generated seeds needs a line here."""
     deliver = body("deliver_jobs")
     return {
         "ack": [

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A preload: the wall clock is wrong by what the file FALSE_CLOCK says, "SECONDS BOOT", read again
- * at every call; the machine's boot has the id BOOT (hexadecimal). The monotone clock is left
- * alone.
+ * A preload: the wall clock is wrong by the amount in the file FALSE_CLOCK, "SECONDS BOOT", read
+ * again at every call; the machine's boot has the id BOOT (hexadecimal). The monotone clock is not
+ * changed.
  */
 #include <dlfcn.h>
 #include <stdio.h>

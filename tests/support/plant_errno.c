@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A preload: a system call fails. PLANT is "CALL ERRNO [PART]": the calls named so fail with that
- * number, of those with a path or a name only the ones that have PART in it.
+ * A preload: a system call fails. PLANT is "CALL ERRNO [PART]": calls of that name fail with that
+ * errno; if the call has a path or a name, only those that contain PART.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -107,12 +107,12 @@ CALL(int, epoll_create1, epoll_create1, "epoll_create1", NULL, -1, (int flags), 
 CALL(ssize_t, getrandom, getrandom, "getrandom", NULL, -1, (void *buf, size_t len, unsigned flags),
      (buf, len, flags))
 
-/* It returns the number. */
+/* This function returns the error and does not set errno. */
 CALL(int, pthread_create, pthread_create, "pthread_create", nth(&threads), errno,
      (pthread_t * thread, const pthread_attr_t *attr, void *(*run)(void *), void *user),
      (thread, attr, run, user))
 
-/* LMDB's map is the only large one that is of a file. */
+/* LMDB's map is the only large mapping of a file. */
 #define MAP(SYMBOL)                                                                           \
 	INTERPOSED void *taken_##SYMBOL(void *at, size_t len, int prot, int flags, int fd,    \
 					off_t offset) __asm__(#SYMBOL);                       \

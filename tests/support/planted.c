@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tests that must fail: test_support.py runs them by name and looks for the verdict. A runner that
- * lets one of them pass lets a real fault pass as well. Not part of any suite.
+ * passes one of them would pass a real fault as well. Not part of any suite.
  */
 #include <criterion/criterion.h>
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Not constants to the compiler, which would see through the faults otherwise. */
+/* Not constants for the compiler, which could remove the faults otherwise. */
 static volatile int one = 1;
 static void *volatile kept;
 static int shared;

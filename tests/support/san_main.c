@@ -8,13 +8,13 @@
  * macros of <criterion/criterion.h> call, walks the section in which Test() leaves its pointers,
  * runs each test in a process of its own and prints TAP on standard output.
  *
- * A test passes if it returned, all its assertions held, its process ended as it said, and neither
- * it nor a child of it wrote a sanitizer report. A test that ends its process early (exit(0)),
- * overruns its time or leaves processes behind fails. What a test prints is kept from the TAP
- * stream and shown only if it fails.
+ * A test passes if it returned, all its assertions held, its process ended as the test declares,
+ * and neither the process nor a child of it wrote a sanitizer report. A test that ends its process
+ * early (exit(0)), overruns its time or leaves processes behind fails. A test's output is not part
+ * of the TAP stream, and is shown only if it fails.
  *
- * Not provided: parameterized tests, theories, redirection and the `new/assert.h` macros. The first
- * two are failures when met, the others do not link.
+ * Not provided: parameterized tests, theories, redirection and the `new/assert.h` macros. A test
+ * that uses one of the first two fails; the others do not link.
  */
 #include <criterion/criterion.h>
 
@@ -34,8 +34,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds that a test may take if it does not say; sanitizers slow a test down, so its own figure
- * counts thrice. */
+/* Default timeout of a test in seconds; sanitizers slow a test down, so its own timeout is
+ * multiplied by three. */
 #define TIMEOUT_DEFAULT_S 120.0
 #define TIMEOUT_FACTOR 3.0
 #define REASON_BYTES_MAX 512
@@ -44,7 +44,7 @@
 #define OUTPUT_SHOWN_BYTES_MAX ((size_t)16 << 10)
 
 enum outcome {
-	OUTCOME_RUNNING, /* what a process leaves behind that died or left early */
+	OUTCOME_RUNNING, /* the state of a process that ended early */
 	OUTCOME_PASSED,
 	OUTCOME_FAILED,
 	OUTCOME_SKIPPED,
@@ -76,7 +76,7 @@ static jmp_buf test_exit;
 static pid_t test_pid;
 static pid_t test_tid;
 
-/* Read by the sanitizers' runtimes before main(); a developer's own *SAN_OPTIONS come on top. */
+/* Read by the sanitizers' runtimes before main(); a developer's own *SAN_OPTIONS are added. */
 const char *__asan_default_options(void);
 const char *__lsan_default_options(void);
 const char *__tsan_default_options(void);
@@ -106,7 +106,7 @@ __attribute__((visibility("default"))) const char *__ubsan_default_options(void)
 
 static void outcome_set(enum outcome outcome)
 {
-	/* A failed assertion is never forgotten, whatever follows it. */
+	/* A failed assertion fails the test, whatever follows it. */
 	if (atomic_load(&report->outcome) != OUTCOME_FAILED)
 		atomic_store(&report->outcome, (int)outcome);
 }
@@ -197,8 +197,8 @@ char *cr_translate_assert_msg(int msg_index, ...)
 	va_list args;
 	char *text;
 
-	/* The kind of assertion is left out: every one that we use passes its own expression as the
-	 * first argument. */
+	/* The kind of assertion is not printed: every assertion that we use passes its expression
+	 * as the first argument. */
 	va_start(args, msg_index);
 	text = strdup(va_arg(args, const char *));
 	va_end(args);
@@ -299,9 +299,8 @@ static bool process_wait(pid_t pid, double timeout_s, int *ret_status)
 	return ended;
 }
 
-/*
- * Ends what the test's process left in its group; true if there was something. What the test itself
- * has killed may take a moment to go, when it is not the test that reaps it.
+/* Ends the processes that the test's process left in its group; true if there were any. Processes
+ * that the test has killed may take a moment to end, if another process reaps them.
  */
 static bool group_end(pid_t pgid)
 {
@@ -444,7 +443,7 @@ static void test_run(struct criterion_test *test, unsigned number, struct totals
 	}
 	if (pid == 0)
 		test_process(output_fd);
-	/* In both processes, so that the group exists whoever comes first. */
+	/* In both processes, so that the group exists whichever runs first. */
 	(void)setpgid(pid, pid);
 	ended = process_wait(pid, timeout_of(test), &status);
 	left = group_end(pid);
@@ -479,7 +478,7 @@ static bool matches(const struct criterion_test *test, const char *filter)
 }
 
 /* Arguments: those of Criterion that the build passes are accepted and ignored; `--filter TEXT`
- * takes a part of a name. */
+ * selects tests by a part of their names. */
 int main(int argc, char **argv)
 {
 	struct totals totals = {0};
@@ -497,7 +496,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
-	/* The linker may leave gaps between the pointers of two files, so nulls are passed over. */
+	/* The linker may leave gaps between the pointers of two files, so nulls are skipped. */
 	for (struct criterion_test **test = __start_cr_tst; test < __stop_cr_tst; test++)
 		count += *test != NULL && matches(*test, filter);
 	(void)printf("TAP version 13\n1..%u\n", count);

@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Sums what `meson test` left in its log folder: single tests, not programs.
+"""Sums the results of `meson test` in its log folder: single tests, not programs.
 
 usage: tally.py [--broken N] MESON_LOGS_FOLDER...
 
 Reads testlog.junit.xml (one case per line of TAP) and testlog.json (the programs and their output).
 Lists the failures with the end of their output and the skipped tests with their reasons. --broken
-adds failures that left no log, as a build that did not succeed. The last line is `N passed, N
+adds failures that left no log, for example a build that failed. The last line is `N passed, N
 failed, N skipped`. Exits with 1 if anything failed or if there was no test at all.
 """
 import json

@@ -50,7 +50,7 @@ class Skip(Exception):
 
 
 class Failed(AssertionError):
-    """Ends a test as failed; the text says what was expected and what came."""
+    """Ends a test as failed; the text says what was expected and what was found."""
 
 
 def skip(reason):
@@ -80,7 +80,7 @@ def raises(kind, call, what):
         call()
     except kind as error:
         return error
-    raise Failed(f"{what}: {kind.__name__} did not come")
+    raise Failed(f"{what}: {kind.__name__} was not raised")
 
 
 def wait_until(condition, seconds, what, interval=0.02):
@@ -130,14 +130,14 @@ def program(path):
 
 
 def plain(path):
-    """The same file under a name without spaces and colons: LD_PRELOAD splits at them, and `sluiced
-    --plugin` at spaces that are not quoted."""
+    """The same file under a path without spaces and colons, through a link: LD_PRELOAD splits at
+    them, and `sluiced --plugin` at spaces that are not quoted."""
     path = os.path.abspath(path)
     if not re.search(r"[\s:]", path):
         return path
     folder = tempfile.mkdtemp(prefix="sluice-test-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # The whole folder: what is beside the file belongs to it.
+    # The whole folder, because the file may need others beside it.
     os.symlink(os.path.dirname(path), os.path.join(folder, "beside"))
     return os.path.join(folder, "beside", os.path.basename(path))
 
@@ -156,7 +156,7 @@ def _end_with_parent():
 
 class Process:
     """A child in a process group of its own, its output in a file; ended by its pid, never by name.
-    It ends with the test, also when that is killed; start it from the test's main thread."""
+    It ends with the test, also when the test is killed; start it from the test's main thread."""
 
     def __init__(self, args, ready=None, env=None, cwd=None):
         """Starts it and, if `ready` (a regular expression, bytes) is given, waits until its output
@@ -194,7 +194,7 @@ class Process:
         return found
 
     def text(self):
-        """All that it printed so far, bytes."""
+        """Its output so far, bytes."""
         size = os.fstat(self.output.fileno()).st_size
         return os.pread(self.output.fileno(), size, 0)
 
@@ -212,7 +212,7 @@ class Process:
             raise Failed(f"{self.args[0]} did not end within {seconds} s:\n{self.tail()}") from None
 
     def kill(self):
-        """SIGKILL to the child and to what it started in its group; reaps the child."""
+        """SIGKILL to the child and to its process group; reaps the child."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.child.wait()
@@ -296,7 +296,7 @@ def _overrun(number, frame):
 
 
 def _ended(number, frame):
-    # Not an Exception: it ends the run, and what the tests have opened is taken down on the way.
+    # Not an Exception: it ends the run, and the tests' `with` blocks are left in order.
     raise SystemExit(128 + number)
 
 

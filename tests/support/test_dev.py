@@ -64,9 +64,9 @@ def test_a_build_folder_that_cannot_be_written_is_named():
         )
 
 
-# Stand-ins for what ./dev calls, so that no test installs or builds anything. Each call is a line
-# of $CALLS; what $ABSENT names is not installed, and cannot be. A build directory has the option
-# that meson was last given, as meson writes it down.
+# Substitutes for the programs that ./dev calls, so that no test installs or builds anything. Each
+# call is a line of $CALLS; the packages in $ABSENT are not installed, and cannot be. A build
+# directory has the last value of the option that meson was given, as meson writes it.
 STANDINS = {
     "dpkg-query": """case " $ABSENT " in *" ${@: -1} "*) exit 1 ;; *) printf installed ;; esac""",
     "apt-get": """exit 100""",
@@ -143,7 +143,7 @@ def test_bench_runs_the_harness_with_the_peers():
             "the harness",
         )
         done, calls = call("bench")
-        tap.equal((done.returncode, mesons(calls)), (0, []), "nothing to be set up the second time")
+        tap.equal((done.returncode, mesons(calls)), (0, []), "no setup the second time")
 
 
 def test_bench_goes_on_without_a_peer_that_cannot_be_installed():
@@ -157,20 +157,18 @@ def test_bench_goes_on_without_a_peer_that_cannot_be_installed():
         tap.equal(
             mesons(calls), ["meson setup BUILD -Dtests=false -Dpeers=false"], "set up without it"
         )
-        tap.equal(
-            calls[-1], "BUILD/bench/harness/sluice-bench --bin BUILD", "the harness all the same"
-        )
+        tap.equal(calls[-1], "BUILD/bench/harness/sluice-bench --bin BUILD", "the harness runs")
         done, calls = call("bench")
         tap.equal(
             mesons(calls),
             ["meson setup --reconfigure BUILD -Dpeers=true"],
-            "the directory finds what has come since",
+            "a peer that was installed since is found",
         )
         done, calls = call("bench", absent="libhiredis-dev")
         tap.equal(
             mesons(calls),
             ["meson setup --reconfigure BUILD -Dpeers=false"],
-            "and does without what has gone",
+            "and one that was removed is left out",
         )
 
 
@@ -186,7 +184,7 @@ def test_bench_floor_runs_the_floor_and_needs_no_peer():
     with standins() as call:
         done, calls = call("bench", "--floor", "--quick", absent="redis-tools libhiredis-dev")
         tap.equal((done.returncode, done.stderr), (0, ""), "exit code")
-        tap.check("peer" not in done.stdout, f"no word of peers: {done.stdout!r}")
+        tap.check("peer" not in done.stdout, f"no peer is mentioned: {done.stdout!r}")
         tap.equal(
             calls[-1], "BUILD/bench/floor/sluice-floor --dir BUILD/bench-data --quick", "the floor"
         )
