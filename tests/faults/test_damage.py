@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T2, T3: a data.mdb that is damaged or cut off, under sluiced and under `sluiced --dump`. They
+"""A data.mdb that is damaged or cut off, under sluiced and under `sluiced --dump`. They
 refuse it with what was found and what was expected, exit with a code above 0 and leave the file
 unchanged; or they serve the undamaged records. They never end by a signal and never show bytes that
 were not published.

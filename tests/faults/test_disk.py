@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T17, T16: a disk that fails, and one that is full. After EIO the broker acknowledges nothing more
+"""A disk that fails, and one that is full. After EIO the broker acknowledges nothing more
 and exits; what it acknowledged is stored. On a full disk or map it refuses publishes with their own
 error, accepts commands that free room, and accepts publishes again when there is room."""
 import contextlib

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T17: EIO at each write call in turn. For each call of the store, in each commit: the broker logs
+"""EIO at each write call in turn. For each call of the store, in each commit: the broker logs
 the failure, exits with a code that is not 0, and loses nothing that it acknowledged; a store whose
 creation failed does not prevent the next start.
 

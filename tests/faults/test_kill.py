@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T6: SIGKILL of the broker under load, repeatedly; afterwards no acknowledged event is lost, none
+"""SIGKILL of the broker under load, repeatedly; afterwards no acknowledged event is lost, none
 is stored twice, and their order is the producer's. Short here; `SLUICE_TEST_LONG=1` makes it 1,000
 cycles."""
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""T1: the power is cut under load. The broker loses nothing that it acknowledged; and the rig's
+"""The power is cut under load. The broker loses nothing that it acknowledged; and the rig's
 controls must lose, because a rig that does not detect a planted bug proves nothing. Short here;
 `SLUICE_TEST_LONG=1` makes it 50 cuts (or SLUICE_CUTS=N)."""
 import os

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands between one client and the broker and passes on frame by frame: what tests need to cut,
-hold, change or answer frames on their way."""
+"""A proxy between one client and the broker that forwards frame by frame, so that tests can cut the
+connection and hold, change or answer frames."""
 import contextlib
 import socket
 import threading
 
 
 class FrameProxy:
-    """With `refuse`, new connections are closed at once, as if the network were gone. Subclasses
-    override take(), and what a connection or a cut changes."""
+    """With `refuse`, new connections are closed at once, as if the network were down. Subclasses
+    override take(), and what a new connection or a cut changes."""
 
     def __init__(self, port):
         self.port_of_broker, self.refuse = port, False
@@ -19,7 +19,7 @@ class FrameProxy:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def connected(self):
-        """What the frames of a new connection are taken with."""
+        """The state with which the frames of a new connection are handled."""
         return None
 
     def take(self, source, sink, name, frame, link):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts about the `local` scheduler share: brokers and schedulers, jobs, attempts, a
-proxy that loses frames."""
+"""Shared by the tests of the `local` scheduler: brokers and schedulers, jobs, attempts, and a proxy
+that loses frames."""
 import contextlib
 import json
 import os
@@ -33,7 +33,7 @@ def inside(spool, *plugins, **settings):
     if not os.path.exists(LOCAL):
         tap.skip("local.so is not built")
     with tap.Scratch() as data:
-        # The queue must be there before a scheduler inside consumes from it.
+        # The queue must exist before a scheduler inside the broker consumes from it.
         with tap.Broker(data=data) as broker:
             tap.equal(
                 sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create"
@@ -51,8 +51,8 @@ def inside(spool, *plugins, **settings):
 
 @contextlib.contextmanager
 def outside(broker, spool, env=None, cwd=None, before=(), **settings):
-    """The scheduler as a process of its own, with the words of a command `before` it; another one's
-    session is taken over by it."""
+    """The scheduler as a process of its own, started through the command `before`; it takes over
+    the session of an earlier one."""
     words = [
         word
         for key, value in {"spool": spool, **settings}.items()
@@ -99,8 +99,7 @@ def attempts(spool):
 
 
 def attempt(spool, name):
-    """The directory of a job's first attempt, or None; the id is one whose letters need no
-    escape."""
+    """The directory of a job's first attempt, or None; the id must not need escapes."""
     found = [
         path
         for path in attempts(spool)
@@ -110,7 +109,7 @@ def attempt(spool, name):
 
 
 def lives(pid):
-    """Not as a zombie: who waits for it depends on the machine."""
+    """False for a zombie: which process waits for it depends on the machine."""
     with contextlib.suppress(OSError):
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
@@ -129,9 +128,10 @@ def shepherds(spool):
 
 
 class LosingProxy:
-    """Stands between scheduler and broker. The first request that `loses` never arrives: the
-    connection ends there, and no other is let in before `open`. A later one goes on only behind a
-    delivery, as if it had been slower. Frames of a type that `drops` takes are left out."""
+    """A proxy between scheduler and broker. The first request that `loses` selects never arrives:
+    the connection ends there, and no other is accepted before `open`. A later request is forwarded
+    only after a delivery, as if it had been slower. Frames of a type that `drops` selects are
+    dropped."""
 
     def __init__(self, port, loses, drops=lambda kind: False):
         self.port, self.loses, self.drops = port, loses, drops

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps programs of other versions working: exported names, structs of another size."""
+"""Programs of other versions keep working: exported names, structs of another size."""
 import os
 import re
 import subprocess

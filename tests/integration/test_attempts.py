@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What was never begun is no failed attempt: not when a worker stops in an orderly way, not when it
-is killed, not when it dies of the item beside."""
+"""An item that was never begun has no failed attempt: not if its worker stops in an orderly way, is
+killed, or is killed by another item."""
 import os
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def ended(process, what):
 
 
 def idle(one):
-    tap.wait_until(lambda: show(one).leased == 0, 60, "nothing is leased any more")
+    tap.wait_until(lambda: show(one).leased == 0, 60, "no item is leased any more")
 
 
 def test_orderly_restarts_use_up_no_attempts():
@@ -62,12 +62,14 @@ def test_orderly_restarts_use_up_no_attempts():
             said, code, _ = ended(worker(broker, 100, end), end)
             tap.equal(code, 0, f"{end}: {said}")
             tap.wait_until(
-                lambda: show(one).leased == 0, 60, f"{end}: it gives back what it did not begin"
+                lambda: show(one).leased == 0,
+                60,
+                f"{end}: it returns the items that it did not begin",
             )
             tap.equal(show(one).acked, number + 1, "it acked the one that it began")
         info = show(one)
         tap.equal((info.dead_lettered, info.ready), (0, ITEMS - 6), "all others are there")
-        tap.equal(set(attempts(one).values()), {0}, "and nothing was counted")
+        tap.equal(set(attempts(one).values()), {0}, "and no attempt was counted")
 
 
 def test_a_killed_worker_counts_what_it_began():
@@ -117,7 +119,9 @@ def test_a_worker_killed_between_two_items_counts_nothing():
         tap.equal(code, -9, f"killed: {said}")
         idle(one)
         tap.equal(
-            set(attempts(one).values()), {0}, "what it took was acked, and nothing else was begun"
+            set(attempts(one).values()),
+            {0},
+            "the items that it took were acked, and no other was begun",
         )
 
 
@@ -131,7 +135,8 @@ def test_a_drain_works_off_what_is_there_and_takes_nothing_new():
         info = show(one)
         tap.equal(info.leased, 0, "nothing is held")
         tap.check(
-            ITEMS - 1 <= int(said["drained"]) <= ITEMS, f"what was there was handed out: {said}"
+            ITEMS - 1 <= int(said["drained"]) <= ITEMS,
+            f"the available items were delivered: {said}",
         )
         tap.equal(
             (info.acked, info.ready),
@@ -154,7 +159,9 @@ def test_what_a_closed_consumer_holds_can_be_settled_and_what_comes_late_goes_ba
         )
         tap.equal(one.ack(7, got.token, [], operation=RELEASE).affected, 2, "and so does a release")
         tap.equal(
-            one.ack(8, got.token, [(1, 1)]).code, -10, "one that was never there does not count"
+            one.ack(8, got.token, [(1, 1)]).code,
+            -10,
+            "a subscription that never existed does not count",
         )
         # A number may be used again.
         for number in [7, 7] + list(range(10, 40)):
@@ -163,8 +170,7 @@ def test_what_a_closed_consumer_holds_can_be_settled_and_what_comes_late_goes_ba
         tap.wait_until(
             lambda: show(other).ready + show(other).leased == 2, 10, "both are accounted for"
         )
-        # Whatever was granted to a consumer whose end the engine did not know goes back, though
-        # nobody was told of it.
+        # Grants to a consumer whose end the engine did not know yet go back, without a notice.
         held = {
             n
             for kept in one.kept
@@ -172,7 +178,7 @@ def test_what_a_closed_consumer_holds_can_be_settled_and_what_comes_late_goes_ba
             for n in client.parse_deliver(kept.body).numbers
         }
         tap.wait_until(
-            lambda: show(other).leased <= len(held), 10, "what was not delivered is not leased"
+            lambda: show(other).leased <= len(held), 10, "undelivered items are not leased"
         )
         tap.equal(set(attempts(other).values()), {0}, "nothing was counted")
 

@@ -148,7 +148,7 @@ def test_tables_are_for_people():
         name = cli.ok("job", "submit", "--queue", "runs", "{}").strip()
         tap.check(
             re.fullmatch(r"j[0-9a-f]{12}-[0-9a-f]{16}", name) is not None,
-            "an id is made when none is given",
+            "without --id the command makes an id",
         )
         rows = cli.ok("job", "ls").splitlines()
         tap.equal(len(rows), 2, "a head and a row")
@@ -178,7 +178,7 @@ def test_tables_are_for_people():
         cli.ok("queue", "create", "work")
         cli.ok("put", "work", "a.b", "line\n\x1b[2J\ttab", "--key=k")
         row = cli.ok("queue", "peek", "work").splitlines()
-        tap.equal(len(row), 2, "an item is a row, whatever is in it")
+        tap.equal(len(row), 2, "an item is one row, whatever its content")
         tap.check(
             "line??[2J?tab" in row[1] and " a.b " in row[1],
             f"control characters are masked: {row[1]!r}",
@@ -187,7 +187,7 @@ def test_tables_are_for_people():
         tap.equal(
             (status["server"], status["gateway"], status["headroom"]),
             ("sluiced", "default", "ok"),
-            "the status, a line a member",
+            "the status, one line per member",
         )
 
 
@@ -245,7 +245,7 @@ def test_follow_begins_and_ends_where_it_is_told():
         tap.equal(
             cli.ok("pub", "ev.a", "--lines", stdin="0\n1\n\n3"),
             "4 lines\n",
-            "a line is an event, the last one too",
+            "each line is an event, also the last one",
         )
         cli.ok("pub", "ev.b", "4")
         tap.equal(
@@ -269,7 +269,7 @@ def test_follow_begins_and_ends_where_it_is_told():
                 "--until-caught-up",
             ),
             [],
-            "from a local time that is still to come",
+            "from a local time in the future",
         )
         tap.equal(bodies("--from", "new", "--until-caught-up"), [], "nothing is newer than now")
         done = cli.run("follow", "events", "--from", "99999999999999999999")
@@ -320,7 +320,7 @@ def test_bytes_that_are_no_text_stay_whole():
                 if "body_base64" in item
                 else item["body"].encode()
             )
-        tap.equal(got, sent, "what was put is what is claimed")
+        tap.equal(got, sent, "the claimed bodies equal those that were put")
 
 
 def test_an_item_that_could_not_be_printed_is_not_acked():
@@ -370,7 +370,7 @@ def on_terminal(broker, answer, *args):
         while part := os.read(control, 4096):
             shown += part
     except OSError:
-        pass  # the other side is closed: all was read
+        pass  # the other side is closed: everything was read
     os.close(control)
     return child.wait(60), shown.decode(errors="replace")
 
@@ -400,10 +400,10 @@ def test_rm_asks_on_a_terminal_only():
         done = cli.run("queue", "rm", "c")
         tap.check(
             done.returncode == 2 and "expected --yes" in done.stderr,
-            f"without a terminal nobody can be asked: {done.returncode} {done.stderr}",
+            f"without a terminal it cannot ask: {done.returncode} {done.stderr}",
         )
         tap.check(is_there("c"), "so nothing is deleted")
-        tap.equal(cli.ok("queue", "rm", "c", "--yes"), "", "--yes answers, without a word")
+        tap.equal(cli.ok("queue", "rm", "c", "--yes"), "", "with --yes it prints nothing")
         tap.check(not is_there("c"), "and it is gone")
 
 
@@ -468,7 +468,7 @@ def test_a_job_is_reported_and_released_by_hand():
         done = cli.run("job", "release", "a", "--token", "1")
         tap.check(
             done.returncode == 6 and "token 1 is not the current one" in done.stderr,
-            f"a stale token releases nothing: {done}",
+            f"a stale token is refused: {done}",
         )
         cli.ok("job", "release", "a", "--reason", "its shell is dead")
         tap.check(
@@ -548,9 +548,12 @@ def test_jobs_are_waited_for_and_reset():
         done = cli.run("--timeout", "2s", "job", "wait", "j")
         tap.check(
             done.returncode == 9 and "j is still SUBMITTED" in done.stderr,
-            f"a wait that ran out: {done.returncode} {done.stderr}",
+            f"a wait with a timeout: {done.returncode} {done.stderr}",
         )
-        tap.check(done.stdout.startswith("job        j "), f"and the job as it is: {done.stdout}")
+        tap.check(
+            done.stdout.startswith("job        j "),
+            f"and the present state of the job: {done.stdout}",
+        )
         tap.equal(
             cli.run("job", "reset", "j").returncode, 5, "an open job is not reset without --force"
         )
@@ -637,7 +640,7 @@ def test_exit_codes_and_messages_name_what_was_wrong():
         )
         tap.check(
             stuck.returncode != 0 and "C" in stuck.stderr,
-            f"a state without exit is refused by name: {stuck.stderr}",
+            f"a state without exit is refused, and named: {stuck.stderr}",
         )
     gone = subprocess.run(
         [
@@ -653,7 +656,7 @@ def test_exit_codes_and_messages_name_what_was_wrong():
         timeout=60,
     )
     tap.equal(gone.returncode, 10, "no broker")
-    tap.check(broker.address in gone.stderr, "and where it was looked for")
+    tap.check(broker.address in gone.stderr, "and the path that was tried")
 
 
 def test_messages_are_json_when_json_is_asked_for():
@@ -757,7 +760,7 @@ def test_a_follower_says_that_it_waits_for_the_broker():
             ready=rb"before",
         )
         broker.kill()
-        tap.wait_until(lambda: b"is lost" in follower.text(), 30, "the lost connection is told")
+        tap.wait_until(lambda: b"is lost" in follower.text(), 30, "the lost connection is reported")
     with tap.Broker(data=data, port=port) as broker:
         tap.wait_until(
             lambda: b" again" in follower.text().replace(b"trying again", b""),

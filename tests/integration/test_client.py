@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""libsluice from outside: the documented first program, and that nothing asynchronous blocks on a
-stopped broker."""
+"""libsluice from outside: the documented first program, calls that do not block while the broker is
+stopped, leases and acks across reconnects."""
 import contextlib
 import json
 import os
@@ -91,7 +91,7 @@ def test_the_library_exports_its_own_names_only():
             r"sluice_[a-z0-9_]+|SLUICE_0\.\d+|__asan_\w+|__odr_asan\w*|___asan\w*", name
         )
     ]
-    tap.equal(foreign, [], "names that are not the library's")
+    tap.equal(foreign, [], "names without the library's prefix")
     tap.check(
         "sluice_publish" in ours and not any(name.startswith("sluice__") for name in ours),
         "public ones are there, generated ones are not",
@@ -148,7 +148,7 @@ for scenario in (
 
 
 def without_memory(mode, first, step, width):
-    """Lives of a client in which allocations fail: oom_probe.c says what must hold."""
+    """Runs of a client in which allocations fail; oom_probe.c has the conditions."""
 
     def test():
         with tempfile.TemporaryDirectory(
@@ -164,7 +164,7 @@ def without_memory(mode, first, step, width):
                     str(width),
                 ]
             )
-            tap.equal(process.wait(110), 0, f"every life ends well: {process.tail(50)}")
+            tap.equal(process.wait(110), 0, f"every life succeeds: {process.tail(50)}")
             lives = int(re.search(rb"(\d+) lives", process.text()).group(1))
             tap.check(lives > 300 / step, f"allocations failed in {lives} lives")
             tap.check(
@@ -175,8 +175,8 @@ def without_memory(mode, first, step, width):
     return test
 
 
-# Each single one in the loop that always allocates in the same order; the rest by steps, which the
-# long form makes smaller.
+# Each allocation in the loop mode that always allocates in the same order; in the other mode in
+# steps, which are smaller in the long form.
 for mode, width, step in (
     ("caller-loop", 1, 1),
     ("own-thread", 1, 1 if tap.LONG else 3),
@@ -250,8 +250,8 @@ def test_asynchronous_calls_do_not_block_on_a_stopped_broker():
                 "all calls returned meanwhile",
             )
             tap.equal(said.group(2), b"OK", "and none was refused")
-            # Not none: a page of memory may have to be waited for. But not one call in ten of
-            # 3,000.
+            # Not 0: a page of memory may have to be waited for. But fewer than one in ten of 3,000
+            # calls.
             tap.check(
                 int(said.group(1)) < 300,
                 (
@@ -286,14 +286,15 @@ def test_a_client_resumes_its_session_over_a_restart():
                     0,
                     f"the lease was kept and its ack was taken: {process.tail()}",
                 )
-                tap.check(b"resumed" in process.text(), "the callback told of it")
+                tap.check(b"resumed" in process.text(), "the callback reported it")
         finally:
             process.kill()
 
 
 class Proxy(FrameProxy):
-    """A frame of the types in `hold`, and all that the broker sends behind it, wait for release().
-    Behind the first frame of the types in `spoil` comes, with it, what is no frame."""
+    """Holds frames of the types in `hold`, and everything that the broker sends after them, until
+    release(). After the first frame of the types in `spoil` it sends, in the same piece, bytes that
+    are no frame."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -301,7 +302,7 @@ class Proxy(FrameProxy):
         self.hold, self.spoil = set(), set()
 
     def take(self, source, sink, name, frame, link):
-        """What was seen is listed when it has been passed on or is held."""
+        """Frames are listed when they have been forwarded or are held."""
         frame = self.change(name, frame)
         if name == "broker" and frame[4] in self.spoil:
             self.spoil = set()
@@ -313,7 +314,7 @@ class Proxy(FrameProxy):
         self.seen.append((name, frame[4]))
 
     def change(self, _name, frame):
-        """What becomes of it; here nothing."""
+        """Handles a frame; here it does nothing."""
         return frame
 
     def at_cut(self):
@@ -332,8 +333,8 @@ class Proxy(FrameProxy):
 
 
 class Refusing(Proxy):
-    """Makes BUSY of the answer to the second extension of a lease of LONG_MS: the library's, behind
-    the application's own."""
+    """Replaces by BUSY the answer to the second extension of a lease of LONG_MS: the library's,
+    which follows the application's own."""
 
     LONG_MS, EXTEND, BUSY = 8000, 2, -23
 
@@ -364,13 +365,13 @@ def test_header_a_refused_extension_delays_no_other():
                 "a_refused_extension_delays_no_other",
             ]
         )
-        tap.equal(process.wait(100), 0, f"the other lease goes on: {process.tail(100)}")
+        tap.equal(process.wait(100), 0, f"the other lease continues: {process.tail(100)}")
         tap.equal(proxy.refused, 1, "and one extension was refused")
 
 
 class Before(Proxy):
-    """To a broker of before: it says no numbers of queues, an operation of ACK that it does not
-    know is the end of the connection."""
+    """Imitates an older broker: it gives no queue numbers, and closes the connection on an unknown
+    operation of ACK."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -437,8 +438,8 @@ def test_a_broker_of_before_is_not_told_of_what_is_begun_or_released():
 
 
 def put_back(come):
-    """A follower of a stream with three events, whose broker comes back with a copy of the store
-    from when there was none."""
+    """A follower of a stream with three events, whose broker restarts with a copy of the store from
+    before these events."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as top, contextlib.ExitStack() as stack:
         data, copy = os.path.join(top, "data"), os.path.join(top, "copy")
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
@@ -447,7 +448,7 @@ def put_back(come):
         proxy = stack.enter_context(contextlib.closing(Proxy(broker.port)))
         with tap.Broker(data=data, port=broker.port), Connection(broker.port) as one:
             tap.equal(
-                one.publish([envelope(b"old")] * 3, "x.a").code, 0, "events that will be gone"
+                one.publish([envelope(b"old")] * 3, "x.a").code, 0, "events that will be lost"
             )
             process = tap.Process(
                 [
@@ -467,7 +468,7 @@ def put_back(come):
         with tap.Broker(data=copy, port=broker.port):
             proxy.refuse = False
             tap.equal(process.wait(60), 4, f"it ends: {process.tail()}")
-            tap.check(b"older one" in process.text(), f"and says why: {process.tail()}")
+            tap.check(b"older one" in process.text(), f"and reports why: {process.tail()}")
 
 
 def test_a_follower_is_told_that_the_store_was_put_back():
@@ -479,7 +480,8 @@ def test_a_follower_of_what_is_new_is_told_that_the_store_was_put_back():
 
 
 def crossing(*mode):
-    """After a reconnect the broker delivers again what the session holds; the ack crosses it."""
+    """After a reconnect the broker redelivers the items that the session holds, while their ack is
+    in flight."""
     probe = tap.program("tests/integration/resume_probe")
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
         process = tap.Process([probe, proxy.address, *mode], ready=rb"holding")
@@ -492,9 +494,7 @@ def crossing(*mode):
                 "the broker delivers again after the reconnect",
             )
             process.signal(signal.SIGUSR1)
-            tap.wait_until(
-                lambda: proxy.has_seen("client", ACK), 30, "the client acks what it holds"
-            )
+            tap.wait_until(lambda: proxy.has_seen("client", ACK), 30, "the client acks its items")
             proxy.release()
             tap.equal(process.wait(60), 0, f"the item comes no second time: {process.tail()}")
         finally:
@@ -502,8 +502,8 @@ def crossing(*mode):
 
 
 def made_anew(kind, *command):
-    """What the command follows or claims from is deleted and created again while its connection is
-    away."""
+    """The stream or queue that the command reads is deleted and created again while it is
+    disconnected."""
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy, Connection(
         broker.port
     ) as one:
@@ -524,10 +524,10 @@ def made_anew(kind, *command):
             tap.equal(
                 process.wait(60),
                 4,
-                f"it ends, as when it is deleted under its eyes: {process.tail()}",
+                f"it ends, as if it were deleted while connected: {process.tail()}",
             )
             tap.check(b"deleted and created again" in process.text(), "and says why")
-            tap.check(b"new" not in process.text(), "nothing of the other one is passed off as its")
+            tap.check(b"new" not in process.text(), "nothing of the new object is delivered")
         finally:
             process.kill()
 
@@ -567,16 +567,16 @@ def items_of(process):
 
 
 def test_a_consumer_that_is_opened_while_the_connection_breaks_is_opened_once():
-    """Its request was made, and not sent any more: with the next connection a new one is made, and
-    the broker refuses a second."""
+    """Its request was made but not sent: after the reconnect a new one is made, and the broker
+    would refuse a second."""
     with tap.Broker() as broker, contextlib.closing(Proxy(broker.port)) as proxy:
         with_items(broker, ("first", ["a"]), ("second", ["b"]))
         proxy.spoil = {DELIVER}
         process = tap.Process([tap.program("tests/integration/late_probe"), proxy.address])
         try:
-            tap.equal(process.wait(60), 0, f"the probe ends well: {process.tail()}")
+            tap.equal(process.wait(60), 0, f"the probe succeeds: {process.tail()}")
             tap.equal(proxy.spoil, set(), "the connection broke")
-            tap.equal(items_of(process), ["a", "b"], "both consumers were given theirs")
+            tap.equal(items_of(process), ["a", "b"], "both consumers got their items")
             tap.check(
                 b"end " not in process.text().split(b"done")[0],
                 f"and neither was ended: {process.tail()}",
@@ -640,14 +640,14 @@ def test_two_consumers_of_one_queue_are_not_given_each_others_items_after_a_rest
                 )
                 tap.equal(bodies, list(range(12)), "each item came once")
                 before = process.text().split(b"resumed")[0]
-                tap.equal(before.count(b"item "), 10, "and never more than there is credit for")
+                tap.equal(before.count(b"item "), 10, "and never more than the credit")
         finally:
             process.kill()
 
 
 class Behind(Proxy):
-    """Holds what comes to some subscriptions and nothing else: the broker gives each again on its
-    own turn."""
+    """Holds the frames of some subscriptions and no others: the broker redelivers each subscription
+    in a turn of its own."""
 
     numbers = frozenset()
 
@@ -674,7 +674,7 @@ class Behind(Proxy):
             return any(frame[4] == kind and self.of(frame) == number for _, frame in self.held)
 
     def holds_all(self, number):
-        """What the session holds has come again, the word that this is all (RESUMED) included."""
+        """All redeliveries have arrived, and RESUMED, which marks their end."""
         with self.lock:
             return any(
                 self.of(frame) == number
@@ -693,7 +693,7 @@ class Behind(Proxy):
 
 
 def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item():
-    """The other has acked it meanwhile, and waits for no answer."""
+    """The other consumer has acked it meanwhile, without waiting for the answer."""
     with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy:
         process = tap.Process(
             [tap.program("tests/integration/pair_probe"), proxy.address], ready=rb"holding"
@@ -706,9 +706,9 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
             tap.wait_until(
                 lambda: process.text().count(b"item ") >= 12,
                 60,
-                f"the rest has come: {process.tail()}",
+                f"the rest has arrived: {process.tail()}",
             )
-            tap.check(proxy.held, "what the first is given again has not come")
+            tap.check(proxy.held, "the redeliveries to the first have not arrived")
             proxy.pass_on_to(1)
             tap.wait_until(
                 lambda: b"\nall\n" in process.text(), 60, f"all items have come: {process.tail()}"
@@ -727,7 +727,9 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
                 timeout=60,
             )
             tap.wait_until(
-                lambda: b"item 12 " in process.text(), 60, f"the consumers go on: {process.tail()}"
+                lambda: b"item 12 " in process.text(),
+                60,
+                f"the consumers continue: {process.tail()}",
             )
             bodies = sorted(
                 int(line.split()[1])
@@ -740,8 +742,8 @@ def test_what_comes_again_late_to_another_consumer_of_the_queue_is_no_new_item()
 
 
 def left_behind(fill, put):
-    """A consumer is closed while another one of the queue is about to be given again what the
-    session held: what goes back comes once, as new, and what is in the application's hand does not
+    """A consumer is closed while another consumer of the queue is about to get the redeliveries of
+    the session: returned items come once, as new, and the item that the application holds does not
     come."""
     with tap.Broker() as broker, contextlib.closing(Behind(broker.port)) as proxy, Connection(
         broker.port
@@ -756,7 +758,7 @@ def left_behind(fill, put):
             proxy.numbers = {2}
             proxy.cut()
             tap.wait_until(
-                lambda: proxy.holds_all(2), 60, "what the second is given again is on its way"
+                lambda: proxy.holds_all(2), 60, "the redeliveries to the second are in flight"
             )
             process.signal(signal.SIGUSR1)
             tap.wait_until(
@@ -766,13 +768,13 @@ def left_behind(fill, put):
             tap.wait_until(
                 lambda: process.text().count(b"item ") >= 11,
                 60,
-                f"what went back comes: {process.tail()}",
+                f"the returned items come: {process.tail()}",
             )
             put(one, 12)
             tap.wait_until(
                 lambda: b"item 12\n" in process.text(), 60, f"the second goes on: {process.tail()}"
             )
-            tap.check(b"hand 0\n" in process.text(), "the first has one in hand")
+            tap.check(b"hand 0\n" in process.text(), "the application holds one item of the first")
             tap.equal(
                 sorted(int(of) for of in items_of(process)),
                 list(range(1, 13)),
@@ -816,7 +818,9 @@ def test_items_that_come_to_a_consumer_when_it_is_closed_come_once_to_one_that_r
             for n in range(5):
                 put(n)
             tap.wait_until(
-                lambda: proxy.holds(DELIVER, 1), 60, "they are the first's, which has not seen them"
+                lambda: proxy.holds(DELIVER, 1),
+                60,
+                "they belong to the first, which has not received them",
             )
             tap.wait_until(
                 lambda: one.call("queue_show", name="work").queues[0].leased == 5, 60, "all of them"
@@ -880,9 +884,9 @@ def test_leases_that_ran_out_without_a_connection_give_no_credit_back():
             )
             tap.equal(process.wait(60), 0, f"all items are acked in the end: {process.tail()}")
             tap.equal(
-                resumed, 5, "what is in hand counts against the credit, though its leases are over"
+                resumed, 5, "held items count against the credit, although their leases have ended"
             )
-            tap.equal(count, 10, "5 more for those that were acked")
+            tap.equal(count, 10, "5 more, for those that were acked")
         finally:
             process.kill()
 

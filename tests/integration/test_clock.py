@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A wall clock that is wrong by years: at a start, while the broker runs, and at the first start of
-all. What is kept for a week is still there when the clock is right again, and everything goes on.
-"""
+"""A wall clock that is wrong by years: at a start, while the broker runs, and at the very first
+start. Data that is kept for a week is still there when the clock is right again, and everything
+continues. """
 import os
 import re
 import subprocess
@@ -76,7 +76,7 @@ def starts(first, second, boots):
             tap.equal(events(broker), 102, "right: nothing is forgotten")
             tap.check(
                 "again" in sluice(broker, "follow", "s", "--from", "last", "--until-caught-up"),
-                "and the stream goes on",
+                "and the stream continues",
             )
 
 

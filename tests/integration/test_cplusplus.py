@@ -163,7 +163,9 @@ def from_cplusplus(family, standard):
             program = os.path.join(top, "structs")
             done = compile_as(compiler, standard, structs, "-o", program)
             tap.equal(done.returncode, 0, f"structs are made: {done.stderr}")
-            tap.equal(subprocess.run([program], timeout=60).returncode, 0, "and have what was said")
+            tap.equal(
+                subprocess.run([program], timeout=60).returncode, 0, "and have the given values"
+            )
             plugin = os.path.join(top, "plugin.cc")
             with open(plugin, "w", encoding="utf-8") as file:
                 file.write(PLUGIN)

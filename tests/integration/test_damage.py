@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a queue that are damaged on disk: the consumer hears of it by name, and what is not
-damaged goes on."""
+"""Records of a queue that are damaged on disk: the consumer is notified with the key, and undamaged
+items are delivered."""
 import contextlib
 import os
 import subprocess
@@ -48,8 +48,7 @@ def queue(one, name="work"):
 
 
 def lines(process, *expected):
-    """Waits until the probe has printed these lines, in any order, and no other ones of their
-    kind."""
+    """Waits until the probe has printed these lines, in any order, and no others of their kind."""
     wanted = sorted(expected)
 
     def seen():
@@ -207,21 +206,21 @@ def test_a_damaged_job_is_named_and_the_others_are_delivered():
             tap.equal(
                 (shown.ready, shown.delayed, shown.leased + shown.orphaned),
                 (0, 1, 4),
-                "it is open, and nobody's",
+                "it is open, and has no holder",
             )
             one.call("consume_open", queue="runs", credit=5, orphans=True, subscription=1)
             tap.equal(
                 [len(one.deliver(1).jobs), queue(one, "runs").delayed],
                 [4, 1],
-                "the next consumer is not held up by it either",
+                "it does not delay the next consumer either",
             )
             tap.equal(one.call("job_cancel", job="d").code, 0, "it can be cancelled")
             tap.equal(queue(one, "runs").delayed, 0, "and is not counted any more")
 
 
 def test_a_resumed_session_is_told_of_jobs_before_it_is_told_of_entries():
-    """An entry may have the number of a job that the session held, and must not be taken for it:
-    that one's lease was lost meanwhile."""
+    """An entry may have the number of a job that the session held, but must not be taken for that
+    job, whose lease was lost meanwhile."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker, Connection(broker.port) as other:
             one = Connection(broker.port)
@@ -288,8 +287,8 @@ def test_a_lease_of_a_damaged_item_runs_out_and_other_timers_go_on():
 
 
 class Joined(FrameProxy):
-    """What the broker sends from the answer to a follow to the end of the subscription goes to the
-    client in one piece."""
+    """Forwards everything from the answer to a follow to the end of the subscription in one
+    piece."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -315,7 +314,7 @@ class Joined(FrameProxy):
 
 
 def test_a_follower_has_the_events_before_a_damaged_segment():
-    """Even if the end comes before sluice_follow() has returned."""
+    """Even if the end arrives before sluice_follow() has returned."""
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as data:
         with tap.Broker(data=data) as broker, Connection(broker.port) as one:
             one.call("stream_create", config={"name": "s", "subjects": ["s.>"]})
@@ -354,11 +353,11 @@ def test_a_follower_has_the_events_before_a_damaged_segment():
             tap.equal(
                 [line.split()[-1] for line in done.stdout.splitlines()],
                 ["a", "b"],
-                f"what is sound is printed: {done}",
+                f"undamaged events are printed: {done}",
             )
             tap.check(
                 "ended: " in done.stderr and "CORRUPT" in done.stderr,
-                f"and why no more is: {done.stderr}",
+                f"and the reason for the end: {done.stderr}",
             )
             tap.check(done.returncode != 0, "its exit code")
 

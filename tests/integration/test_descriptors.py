@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A broker without file descriptors for new connections: they wait, it does not spin, and they are
-served when others have gone."""
+"""A broker without file descriptors for new connections: they wait, it does not use the processor
+meanwhile, and they are served when others have closed."""
 import os
 import resource
 import sys
@@ -17,7 +17,7 @@ FREE, MORE = 10, 15
 
 
 def hello(port):
-    """A connection that has said HELLO and waits for the answer."""
+    """A connection that has sent HELLO and waits for the answer."""
     one = Connection(port, hello=False)
     one.send(
         client.HELLO,
@@ -27,7 +27,7 @@ def hello(port):
 
 
 def welcomed(one):
-    """Whether WELCOME is there by now."""
+    """Whether WELCOME has arrived."""
     one.sock.setblocking(False)
     try:
         one.buffer += one.sock.recv(65536)
@@ -52,8 +52,7 @@ def test_connections_beyond_the_descriptors_wait_and_are_served_later():
             "as many as there are descriptors are served",
         )
         tap.wait_until(lambda: refusals(broker) >= 3, 30, "the broker tries again")
-        # On a slow machine there are fewer: one who does nothing but fail says so thousands of
-        # times a second.
+        # On a slow machine there are fewer; a loop without a pause would log thousands per second.
         tap.check(
             refusals(broker) <= 2 * (time.monotonic() - began) + 2,
             f"but not all the time ({refusals(broker)} times)",
@@ -68,7 +67,7 @@ def test_connections_beyond_the_descriptors_wait_and_are_served_later():
         tap.wait_until(
             lambda: sum(welcomed(one) for one in waiting) == FREE,
             30,
-            "when those have gone the next are served",
+            "when those have closed the next are served",
         )
         for one in waiting:
             one.close()

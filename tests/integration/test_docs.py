@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commands in documents: what stands in a block ```console runs, in order, against a fresh broker,
-and prints what the document says.
+"""Commands in documents: the commands of ```console blocks run, in order, against a fresh broker,
+and print what the document shows.
 
-A line that begins with `$ ` is a command (what follows it up to a line END is its input, if it asks
-for that), the others are its output. `...` in a line stands for anything, a line `...` for any
-lines. Dates, durations, tokens and other numbers that differ between runs are not compared.
-"""
+A line that begins with `$ ` is a command (with a here-document, the lines up to END are its input),
+the others are its output. `...` in a line stands for anything, a line `...` for any lines. Dates,
+durations, tokens and other numbers that differ between runs are not compared. """
 import contextlib
 import os
 import re
@@ -69,7 +68,7 @@ def matches(shown, got):
 
 
 def programs(folder):
-    """The commands of an installed tree, from the build; the plugin's name is known as there, and
+    """The commands of an installed tree, from the build; the plugin has its installed name, and
     each broker listens at the test's address."""
     sluice, runner, local = (
         os.path.abspath(tap.program(path))
@@ -114,7 +113,7 @@ def run(commands, address, top):
     finally:
         shell.kill()
     tap.equal(len(parts), len(commands) + 2, f"all commands ran: {shell.tail()}")
-    # Without what the shell itself says about its jobs: "Killed".
+    # Without the shell's own messages about its jobs: "Killed".
     return [
         [line for line in part.splitlines() if not line.startswith(script + ": line ")]
         for part in parts[1:-1]
@@ -152,7 +151,7 @@ test_concepts = document("docs/concepts.md")
 test_admin = document("docs/admin.md", starts_brokers=True)
 
 
-def test_admin_has_each_line_of_the_log_that_needs_somebody():
+def test_admin_has_each_line_of_the_log_that_needs_an_action():
     def ids(path, pattern):
         with open(os.path.join(ROOT, path), encoding="utf-8") as file:
             return sorted(re.findall(pattern, file.read(), re.M))

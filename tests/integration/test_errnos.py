@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""System calls that fail while the broker runs: what a crowded machine, a full disk or a broken one
-brings. Each is logged or answered with its cause, what does not need the call goes on, and all goes
-on when it works again; only a store that cannot be written for sure ends the broker."""
+"""System calls that fail while the broker runs, as on an overloaded machine or with a full or
+broken disk. Each failure is logged or answered with its cause, operations that do not need the call
+continue, and all continue when it works again. Only a store whose writes cannot be relied on ends
+the broker."""
 import contextlib
 import errno
 import os
@@ -70,13 +71,13 @@ def test_a_log_that_cannot_be_written_stops_nothing_and_says_later_what_is_missi
                 with Connection(gate.broker.port) as other:
                     other.ping()
                 tap.equal(put(one).code, 0, f"{errno.errorcode[number]}: it serves")
-            tap.equal(len(gate.lines("net.accepted")), before, "there was no line of it")
+            tap.equal(len(gate.lines("net.accepted")), before, "it was not logged")
             with Connection(gate.broker.port) as other:
                 other.ping()
             tap.wait_until(
                 lambda: len(gate.lines("log.lost")) == n,
                 20,
-                f"{errno.errorcode[number]}: it says that lines are missing",
+                f"{errno.errorcode[number]}: the log reports the missing lines",
             )
             tap.check(
                 int(re.search(r" lines=(\d+)", gate.lines("log.lost")[-1]).group(1)) > 0,
@@ -104,7 +105,7 @@ def test_without_room_for_a_connection_it_waits():
                 tap.check(os.strerror(number) in row, f"with its cause: {row}")
                 tap.equal(put(one).code, 0, "those that are there are served")
             later.wait(client.WELCOME)
-            tap.equal(put(later).code, 0, f"{errno.errorcode[number]}: it is let in later")
+            tap.equal(put(later).code, 0, f"{errno.errorcode[number]}: it is accepted later")
             later.close()
 
 
@@ -186,7 +187,7 @@ def test_a_store_that_cannot_be_written_for_sure_ends_the_broker_with_its_cause(
         tap.raises((client.Closed, OSError), lambda: one.reply(asked, 5), "nothing is acknowledged")
         gate.broker.kill()
         with tap.Broker(data=gate.broker.data) as again, Connection(again.port) as other:
-            tap.equal(put(other).code, 0, "the next start has what was acknowledged")
+            tap.equal(put(other).code, 0, "after the next start all acknowledged data is there")
         gate.broker.remove()
         gate.top.cleanup()
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of client/examples: each compiles as a reader compiles it, with the project's
+"""The programs of client/examples: each compiles with the command in its head and the project's
 warnings, and does what its head says."""
 import contextlib
 import glob

@@ -3,9 +3,8 @@
 """Programs and plugins of older versions: tests/data/abi-*, with their own headers and today's
 library.
 
-Also that today's headers have what the frozen ones promised: structs begin alike, prototypes and
-values are the same.
-"""
+Also checks that today's headers keep what the frozen ones promised: structs begin alike, prototypes
+and values are the same. """
 import os
 import re
 import subprocess
@@ -189,7 +188,7 @@ def exports_hold(version):
         )
         exported = dict(re.findall(r"\bT (sluice_\w+)@@?([\w.]+)", done.stdout))
         tap.equal([name for name in names if name not in exported], [], "functions that are gone")
-        # And the program calls each of them.
+        # The program calls each of them, too.
         with open(os.path.join(DATA, f"abi-{version}", "client.c"), encoding="utf-8") as file:
             program = file.read()
         tap.equal(
@@ -221,7 +220,7 @@ def client_runs(version):
             tap.equal(process.wait(100), 0, f"a program of {version} runs: {process.tail(100)}")
             tap.check(
                 f"all of {version} works" in process.text().decode(),
-                f"and finds all as it was: {process.tail(100)}",
+                f"and finds all data unchanged: {process.tail(100)}",
             )
             tap.check(
                 not tap.SANITIZER_REPORT.search(process.text()),
@@ -298,7 +297,7 @@ def test_there_are_frozen_headers():
 
 
 def test_structs_end_without_padding():
-    """A member that is appended may not lie in what older programs leave undefined."""
+    """An appended member must not be in bytes that older programs leave undefined."""
     with tempfile.TemporaryDirectory() as top:
         source = os.path.join(top, "padding.c")
         with open(source, "w", encoding="utf-8") as file:

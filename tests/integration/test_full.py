@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A store that is full: the admin gets in with a new session, sees what is full, and can free room;
-who is refused is told so, and not that there is no broker."""
+"""A full store: an administrator can connect with a new session, see what is full, and free room;
+refused clients get the cause, not "no broker"."""
 import os
 import socket
 import struct
@@ -27,7 +27,7 @@ def sluice(address, *args, seconds="5s"):
 
 
 def put(one, count, size=300_000, at_once=1):
-    """Publishes, one by one, until one is refused; how many were taken and the text of the
+    """Publishes, one by one, until one is refused; returns the number accepted and the text of the
     refusal."""
     for n in range(count):
         answer = one.publish([envelope(bytes(size))] * at_once, "x", target=TO_QUEUE, name="filler")
@@ -38,8 +38,8 @@ def put(one, count, size=300_000, at_once=1):
 
 
 def filled(top):
-    """A data directory whose map of 16 MiB is fuller than the stops of the next start allow: beyond
-    21 %."""
+    """A data directory whose map of 16 MiB is filled above the limits of the next start: beyond 21
+    %."""
     data = os.path.join(top, "data")
     with tap.Broker(data=data, args=["--set", "map_mib=16"]) as broker, Connection(
         broker.port
@@ -115,7 +115,7 @@ def test_whoever_frees_room_gets_in_above_every_stop():
             tap.equal(
                 sluice(broker.address, "put", "filler", "x", "body").returncode,
                 0,
-                "and publishes are taken",
+                "and publishes are accepted",
             )
 
 
@@ -129,12 +129,12 @@ def test_publishes_stop_where_the_setting_says():
             tap.check(
                 percent < 81, f"{taken} of {at_once} times {size} bytes: {percent:.1f} % are used"
             )
-            tap.check("80 %" in text, f"the text says where they stop: {text}")
+            tap.check("80 %" in text, f"the text has the limit: {text}")
             one.call("queue_create", config={"name": "more"})
 
 
 class Refusing:
-    """What answers every HELLO with an ERROR."""
+    """A server that answers every HELLO with an ERROR."""
 
     def __init__(self, code, text):
         body = pb.Failure(code=code, text=text).SerializeToString()

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of a connection that a client gave up reach the broker late, through something in between
-that kept them. They take nothing from the connection that the client made after it."""
+"""Bytes of a connection that a client has abandoned reach the broker late, because a proxy kept
+them. They take nothing from the connection that the client made afterwards."""
 import os
 import signal
 import socket
@@ -18,7 +18,7 @@ STALE_ATTEMPT = -15
 
 
 class Tunnel:
-    """Keeps what comes on its first connections and gives it to nobody; joins the others with the
+    """Keeps the bytes of its first connections without forwarding them; connects the others to the
     broker."""
 
     def __init__(self, port, kept):
@@ -70,7 +70,7 @@ class Tunnel:
 
 
 def late(port, data):
-    """What the broker answers to bytes that come late."""
+    """The broker's answer to bytes that arrive late."""
     conn = Connection(port, hello=False)
     conn.sock.sendall(bytes(data))
     try:
@@ -86,7 +86,7 @@ def test_given_up_connections_take_nothing_from_the_next_one():
         tunnel = Tunnel(broker.port, kept=2)
         process = tap.Process([probe, tunnel.address, "scheduler"], ready=rb"connected")
         try:
-            tap.equal(len(tunnel.kept), 2, "two attempts were given up")
+            tap.equal(len(tunnel.kept), 2, "two attempts were abandoned")
             one = Connection(broker.port)
             before = [
                 (row.id, row.name)
@@ -112,7 +112,7 @@ def test_given_up_connections_take_nothing_from_the_next_one():
             tap.equal(process.wait(30), 0, process.tail())
             tap.check(
                 b"alive, 1 connected, 0 others" in process.text(),
-                f"it noticed nothing: {process.tail()}",
+                f"nothing changed for it: {process.tail()}",
             )
         finally:
             process.kill()
@@ -127,7 +127,7 @@ def test_another_client_takes_a_name_over():
         try:
             first.signal(signal.SIGUSR1)
             tap.equal(first.wait(30), 1, "the first has lost the name")
-            tap.check(b"SESSION_GONE" in first.text(), f"and knows it: {first.tail()}")
+            tap.check(b"SESSION_GONE" in first.text(), f"and was notified: {first.tail()}")
             second.signal(signal.SIGUSR1)
             tap.equal(second.wait(30), 0, second.tail())
         finally:

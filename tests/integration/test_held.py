@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the ledger tells a holder (cancel, reset, lost lease, takeover) reaches it over any cut: at
-the resume as a state, wherever between two frames the link breaks meanwhile."""
+"""Notifications of the ledger to a holder (cancel, reset, lost lease, takeover) reach it despite
+broken connections: at the resume it gets the state, wherever between two frames the connection
+breaks."""
 import contextlib
 import os
 import subprocess
@@ -15,13 +16,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from client import Connection, envelope, pb  # noqa: E402
 import client  # noqa: E402
 
-CUTS = 16  # more frames than a client's way back to its jobs has
+CUTS = 16  # more frames than a client needs to resume and get its jobs again
 
 
 class Link(FrameProxy):
-    """Between one client and the broker. After a cut nobody gets through until it is mended;
-    `cut_after`: the next connection that does breaks behind so many frames, whichever way they go.
-    """
+    """A proxy between one client and the broker. After a cut no connection is accepted until it is
+    repaired; `cut_after`: the next connection breaks after that number of frames, in both
+    directions together."""
 
     def __init__(self, port):
         super().__init__(port)
@@ -43,7 +44,7 @@ class Link(FrameProxy):
         sink.sendall(frame)
 
     def change(self, frame):
-        """What becomes of it; here nothing."""
+        """Handles a frame; here it does nothing."""
         return frame
 
     def at_cut(self):
@@ -106,8 +107,8 @@ def show(admin, job):
 
 
 class Before(Link):
-    """To a broker that knows no sources: the number of the operation is one of the future, and what
-    is unknown is left out."""
+    """Imitates a broker that knows no sources: the operation gets an unknown number, and unknown
+    members are removed."""
 
     asked = 0
 
@@ -126,12 +127,12 @@ def test_a_broker_that_knows_no_sources_gives_jobs_all_the_same():
             "queue_create", pb.QueueCreate(config=pb.QueueConfig(name="runs", kind=pb.QUEUE_JOBS))
         )
         admin.call("queue_create", pb.QueueCreate(config=pb.QueueConfig(name="work")))
-        # One of before does not look at the source of a consumer; this one has to know it.
+        # An older broker ignores the source of a consumer; this one must know it.
         admin.call("source_seen", source="local:one", ok=True)
         probe = Probe(link, "local:one")
         try:
             intended(admin, probe, "one")
-            tap.check(link.asked >= 1, "the source was told of")
+            tap.check(link.asked >= 1, "the source was announced")
             tap.equal(probe.lines("gone"), [], "no subscription ended")
         finally:
             probe.kill()
@@ -176,20 +177,16 @@ def over_every_cut(source):
                 "under another token",
             )
             tap.equal(
-                len(probe.lines("job", jobs["kept"])),
-                1,
-                f"cut {n}: what is held as before does not come again",
+                len(probe.lines("job", jobs["kept"])), 1, f"cut {n}: held jobs do not come again"
             )
             for what in ("cancel", "lost"):
                 tap.equal(
-                    probe.lines(what, jobs["kept"]),
-                    [],
-                    f"cut {n}: nothing is told of what did not change",
+                    probe.lines(what, jobs["kept"]), [], f"cut {n}: no notice of unchanged jobs"
                 )
             tap.equal(len(probe.lines("lost", jobs["reset"])), 1, f"cut {n}: once")
         tap.check(
             link.cuts >= 6,
-            f"the link was cut between the frames of the way back, {link.cuts} times",
+            f"the connection was cut between the frames of the resume, {link.cuts} times",
         )
 
 
@@ -232,8 +229,8 @@ def damage(data, table, *key):
 
 
 def test_one_damaged_thing_hides_no_other_lost_lease():
-    """What is damaged is named, and held on; each other lease that was lost meanwhile is told all
-    the same."""
+    """A damaged record is named and stays held; all other leases that were lost meanwhile are
+    reported."""
     with tempfile.TemporaryDirectory(
         prefix="sluice-test-"
     ) as data, contextlib.ExitStack() as stack:
@@ -273,7 +270,7 @@ def test_one_damaged_thing_hides_no_other_lost_lease():
             tap.wait_until(
                 lambda: admin.call("queue_show", name="work").queues[0].leased == 1,
                 60,
-                "the second item's lease has run out",
+                "the second item's lease has expired",
             )
             admin.call(
                 "job_report", job="lost", attempt=1, state="COMPLETE", source="somebody else"
@@ -283,18 +280,18 @@ def test_one_damaged_thing_hides_no_other_lost_lease():
             tap.equal(
                 probe.says("lost", "lost")[0][2], tokens["lost"], "the job that another one ended"
             )
-            tap.equal(probe.says("lost", "-")[0][2], items[1], "the item whose lease ran out")
+            tap.equal(probe.says("lost", "-")[0][2], items[1], "the item whose lease expired")
             tap.equal(
                 probe.lines("lost", "bad") + probe.lines("lost", "kept"),
                 [],
-                "what is damaged or kept is not lost",
+                "damaged or kept jobs are not lost",
             )
             tap.equal(len(probe.lines("lost", "-")), 1, "nor is the damaged item")
 
 
 def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
-    """The holder's own end of a job is why it does not come again: it is answered, and that
-    is all."""
+    """A job that its holder has ended does not come again: the report is answered, and nothing
+    else."""
     with held() as (broker, link, admin, probe):
         for n in range(8):
             job = f"j{n}"
@@ -312,8 +309,8 @@ def test_an_answer_that_was_lost_does_not_make_a_lost_lease():
 
 
 def test_two_machines_on_one_queue():
-    """An orphan waits for its own source, takes no slot of another machine, and is found with its
-    intent by its own."""
+    """An orphan waits for its own source, takes no slot of another machine, and its own source gets
+    it with its intent."""
     with held("local:one") as (broker, link, admin, probe):
         intended(admin, probe, "running")
         link.cut()
@@ -327,7 +324,7 @@ def test_two_machines_on_one_queue():
                     lambda: show(admin, "running").claim == "orphaned", 90, "its session has ended"
                 )
                 intended(admin, two, "next")
-                tap.equal(two.lines("again", "running"), [], "a stranger is not given it")
+                tap.equal(two.lines("again", "running"), [], "another source does not get it")
                 lines = admin.call("job_explain", job="running").explained.lines
                 tap.check(
                     any("local:one" in line for line in lines),
@@ -358,7 +355,7 @@ def test_a_source_is_made_known_before_it_consumes():
         one.call("consume_open", queue="runs", source="s", subscription=1, resume=True)
         one.notice("RESUMED")
         tap.equal(
-            two.try_call("source_seen", source="s").code, -12, "another session speaks for it"
+            two.try_call("source_seen", source="s").code, -12, "another session represents it"
         )
         two.call("source_seen", source="s", take=True)
         tap.equal(

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The installed tree: staged (DESTDIR) and straight into a prefix, moved elsewhere, without the
-build tree in reach."""
+"""The installed tree: staged (DESTDIR) and straight into a prefix, moved elsewhere, without access
+to the build tree."""
 import contextlib
 import glob
 import os
@@ -95,7 +95,7 @@ def words_of(tree, *options, **env):
 
 @contextlib.contextmanager
 def broker_of(tree, data, hide, *args):
-    """The tree's own broker; .address."""
+    """The broker of the tree; see .address."""
     os.mkdir(data)
     broker = tap.Process(
         [

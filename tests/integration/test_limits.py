@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Limits that only a live connection meets, at their edges: subscriptions, credit, unanswered
-requests, unread output."""
+"""Limits that need a connection, tested at the limit: subscriptions, credit, unanswered requests,
+unread output."""
 import os
 import re
 import signal
@@ -108,7 +108,7 @@ def test_credit():
     with tap.Broker() as broker:
         conn = Conn(broker)
         most = limit("CREDIT_MAX")
-        tap.equal(conn.ask(consume(1, most)), 0, "as much credit as may be")
+        tap.equal(conn.ask(consume(1, most)), 0, "the largest credit is accepted")
         tap.equal(conn.ask(consume(2, most + 1)), -4, "one more is refused with LIMIT")
         conn.sock.sendall(frame(CREDIT, 0, struct.pack(">II", 1, most + 1)))
         tap.equal(conn.read()[0], ERROR, "a CREDIT frame beyond it is an error")
@@ -126,9 +126,9 @@ def cpu_ticks(pid):
 
 
 def memory_settled(pid):
-    """The most memory that the process is seen with until it has nothing to do any more: neither
-    its size nor its CPU time moves in 20 looks in a row. A broker that went on filling its memory
-    would not be at rest."""
+    """The largest memory of the process until it is idle: until neither its size nor its CPU time
+    changes in 20 consecutive checks. A broker that continued to fill its memory would not be
+    idle."""
     most, last, same = 0, None, 0
 
     def at_rest():
@@ -143,7 +143,7 @@ def memory_settled(pid):
 
 
 def unread_bytes(broker, conn):
-    """What has come to the broker's end of the connection and was not read by it."""
+    """The bytes that arrived at the broker's end of the connection and were not read by it."""
     ours = f"0100007F:{conn.sock.getsockname()[1]:04X}"
     with open("/proc/net/tcp", encoding="ascii") as file:
         rows = [line.split() for line in file]
@@ -174,11 +174,11 @@ def test_unanswered_requests():
                 unread = unread_bytes(broker, conn)
                 os.unlink(gate)
                 if beyond == 0:
-                    tap.equal(unread, 0, "as many as may be unanswered are all read")
+                    tap.equal(unread, 0, "requests up to the limit are all read")
                 else:
                     tap.check(
                         unread > 0,
-                        f"what is far beyond is not read: {unread} bytes wait in the socket",
+                        f"requests far beyond it are not read: {unread} bytes wait in the socket",
                     )
                 answered = [conn.read()[:2] for _ in range(most + beyond)]
                 tap.equal(
@@ -234,7 +234,7 @@ def test_one_connection_does_not_hold_up_the_others_with_many_small_requests():
             answered += 1
         tap.check(
             answered < there / 2,
-            f"{answered} of {there} requests were answered before another connection was looked at",
+            f"{answered} of {there} requests were answered before another connection was served",
         )
 
 
@@ -256,20 +256,23 @@ def test_unread_output():
         done = subprocess.run(
             [*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120
         )
-        tap.equal(done.returncode, 0, f"twice the bound is published: {done.stderr}")
+        tap.equal(done.returncode, 0, f"twice the limit is published: {done.stderr}")
         before = memory_bytes(broker.pid)
         slow = Conn(broker, receive_bytes=4096)
         follow = field(52, field(1, "big") + field(7, 1000000) + field(8, 1))
         slow.sock.sendall(frame(REQUEST, 1, follow))
         grown = memory_settled(broker.pid) - before
-        tap.check(grown < 1.5 * most, f"who does not read costs at most the bound: {grown} bytes")
+        tap.check(
+            grown < 1.5 * most,
+            f"a client that does not read costs at most the limit: {grown} bytes",
+        )
         tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         got = 0
         while got < count:
             kind, _, body = slow.read()
             got += struct.unpack(">I", body[22:26])[0] if kind == DELIVER else 0
-        tap.equal(got, count, "and when it reads, it gets everything, once")
+        tap.equal(got, count, "when it reads, it gets everything, once")
 
 
 # limit: OUTBOX_BYTES_MAX (replies)
@@ -330,7 +333,7 @@ def test_unread_deliveries():
         done = subprocess.run(
             [*cli, "pub", "big.x", "--lines"], input=line * count, capture_output=True, timeout=120
         )
-        tap.equal(done.returncode, 0, f"eight times the bound is published: {done.stderr}")
+        tap.equal(done.returncode, 0, f"eight times the limit is published: {done.stderr}")
         before = memory_bytes(broker.pid)
         slow = Conn(broker, receive_bytes=4096)
         slow.sock.sendall(
@@ -370,18 +373,21 @@ def test_unread_output_of_all_connections():
             one.sock.sendall(
                 frame(REQUEST, 1, field(52, field(1, "big") + field(7, 1000000) + field(8, 1)))
             )
-        # Each could have 16 MiB; together they have the bound, and each a little beyond it.
+        # Each could have 16 MiB; together they have the limit, and each a little more.
         sizes = [0]
         tap.wait_until(
             lambda: sizes.append(memory_bytes(broker.pid))
             or sizes[-1] == sizes[-2] > before + (24 << 20),
             30,
-            "their output has grown, and does not any more",
+            "their output has grown and then stopped growing",
             0.5,
         )
         tap.check(
             sizes[-1] - before < (32 << 20) + 40 * (2 << 20),
-            f"40 that do not read cost what is set and a little each: {sizes[-1] - before} bytes",
+            (
+                "40 that do not read cost the configured limit and a little each:"
+                f" {sizes[-1] - before} bytes"
+            ),
         )
         tap.equal(Conn(broker).ask(STATUS), 0, "others are answered meanwhile")
         for one in (slow[0], slow[-1]):
@@ -389,7 +395,7 @@ def test_unread_output_of_all_connections():
             got = 0
             while got < 19000000:
                 got += len(one.read()[2])
-            tap.check(got > 0, "and who reads gets everything")
+            tap.check(got > 0, "and a client that reads gets everything")
 
 
 # limit: OUTBOX_BYTES_MAX (a slow line)
@@ -409,7 +415,7 @@ def test_a_slow_reader_that_reads_is_not_silent():
             tap.equal(
                 done.returncode, 0, f"an event of nearly half the bound is published: {done.stderr}"
             )
-        # The shortest timeout: the broker looks several times while it does not read from this
+        # The shortest timeout: the broker checks it several times while it does not read from this
         # connection.
         slow = Conn(broker, receive_bytes=4096, timeout_ms=limit("SESSION_TIMEOUT_MS_MIN"))
         slow.sock.sendall(
@@ -417,10 +423,10 @@ def test_a_slow_reader_that_reads_is_not_silent():
         )
         got = 0
         for n in range(60):
-            # PING, which a full output keeps from being heard
+            # PING, which is not read while the output is full
             slow.sock.sendall(frame(6, n + 1, b""))
             part = slow.sock.recv(60000)
-            tap.check(part != b"", f"after {got} bytes the connection is still there")
+            tap.check(part != b"", f"after {got} bytes the connection is still open")
             got += len(part)
             time.sleep(0.1)  # how slow it is, not a wait
 

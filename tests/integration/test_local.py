@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The `local` scheduler as a neighbour: what it does with processes and files that it shares a
-broker and a disk with."""
+"""The `local` scheduler beside others: processes and files with which it shares a broker and a
+disk."""
 import contextlib
 import errno
 import itertools
@@ -55,20 +55,23 @@ def test_children_of_other_plugins_are_left_to_them():
             tap.wait_until(
                 lambda: b"id=child.ended" in broker.text(), 30, "the other plugin's child has ended"
             )
-            # While these run the scheduler's loop turns, and waits for what it started.
+            # While these run, the scheduler's loop runs and waits for the processes that it
+            # started.
             for name in ("a", "b", "c"):
                 tap.equal(run(broker, name, "true"), "COMPLETE", f"job {name}")
             open(ask, "wb").close()
             tap.wait_until(
                 lambda: b"id=child.kept" in broker.text() or b"id=child.taken" in broker.text(),
                 30,
-                "the other plugin has looked",
+                "the other plugin has checked",
             )
-            tap.check(b"id=child.kept" in broker.text(), "its child was left to it")
+            tap.check(
+                b"id=child.kept" in broker.text(), "its child was not waited for by the scheduler"
+            )
             tap.wait_until(
                 lambda: zombies(broker.pid) == [],
                 30,
-                "and what the scheduler started is waited for",
+                "and the scheduler waited for its own processes",
             )
 
 
@@ -103,7 +106,7 @@ def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
         for name in names:
             run(broker, name, "false" if name == "failed" else "true")
         tap.wait_until(lambda: len(attempts(spool)) == 1, 60, "the files of ended jobs are deleted")
-        tap.check(attempt(spool, "long"), "those of the running one are there")
+        tap.check(attempt(spool, "long"), "those of the running one are kept")
         tap.wait_until(
             lambda: all(
                 os.listdir(os.path.join(spool, bucket)) in ([], ["long"])
@@ -111,7 +114,7 @@ def test_files_of_ended_jobs_go_and_those_of_running_ones_stay():
                 if bucket != "id"
             ),
             30,
-            "and of the others not even a directory is left",
+            "and the directories of the others are deleted",
         )
         tap.equal(sluice(broker, "job", "cancel", "long").returncode, 0, "cancel")
         tap.wait_until(lambda: attempts(spool) == [], 60, "then they go as well")
@@ -128,8 +131,8 @@ def test_what_a_job_leaves_in_its_own_directory_goes_with_its_output():
             os.mkdir(stands)
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         with outside(broker, spool, cwd=stands) as process:
-            # Guarded, because without a directory of its own it would delete the one of whoever
-            # runs this.
+            # Guarded: without a directory of its own it would delete the directory in which the
+            # test runs.
             tap.equal(
                 run(
                     broker,
@@ -157,7 +160,7 @@ def test_what_a_job_leaves_in_its_own_directory_goes_with_its_output():
             )
             tap.check(
                 os.path.islink(os.path.join(attempt(spool, "leaves"), "work/a/file")),
-                "it stays as long as its output",
+                "it is kept as long as its output",
             )
         tap.check(process.text().count(b"local.sweep ") == 0, "nothing is told")
         with outside(broker, spool, keep_ms=0, cwd=stands) as process:
@@ -171,7 +174,7 @@ def test_what_a_job_leaves_in_its_own_directory_goes_with_its_output():
             )
         tap.check(
             os.path.exists(outside_file) and os.path.isdir(stands),
-            "what the links named is there, and where the scheduler stood",
+            "the targets of the links are there, and the scheduler's directory",
         )
 
 
@@ -184,7 +187,7 @@ def test_a_link_that_a_job_put_in_the_place_of_its_attempt_goes_and_what_it_name
                 sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create"
             )
         with outside(broker, spool, keep_ms=1000, cwd=top) as process:
-            # Guarded, because elsewhere it would rename the directory of whoever runs this.
+            # Guarded: elsewhere it would rename the directory in which the test runs.
             script = (
                 'case $PWD in */work) cd ..; p=$PWD; cd ..; n=0; until [ -L "$p" ]; do n=$((n+1));'
                 f' mv "$p" {top}/moved$n; ln -s {named} "$p"; done;; *) exit 9;; esac'
@@ -259,7 +262,9 @@ def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_
                 os.mkdir(os.path.join(spool, "lost+found"))
             left = ["00/my own", "my own", "notes.txt"]
             tap.wait_until(
-                lambda: sorted(told(process)) == left, 30, f"what stays is named: {process.tail()}"
+                lambda: sorted(told(process)) == left,
+                30,
+                f"remaining files are named: {process.tail()}",
             )
             tap.wait_until(
                 lambda: attempts(spool) == [f"{spool}/else where"],
@@ -280,7 +285,7 @@ def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_
         tap.equal(
             sorted(name for name in os.listdir(spool) if len(name) > 2),
             ["lost+found", "my own", "notes.txt"],
-            "what is not the scheduler's is there",
+            "files of others are kept",
         )
         tap.equal(
             os.listdir(os.path.join(spool, "00/my own")),
@@ -290,7 +295,7 @@ def test_a_directory_that_its_job_moved_within_the_spool_is_deleted_and_what_is_
 
 
 def told(process):
-    """The names of what the log says that it belongs to no attempt."""
+    """The names of entries that belong to no attempt, according to the log."""
     return [
         name.decode()
         for name in re.findall(
@@ -299,8 +304,8 @@ def told(process):
     ]
 
 
-# What a job may do to the directory of its attempt while it runs, for which $p stands. The shepherd
-# may bring that back between two commands.
+# What a job may do to the directory of its attempt ($p) while it runs. The shepherd may restore the
+# directory between two commands.
 AGAIN = "n=0; until [ {what} ]; do n=$((n+1)); mv {path} {{top}}/moved$n; {put}; done"
 TAKES = [
     AGAIN.format(what="-L $p", path="$p", put="ln -s {named} $p"),
@@ -355,7 +360,7 @@ def test_an_attempt_whose_directory_its_job_took_away_runs_once_and_can_be_cance
 
 
 def test_a_job_that_takes_its_mark_away_before_that_was_seen_runs_once():
-    """The scheduler is stopped from before the mark until it is away."""
+    """The scheduler is stopped from before the mark is made until it has been removed."""
     tap.not_sanitized("the preloaded library would come before the sanitizer's")
     with tap.Scratch() as top, tap.Broker() as broker:
         spool, ran, gate = (os.path.join(top, name) for name in ("spool", "ran", "gate"))
@@ -386,7 +391,7 @@ def test_a_job_that_takes_its_mark_away_before_that_was_seen_runs_once():
             tap.wait_until(
                 lambda: os.path.exists(ran) and open(ran, encoding="ascii").read() == "x\ny\n",
                 30,
-                "it has taken the mark, and taken it away",
+                "it has taken the mark and removed it",
             )
             os.kill(process.pid, signal.SIGCONT)
             tap.wait_until(
@@ -501,7 +506,7 @@ def test_what_cannot_be_deleted_is_logged_once_each_and_holds_up_nothing():
             tap.wait_until(
                 lambda: not [name for name in os.listdir(spool) if name.startswith("gone.")],
                 30,
-                "and it goes when it can",
+                "and it is deleted when that is possible",
             )
 
 
@@ -515,7 +520,7 @@ def test_a_wall_clock_that_is_set_deletes_nothing_early():
             "LD_PRELOAD": tap.plain(os.path.join(tap.BUILD, "tests/support/false_clock.so")),
             "FALSE_CLOCK": clock,
         }
-        # Passes come every second; files stay for ten.
+        # Sweeps come every second; files are kept for ten.
         with outside(broker, spool, env=env, keep_ms=10000) as process:
             tap.equal(
                 [run(broker, name, "true") for name in ("young", "old")], ["COMPLETE"] * 2, "states"
@@ -537,7 +542,9 @@ def test_a_wall_clock_that_is_set_deletes_nothing_early():
             tap.wait_until(
                 lambda: b"1 old attempts were deleted" in process.text(), 60, "what is old goes"
             )
-            tap.check(attempt(spool, "young"), "what is only so by the clock that was set is there")
+            tap.check(
+                attempt(spool, "young"), "files that are old only by the changed clock are kept"
+            )
 
 
 def test_files_stay_for_the_time_that_is_set():
@@ -556,7 +563,7 @@ def test_files_stay_for_the_time_that_is_set():
             "all are reported",
         )
         # As after SIGKILL between report and mark; one of a job that the broker never had; and one
-        # whose job is not at its end.
+        # whose job has not ended.
         os.unlink(os.path.join(attempt(spool, "unreported"), "reported"))
         for name, other in (("stranger", "nobody"), ("other", "waiting")):
             os.unlink(os.path.join(attempt(spool, name), "reported"))
@@ -599,7 +606,7 @@ def test_an_id_that_comes_again_in_a_new_store_runs_again():
                     tap.equal(
                         len(file.readlines()),
                         times,
-                        "it ran, and is not told ended by what the first left",
+                        "it ran, and the first attempt's files do not end it",
                     )
 
 
@@ -623,12 +630,12 @@ def test_an_intent_of_another_scheduler_is_left_alone():
             tap.equal(
                 [os.path.basename(os.path.dirname(path)) for path in attempts(spool)],
                 ["ours"],
-                "and nothing of it was begun",
+                "and it was not begun",
             )
 
 
 def test_a_spool_that_is_not_the_one_of_the_start_starts_nothing_again():
-    """Without the files nothing tells whether the attempt has started: it has, and runs."""
+    """Without the files it is unknown whether the attempt has started; it has, and runs."""
     for what in ("deleted", "another"):
         with tap.Scratch() as top, tap.Broker() as broker:
             spool, mark = os.path.join(top, "spool"), os.path.join(top, "ran")
@@ -659,8 +666,7 @@ def test_a_spool_that_is_not_the_one_of_the_start_starts_nothing_again():
                 )
             if what == "deleted":
                 shutil.rmtree(spool)
-            # Its intent names the spool as the one that can judge it, so the new one is never given
-            # it.
+            # Its intent names the spool as its source, so the new spool never gets it.
             with outside(broker, spool if what == "deleted" else os.path.join(top, "other")):
                 tap.wait_until(
                     lambda: shown(broker, "one")["claim"] == "orphaned", 60, "its session ended"
@@ -696,8 +702,8 @@ def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
         with outside(broker, spool) as process:
             tap.equal(run(broker, "before", "true"), "COMPLETE", "state")
-            # Nothing can be made below a file; and an empty directory may be what an unmounted disk
-            # leaves.
+            # Nothing can be created below a file; an empty directory may be the mount point of an
+            # unmounted disk.
             for name, make, unmake in (
                 ("file", lambda path: open(path, "wb").close(), os.unlink),
                 ("folder", os.mkdir, os.rmdir),
@@ -710,7 +716,7 @@ def test_jobs_claimed_while_the_spool_has_no_room_run_when_it_has():
                 )
                 unmake(spool)  # nothing was made in it
                 os.rename(away, spool)
-                tap.equal(ended(broker, name), "COMPLETE", "it runs without a restart of anything")
+                tap.equal(ended(broker, name), "COMPLETE", "it runs without a restart")
 
 
 def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
@@ -726,7 +732,7 @@ def test_a_cancel_ends_a_job_also_when_its_mark_has_no_room():
         submit(broker, "soft", "sleep", "1000")
         for name in ("deaf", "soft"):
             tap.wait_until(lambda: shown(broker, name)["state"] == "ACTIVE", 30, f"{name} runs")
-            # No file of that name can be made, as on a full disk.
+            # No file of that name can be created, as on a full disk.
             os.makedirs(os.path.join(attempt(spool, name), "cancel", "full"))
         tap.wait_until(lambda: os.path.exists(mark), 30, "it ignores SIGTERM")
         for name in ("soft", "deaf"):
@@ -770,8 +776,8 @@ def test_an_end_that_the_broker_has_no_room_for_is_reported_when_it_has():
 
 
 def taken_over_by_itself(loses, last_events):
-    """The session ends before a request arrived, and the same scheduler is given the job again
-    before it is answered."""
+    """The session ends before a request arrives, and the same scheduler gets the job again before
+    the answer."""
     with tap.Scratch() as top, tap.Broker() as broker:
         mark = os.path.join(top, "ran")
         tap.equal(sluice(broker, "queue", "create", "runs", "--jobs").returncode, 0, "queue create")
@@ -787,12 +793,12 @@ def taken_over_by_itself(loses, last_events):
             proxy.open.set()
             tap.equal(ended(broker, "one"), "COMPLETE", "its state")
             tap.check(
-                proxy.delivered.is_set(), "it was given again before the request was answered"
+                proxy.delivered.is_set(), "it was delivered again before the request was answered"
             )
             events = json.loads(sluice(broker, "-o", "json", "job", "history", "one").stdout)[
                 "history"
             ]
-            # A job that ends before it is looked at has one report, not two.
+            # A job that ends before it is inspected has one report, not two.
             kinds = [kind for kind, _ in itertools.groupby(row["event"] for row in events)]
             tap.equal(kinds[-len(last_events) :], last_events, "the last of its history")
             with open(mark, encoding="ascii") as file:
@@ -813,7 +819,7 @@ def test_a_job_taken_over_before_its_end_was_heard_is_reported_under_its_new_lea
     )
 
 
-# Writes the pid of each start, and OVERLAP if a former one lives then (as a zombie it does not).
+# Writes the pid of each start, and OVERLAP if an earlier one is alive then (a zombie is not).
 STARTS = (
     "trap '' TERM; for pid in $(cat {mark} 2>/dev/null); do grep -qs 'State:.[RSDT]'"
     " /proc/$pid/status && echo OVERLAP >>{mark}; done; echo $$ >>{mark}; until [ -e {go} ]; do"
@@ -822,8 +828,8 @@ STARTS = (
 
 
 class Reset:
-    """A broker, a spool, and the job `one`, which runs, is deaf to SIGTERM and ends when told; to
-    be reset by force."""
+    """A broker, a spool, and the job `one`, which runs, ignores SIGTERM and ends when the test
+    asks; to be reset by force."""
 
     def __init__(self):
         self.stack = contextlib.ExitStack()
@@ -874,11 +880,11 @@ class Reset:
         tap.equal(
             len(self.starts()),
             starts,
-            f"it was started so often, and never beside another: {self.starts()}",
+            f"the number of starts, none beside another: {self.starts()}",
         )
 
 
-def test_after_a_reset_by_force_the_former_attempt_is_ended_before_the_next_starts():
+def test_after_a_reset_by_force_the_stale_attempt_is_ended_before_the_next_starts():
     for survives in (True, False):
         with Reset() as job:
             process = job.scheduler()
@@ -894,7 +900,8 @@ def test_after_a_reset_by_force_the_former_attempt_is_ended_before_the_next_star
 
 
 def test_after_a_reset_by_force_what_left_a_lost_attempt_is_ended_before_the_next_starts():
-    """Scheduler, shepherd and process were killed: only the environment tells whose it is."""
+    """Scheduler, shepherd and process were killed: only the environment identifies the remaining
+    process."""
     script = (
         "for pid in $(cat {mark} 2>/dev/null); do grep -qs 'State:.[RSDT]' /proc/$pid/status &&"
         " echo OVERLAP >>{mark}; done; setsid sh -c 'echo $$ >>{mark}; exec sleep 1000' & until ["
@@ -904,7 +911,9 @@ def test_after_a_reset_by_force_what_left_a_lost_attempt_is_ended_before_the_nex
         process = job.scheduler()
         submit(job.broker, "one", "sh", "-c", script.format(mark=job.mark, go=job.go))
         job.runs(1)
-        tap.wait_until(lambda: len(job.starts()) == 1, 30, "what it starts has left its group")
+        tap.wait_until(
+            lambda: len(job.starts()) == 1, 30, "the process that it started has left its group"
+        )
         process.kill()
         with open(os.path.join(attempt(job.spool, "one"), "start"), encoding="ascii") as file:
             pid, _, shepherd, _ = file.read().split(" ", 3)
@@ -917,7 +926,7 @@ def test_after_a_reset_by_force_what_left_a_lost_attempt_is_ended_before_the_nex
         job.ends(2)
 
 
-def test_after_a_reset_by_force_the_former_attempt_is_ended_also_if_no_other_comes():
+def test_after_a_reset_by_force_the_stale_attempt_is_ended_also_without_a_next_one():
     for scheduler in ("hears of it", "is started later", "lost its session"):
         with Reset() as job:
             process = job.scheduler(slots=1, session_timeout_ms=1000, keep_ms=1000)
@@ -949,7 +958,7 @@ def test_after_a_reset_by_force_the_former_attempt_is_ended_also_if_no_other_com
                 ended(job.broker, "next")
 
 
-def test_a_scheduler_that_dies_while_it_ends_a_former_attempt_leaves_that_to_the_next_one():
+def test_a_scheduler_killed_while_it_ends_a_stale_attempt_leaves_that_to_the_next_one():
     with Reset() as job:
         process = job.scheduler()
         job.submit()
@@ -966,7 +975,7 @@ def test_a_scheduler_that_dies_while_it_ends_a_former_attempt_leaves_that_to_the
         job.ends(2)
 
 
-def test_a_former_attempt_whose_pid_is_another_process_now_is_over():
+def test_a_stale_attempt_whose_pid_is_another_process_now_has_ended():
     with Reset() as job, subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         process = job.scheduler()
         job.submit()
@@ -975,7 +984,7 @@ def test_a_former_attempt_whose_pid_is_another_process_now_is_over():
         start = os.path.join(attempt(job.spool, "one"), "start")
         with open(start, encoding="ascii") as file:
             pid, time_started, shepherd, rest = file.read().split(" ", 3)
-        # As after SIGKILL of both; then the pids come again.
+        # As after SIGKILL of both, when the pids are used again.
         for number in (shepherd, pid):
             os.kill(int(number), signal.SIGKILL)
         tap.wait_until(lambda: not lives(pid) and not lives(shepherd), 30, "they are gone")
@@ -989,7 +998,7 @@ def test_a_former_attempt_whose_pid_is_another_process_now_is_over():
         stranger.kill()
 
 
-def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
+def test_the_next_attempt_waits_for_a_stale_one_that_cannot_be_inspected():
     with Reset() as job:
         process = job.scheduler()
         job.submit()
@@ -999,12 +1008,12 @@ def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
         os.rename(start, start + ".away")
         while not os.path.isdir(start):  # it cannot be read, as on a bad disk
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(start)  # which its shepherd has brought back
+                os.unlink(start)  # which its shepherd has restored
             with contextlib.suppress(FileExistsError):
                 os.mkdir(start)
         job.reset()
         process = job.scheduler()
-        # The line comes before the pause of each look: with the second one there was a look that
+        # The line is logged before the pause of each check: after the second one, a check has
         # started nothing.
         tap.wait_until(lambda: process.text().count(b"one: cannot ") >= 2, 30, "it is told")
         tap.equal(len(job.starts()), 1, "and nothing is started")
@@ -1014,7 +1023,7 @@ def test_a_former_attempt_that_cannot_be_looked_at_is_waited_for():
         job.ends(2)
 
 
-def test_a_former_scheduler_that_stopped_behind_its_intent_starts_nothing_beside_the_next_attempt():
+def test_a_scheduler_that_stopped_after_its_intent_starts_nothing_beside_the_next_attempt():
     for has_files in (True, False):
         with Reset() as job:
             stopped = job.scheduler(pause="intent", session="first", session_timeout_ms=1000)
@@ -1022,7 +1031,7 @@ def test_a_former_scheduler_that_stopped_behind_its_intent_starts_nothing_beside
             tap.wait_until(
                 lambda: os.path.exists(os.path.join(job.spool, "paused")),
                 30,
-                "it stopped behind its intent",
+                "it stopped after its intent",
             )
             job.reset()
             folder = [
@@ -1035,16 +1044,18 @@ def test_a_former_scheduler_that_stopped_behind_its_intent_starts_nothing_beside
             job.scheduler(session="second")
             job.runs(2)
             os.kill(stopped.pid, signal.SIGCONT)
-            # It has done what it was about to do when it talks again.
+            # It has finished what it was about to do when it sends again.
             tap.wait_until(
                 lambda: os.path.exists(os.path.join(folder, "job.json"))
                 and re.search(rb"id=local.(report_refused|source_taken)", stopped.text()),
                 30,
-                "it goes on, or ends because another one has its source",
+                "it continues, or ends because another one has its source",
             )
-            # Those that are left are of the attempt that runs.
+            # The remaining ones belong to the attempt that runs.
             tap.wait_until(
-                lambda: len(shepherds(job.spool)) == 1, 30, "what it has started is over"
+                lambda: len(shepherds(job.spool)) == 1,
+                30,
+                "the processes that it started have ended",
             )
             job.ends(1)
 
@@ -1071,11 +1082,11 @@ def test_a_job_that_another_scheduler_took_over_is_not_ended_by_the_one_that_los
         )
         folder = attempt(job.spool, "one")
         job.ends(1)
-        tap.check(not os.path.exists(os.path.join(folder, "cancel")), "nobody asked it to end")
+        tap.check(not os.path.exists(os.path.join(folder, "cancel")), "no end was requested")
 
 
 def test_two_brokers_that_share_a_spool_do_not_delete_each_others_attempts():
-    """They should not; but an attempt that is forgotten is started again."""
+    """They should not do that; but a forgotten attempt is started again."""
     with tap.Scratch() as top, tap.Broker() as other:
         spool, mark, data = (
             os.path.join(top, "spool"),

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The `local` scheduler as a service: what it waits for, what ends it, what it says, and that the
-ledger's word reaches it over any cut."""
+"""The `local` scheduler as a service: what it waits for, what ends it, its messages, and that
+notifications of the ledger reach it despite broken connections."""
 import contextlib
 import errno
 import json
@@ -56,7 +56,7 @@ def ends(process, code, text):
     tap.check(text.encode() in process.text(), f"and says {text}: {process.text().decode()}")
 
 
-# ---- what is missing is waited for ----
+# ---- missing resources ----
 
 
 def test_a_queue_that_comes_later_is_waited_for():
@@ -120,7 +120,7 @@ def test_a_host_that_has_no_address_yet_is_waited_for():
 
     with tap.Scratch() as spool, outside(Nowhere, spool, give_up_ms=1000) as process:
         waits(process, "id=local.waiting")
-        tap.check(process.wait(60) != 0, "it gives up with a failure")
+        tap.check(process.wait(60) != 0, "it ends with a failure")
         tap.check(b"stopped after give_up_ms" in process.text(), "and says so")
 
 
@@ -203,7 +203,7 @@ terminal CANCELED
 cancelled CANCELED
 failed FAILED
 """
-# An end only after it ran; two states may mean that it runs, and two that it ended well.
+# An end is legal only after running; two states can mean running, and two a good end.
 WIDE = """lifecycle wide
 state NEW -> STAGING, BUSY, DEAD
 state STAGING -> BUSY, DEAD
@@ -284,7 +284,9 @@ def test_a_job_of_another_lifecycle_than_the_queues_ends_too():
             )
             tap.equal(done.returncode, 0, f"submit: {done.stderr}")
             tap.equal(ended(broker, "other"), "DONE", "its state")
-            tap.check(b"id=local.report_quarantined" in process.text(), "the first report was told")
+            tap.check(
+                b"id=local.report_quarantined" in process.text(), "the first report was logged"
+            )
 
 
 def test_an_end_that_stays_in_quarantine_is_told_and_kept():
@@ -318,11 +320,11 @@ def test_an_end_that_stays_in_quarantine_is_told_and_kept():
             )
 
 
-# ---- the ledger's word over any cut ----
+# ---- notifications of the ledger despite broken connections ----
 
 
 def notices_are_lost(how):
-    """The scheduler never gets a notice; only its comparison with the ledger tells."""
+    """The scheduler gets no notice; only its comparison with the ledger finds the change."""
     with tap.Scratch() as top, tap.Broker() as broker:
         queue(broker)
         proxy = LosingProxy(broker.port, lambda request: False, drops=lambda kind: kind == NOTICE)
@@ -373,8 +375,8 @@ def test_a_delivery_that_is_lost_is_found_by_comparison():
 
 
 def test_a_lost_delivery_that_is_taken_in_keeps_its_lifecycle_and_the_ledger_is_asked_for_our_own():
-    """Of 'wide', which the queue's settings do not fit, the scheduler would know no state; of
-    'gateway' it learned by the first job."""
+    """The queue's settings do not fit 'wide', so the scheduler knows no state of it; it learned
+    those of 'gateway' by the first job."""
     lists, deliveries = [], []
 
     def second_delivery(kind):
@@ -411,7 +413,7 @@ def test_a_lost_delivery_that_is_taken_in_keeps_its_lifecycle_and_the_ledger_is_
             tap.equal(
                 process.text().count(b"id=local.report_quarantined"),
                 1,
-                "the second one's end was said in its own words at once",
+                "the second one's end was reported in its own states at once",
             )
         tap.check(lists and 0 not in lists, f"each list is of what the session holds: {lists[:5]}")
 
@@ -439,7 +441,7 @@ def test_a_cancel_while_the_scheduler_is_cut_off_ends_the_job_after_the_resume()
             tap.equal(ended(broker, "one"), "CANCELED", "its state")
 
 
-# ---- whose job it is ----
+# ---- sources ----
 
 
 def test_a_job_goes_back_to_the_machine_that_can_judge_it():
@@ -477,7 +479,7 @@ def test_a_job_goes_back_to_the_machine_that_can_judge_it():
             tap.equal(
                 [shown(broker, name)["claim"] for name in ("good", "bad")],
                 ["orphaned", "orphaned"],
-                "and was not given a stranger's",
+                "and did not get a job of the other",
             )
             tap.check(b"id=local.foreign_intent" not in other.text(), "nor asked about one")
             open(go, "wb").close()
@@ -485,7 +487,7 @@ def test_a_job_goes_back_to_the_machine_that_can_judge_it():
                 tap.equal(
                     [ended(broker, name) for name in ("good", "bad")],
                     ["COMPLETE", "FAILED"],
-                    "the first one tells their ends",
+                    "the first one reports their ends",
                 )
         tap.check("0 findings" in sluice(broker, "audit").stdout, "audit")
 
@@ -515,8 +517,8 @@ def ends_unheard(broker, top):
 
 
 def test_an_end_that_is_heard_late_has_its_own_times():
-    """The scheduler is away when the job ends; what it reports later is what happened, not when it
-    was heard."""
+    """The scheduler is not running when the job ends; its later report has the time of the end, not
+    of the report."""
     with tap.Scratch() as top, tap.Broker() as broker:
         spool, status = ends_unheard(broker, top)
         # As if it had ended an hour ago, after ten minutes.
@@ -695,7 +697,7 @@ def parent_and_session(pid):
 
 
 def test_a_shepherd_that_is_killed_before_the_start_mark_is_there_starts_nothing():
-    """Its child gets another parent then, which would count as a shepherd that lives for ever."""
+    """Its child then gets another parent, which would be taken for a shepherd that never ends."""
     tap.not_sanitized("the preloaded library would come before the sanitizer's")
     with tap.Scratch() as top, tap.Broker() as broker:
         spool, gate, ran = (os.path.join(top, name) for name in ("spool", "gate", "ran"))
@@ -712,7 +714,7 @@ def test_a_shepherd_that_is_killed_before_the_start_mark_is_there_starts_nothing
             submit(broker, "one", "sh", "-c", f"echo x >>{ran}")
 
             def shepherd():
-                """Both lead a session, unlike the process that started the shepherd."""
+                """Both are session leaders, unlike the process that started the shepherd."""
                 found = {}
                 for pid in shepherds(spool):
                     with contextlib.suppress(OSError):
@@ -726,7 +728,7 @@ def test_a_shepherd_that_is_killed_before_the_start_mark_is_there_starts_nothing
             pid = tap.wait_until(shepherd, 30, "shepherd and child are there")[0]
             os.kill(pid, signal.SIGKILL)
             os.unlink(gate)
-            # Started again; or lost, if the mark was being made when the shepherd was killed.
+            # Started again; or lost, if the shepherd was killed while the mark was made.
             state = ended(broker, "one")
             tap.check(state in ("COMPLETE", "FAILED"), f"it ends: {state}")
             with open(ran, encoding="ascii") as file:
@@ -803,12 +805,12 @@ def test_a_wall_clock_that_is_set_while_a_job_runs_keeps_its_times_in_order():
                     if job != name:
                         tap.check(
                             ran_ms >= timeout_ms and "ended by its timeout" in one["evidence"],
-                            f"its timeout goes by a clock that nobody sets: {one}",
+                            f"its timeout is measured by a clock that cannot be set: {one}",
                         )
 
 
 def test_the_end_of_a_job_that_filled_the_disk_is_reported():
-    """No new file can be made by then: its status has its room from before it started."""
+    """No new file can be created then: the room for its status was allocated before the start."""
     tap.not_sanitized("the preloaded library would come before the sanitizer's")
     with tap.Scratch() as top, tap.Broker() as broker:
         gate, go = os.path.join(top, "gate"), os.path.join(top, "go")
@@ -829,8 +831,8 @@ def test_the_end_of_a_job_that_filled_the_disk_is_reported():
 
 
 def test_a_cause_whose_report_was_refused_is_reported_again():
-    """The report of why it waits is lost, and with it the lease that it was made under: it is made
-    again under the next one."""
+    """The report of the reason why it waits is lost together with its lease: it is repeated under
+    the next lease."""
     tap.not_sanitized("the preloaded library would come before the sanitizer's")
     with tap.Scratch() as top, tap.Broker() as broker:
         queue(broker)
@@ -879,13 +881,13 @@ def test_output_beyond_the_setting_ends_a_job_with_the_reason():
             tap.equal(
                 os.path.getsize(os.path.join(attempt(spool, "loud"), "out")),
                 65536,
-                "bytes that stay of its output",
+                "remaining bytes of its output",
             )
 
 
 def test_a_job_that_filled_the_spools_disk_is_ended_with_the_reason():
-    """What the shepherd measures and does is in tests/unit/test_shepherd_job.c; here its status
-    stands for it."""
+    """What the shepherd measures and does is in tests/unit/test_shepherd_job.c; here a status file
+    stands for the shepherd."""
     with tap.Scratch() as top, tap.Broker() as broker:
         spool, status = ends_unheard(broker, top)
         with open(status, encoding="ascii") as file:
@@ -920,7 +922,7 @@ def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
             tap.equal(run(broker, "who", "env"), "COMPLETE", "its state")
             with open(os.path.join(attempt(spool, "who"), "out"), encoding="utf-8") as file:
                 env = dict(line.split("=", 1) for line in file.read().splitlines() if "=" in line)
-            tap.equal([name for name in names if name in env], [], "what it inherits of these")
+            tap.equal([name for name in names if name in env], [], "which of these it inherits")
             tap.equal(
                 [env.get("SLUICE_JOB"), env.get("SLUICE_ATTEMPT")],
                 ["who", "1"],
@@ -929,7 +931,7 @@ def test_a_job_knows_who_it_is_and_nothing_of_the_service_manager():
             tap.equal(env.get("SLUICE_TAG"), shown(broker, "who")["tag"], "its tag")
 
 
-# ---- each step that fails says which, and why ----
+# ---- each failing step is named, with the cause ----
 
 STEPS = [
     ("getrandom", errno.EAGAIN, "", "read random bytes"),
@@ -974,7 +976,7 @@ def test_a_step_that_fails_is_named_with_its_cause_and_tried_again():
                     told,
                     30,
                     (
-                        f"{call} {errno.errorcode[code]} is told as '{text}':"
+                        f"{call} {errno.errorcode[code]} is reported as '{text}':"
                         f" {process.text().decode()[-600:]}"
                     ),
                 )

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the log says of connections, sessions, refusals and slow commits, and how much of it others
-can cause."""
+"""The log lines of connections, sessions, refusals and slow commits, and how many of them peers can
+cause."""
 import os
 import re
 import sys
@@ -123,7 +123,7 @@ def test_a_flood_of_refusals_is_a_few_lines():
 
 
 def test_a_slow_commit_says_what_was_slow():
-    tap.not_sanitized("a library that is loaded before a sanitizer's is refused by it")
+    tap.not_sanitized("a sanitizer refuses a library that is loaded before its own")
     gate_library = tap.program("tests/integration/sync_gate.so")
     with tempfile.TemporaryDirectory(prefix="sluice-test-") as there:
         gate = os.path.join(there, "gate")

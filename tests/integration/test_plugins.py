@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The plugin door: a foreign listener that sees include/sluice only, and what the ABI checks
-refuse, by name."""
+"""The plugin interface: a foreign listener that includes include/sluice only, and what the ABI
+checks refuse, naming the cause."""
 import os
 import re
 import socket
@@ -49,7 +49,7 @@ class Line:
         return line.decode()
 
     def silent(self, seconds=0.3):
-        """True when nothing comes: used to show that credit is not overrun."""
+        """True if nothing arrives: shows that the credit is not exceeded."""
         line = self.read(seconds)
         return line is None
 
@@ -78,11 +78,11 @@ def test_a_foreign_listener_publishes_and_receives_with_credit():
         first, second = line.read().split(" ", 4), line.read().split(" ", 4)
         tap.equal([first[0], first[3], first[4]], ["ITEM", "line.item", "body 0"], "the first item")
         tap.equal(second[4], "body 1", "the second item")
-        tap.check(line.silent(), "never more than was asked for")
+        tap.check(line.silent(), "never more than the credit")
         tap.check(line.ask(f"ACK {first[1]} {first[2]}").startswith("+OK"), "ack")
         tap.check(
             line.ask(f"ACK {first[1]} {first[2]}") == "-ERR STALE_TOKEN",
-            "a second ack is refused by name",
+            "a second ack is refused with its code",
         )
         tap.equal(line.ask("MORE 1").split()[0], "+OK", "credit")
         tap.equal(line.read().split(" ", 4)[4], "body 2", "one more item for one more credit")
@@ -103,7 +103,7 @@ def test_a_foreign_follower_reads_what_native_clients_publish():
             tap.equal(sluice(broker, "pub", "ev.x", f"number {i}").returncode, 0, "pub by the CLI")
         tap.equal(line.read(), "EVENT 0 ev.x number 0", "the first event")
         tap.equal(line.read(), "EVENT 1 ev.x number 1", "the second event")
-        tap.check(line.silent(), "credit bounds a follower, too")
+        tap.check(line.silent(), "credit limits a follower, too")
         tap.equal(
             line.ask("PUB ev.y from the line"), "+OK 3", "what it publishes goes to the same stream"
         )
@@ -168,7 +168,7 @@ def test_a_missing_callback_is_refused():
 
 
 def started_with(line):
-    """What a broker says that is started with this plugin and must refuse it."""
+    """The error of a broker that is started with this plugin and must refuse it."""
     done = subprocess.run(
         [
             tap.program("broker/sluiced"),
@@ -257,12 +257,12 @@ def test_a_service_may_be_given_twice_and_log_from_any_thread():
         tap.check(b"fini 2" in broker.text(), f"one fini for each: {broker.tail()}")
         tap.check(
             len(re.findall(rb"id=plugin.ended .*result=OK", broker.text())) == 2,
-            "and their ends are told",
+            "and their ends are logged",
         )
 
 
 def test_a_file_and_settings_with_spaces_are_quoted():
-    """On the command line and in a file; and what is quoted wrongly is refused."""
+    """On the command line and in a file; wrong quotes are refused."""
     path = plugin("service_good")
     with tempfile.TemporaryDirectory(prefix="sluice test ") as folder:
         spaced = os.path.join(folder, 'a "b" c.so')
@@ -299,7 +299,10 @@ def test_a_service_that_does_not_stop_is_left_behind_by_name():
         )
         broker.stop()
         found = re.search(rb"id=plugin.stuck .*plugin=service", broker.text())
-        tap.check(found is not None, f"the broker ends, and says whom it left: {broker.tail()}")
+        tap.check(
+            found is not None,
+            f"the broker ends, and names the service that it abandoned: {broker.tail()}",
+        )
 
 
 def test_a_service_is_no_listener():

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""sluiced as a process: whatever it inherits, it serves; what it was not given to keep, it does not
-hold; as process 1 it leaves no zombies."""
+"""sluiced as a process: it serves whatever it inherits, closes descriptors that are not meant for
+it, and as process 1 leaves no zombies."""
 import fcntl
 import itertools
 import os
@@ -26,8 +26,7 @@ def sluice(port, *args, expect=0):
 
 
 class Bare:
-    """A broker of which nothing but its pid, port and data directory is known: its output may be
-    closed."""
+    """A broker that is known only by its pid, port and data directory: its output may be closed."""
 
     def __init__(self, data, port, prepare=None, args=(), env=None, before=(), pass_fds=()):
         self.port = port

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Producers that the broker does not know any more: what certainly was not applied goes under
-another one, what may have been is told so. And what a queue that is full says of many messages. The
-broker's refusals come from a proxy, because a producer is evicted only after a day."""
+"""Producers that the broker does not know any more: messages that were certainly not applied are
+sent under another producer, the outcome of others is reported as unknown. Also the error for many
+messages to a full queue. A proxy makes the broker's refusals, because a producer is evicted only
+after a day."""
 import contextlib
 import json
 import subprocess
@@ -33,8 +34,8 @@ def varint(value):
 
 
 def refused(message, code):
-    """The broker's answer to a publish or a transaction that it refuses for its producer, and so
-    does not apply."""
+    """The broker's answer to a publish or a transaction that it refuses because of its producer,
+    and so does not apply."""
     correlation = int.from_bytes(message[6:10], "big")
     if message[4] == PUBLISH:
         first, count = message[26:34], message[42:46]
@@ -65,7 +66,7 @@ class Proxy(FrameProxy):
         self.lost, self.code, self.cut_after = 0, EVICTED, False
 
     def takes(self, name, frame):
-        """Whether the proxy deals with the frame itself; what goes back."""
+        """Whether the proxy answers the frame itself; and the answer."""
         of_producer = frame[4] == PUBLISH or (
             frame[4] == REQUEST and frame[10:].startswith(varint(TXN_TAG))
         )
@@ -146,8 +147,8 @@ def test_an_evicted_producer_with_nothing_under_way_is_opened_anew():
 
 
 def test_a_producer_of_a_session_that_is_gone_is_opened_anew_too():
-    """Without a name nobody else can have fenced it: the broker says that it is not this
-    session's."""
+    """No other client can have fenced a producer without a name: the broker answers that it is not
+    this session's."""
     with world() as (broker, proxy, publisher):
         tap.equal(publisher.ask("publish"), ["publish OK"], "the first")
         proxy.lost, proxy.code = 1, FENCED
@@ -174,7 +175,7 @@ def test_a_fenced_producer_with_a_name_ends_for_good_and_says_so():
                 tap.equal(
                     publisher.ask("publish"),
                     ["publish PRODUCER_FENCED"],
-                    "this one is told, and does not fight",
+                    "this one reports it, and does not take the name back",
                 )
             tap.equal(other.ask("publish"), ["publish OK"], "the other goes on")
         tap.equal(events(broker), 3, "what was refused is not stored")
@@ -219,7 +220,7 @@ def test_lines_for_a_full_queue_say_the_cause_and_how_many_were_taken():
 
 
 def test_the_first_lasting_failure_stops_the_input():
-    """The input has no end: it is not read on."""
+    """The input has no end: reading stops."""
     with tap.Broker() as broker:
         tap.equal(
             sluice(broker, "queue", "create", "q", "--max-items", "5").returncode,
@@ -253,7 +254,7 @@ def test_the_first_lasting_failure_stops_the_input():
                 lines += 1
             return child.poll() is not None
 
-        tap.wait_until(feed, 60, "it ends while there is input")
+        tap.wait_until(feed, 60, "it ends although there is more input")
         error = child.stderr.read()
         tap.check("QUEUE_FULL" in error and "5 of " in error, f"and says why: {error}")
 

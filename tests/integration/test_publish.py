@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""libsluice's publishing, seen by a broker that is played by the test: it decides what is refused,
-applied and lost."""
+"""libsluice's publishing, against a broker that the test imitates: the test decides what is
+refused, applied and lost."""
 import os
 import socket
 import struct
@@ -72,12 +72,14 @@ def test_a_batch_that_was_refused_and_then_lost_its_answer_keeps_its_numbers():
         tap.check(seq == 1 and b"first" in body, "the first message has number 1")
         one.answer(correlation, BUSY, seq)
         correlation, seq, body = one.published()
-        tap.check(seq == 1 and b"first" in body, "refused for now, it comes again under its number")
-        # It is applied, but the answer is lost, and the client is let in again only when the
-        # message's deadline has passed.
+        tap.check(
+            seq == 1 and b"first" in body, "temporarily refused, it comes again with its number"
+        )
+        # It is applied, but the answer is lost, and the client can connect again only after the
+        # message's deadline.
         one.close()
         one = Client(listener)
-        tap.wait_until(lambda: b"first " in process.text(), 30, "the first message is given up")
+        tap.wait_until(lambda: b"first " in process.text(), 30, "the first message ends")
         tap.equal(
             process.text(),
             b"first UNKNOWN\n",
@@ -87,7 +89,7 @@ def test_a_batch_that_was_refused_and_then_lost_its_answer_keeps_its_numbers():
         correlation, seq, body = one.published()
         tap.check(
             seq == 1 and b"first" in body,
-            "it is still settled under its number, which no other message takes",
+            "it is still settled under its number, which no other message gets",
         )
         one.answer(correlation, 0, seq, flags=1)
         correlation, seq, body = one.published()
@@ -115,8 +117,8 @@ def opening(one, **reply):
 
 
 def test_a_client_that_lost_its_session_takes_its_producers_with_it():
-    """Their numbers belong to the session that opened them; what was under way is settled under the
-    same numbers all the same."""
+    """The numbers belong to the session that opened the producers; messages in flight are still
+    settled under the same numbers."""
     listener = socket.create_server(("127.0.0.1", 0))
     process = tap.Process(
         [tap.program("tests/integration/lost_probe"), f"127.0.0.1:{listener.getsockname()[1]}"]
@@ -157,8 +159,8 @@ def test_a_client_that_lost_its_session_takes_its_producers_with_it():
             pb.Reply(txn_done=pb.TxnDone(duplicate=True)).SerializeToString(),
             request.correlation,
         )
-        # Nothing is under way, and the broker has forgotten the producer meanwhile: another does as
-        # well.
+        # Nothing is in flight, and the broker has forgotten the producer meanwhile: another one is
+        # opened.
         one.close()
         one = Client(listener)
         one.welcome_it(resumed=False)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A start that is refused says which step failed on what and why, with the setting that matters,
-and leaves nothing of what it made."""
+"""A refused start names the step that failed, its object, the cause and the setting, and leaves
+none of the files that it made."""
 import errno
 import os
 import socket
@@ -39,7 +39,7 @@ PLANTED = [
     ("pthread_create", errno.EAGAIN, "#3", ["I/O", "ulimit -u"]),
     ("getrandom", errno.ENOSYS, "", ["random numbers", "getrandom"]),
 ]
-# Of the process, and not of its data or address.
+# Errors of the process, not of its data or address.
 WITHOUT_THING = ("eventfd", "pthread_create", "getrandom")
 
 
@@ -76,12 +76,12 @@ def test_each_failure_of_a_start_has_step_thing_and_cause_and_leaves_nothing():
                     os.mkdir(data)
                 said = start(data, env={"LD_PRELOAD": plant, "PLANT": f"{call} {number} {part}"})
                 what = f"{call}, {errno.errorcode[number]}: {said!r}"
-                tap.check(os.strerror(number) in said, f"the cause is there: {what}")
+                tap.check(os.strerror(number) in said, f"the cause is named: {what}")
                 for word in words:
-                    tap.check(word in said, f"{word!r} is there: {what}")
+                    tap.check(word in said, f"{word!r} is named: {what}")
                 tap.check(
                     call in WITHOUT_THING or "listen =" in said or data in said,
-                    f"the thing is there: {what}",
+                    f"the object is named: {what}",
                 )
                 tap.equal(
                     os.listdir(top),
@@ -97,7 +97,7 @@ def test_a_store_that_was_there_stays_when_a_start_fails():
         busy = f"127.0.0.1:{taken.getsockname()[1]}"
         said = start(data, "--listen", busy)
         tap.check("Address already in use" in said and busy in said, f"the port is taken: {said}")
-        tap.check(not os.path.exists(data), "and a fresh store is not left")
+        tap.check(not os.path.exists(data), "and no fresh store is left")
         with tap.Broker(data=data):
             pass
         with open(os.path.join(data, "data.mdb"), "rb") as file:

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of the main job: what it says to wrong options and traces, that it finds planted
-faults, and that it leaves nothing behind when it is interrupted."""
+"""The runner of the main job: errors for wrong options and traces, planted faults are found, and
+nothing is left when it is interrupted."""
 import glob
 import gzip
 import os
@@ -23,7 +23,7 @@ def trace(top, count):
 
 
 def build_below(top):
-    """A build directory of its own in all that the runner writes."""
+    """A build directory of its own for everything that the runner writes."""
     path = os.path.join(top, "a build")
     os.mkdir(path)
     for name in ("broker", "client", "plugins", "bench"):

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A session that holds more than one delivery carries: cut off and resumed, it is given all of it
-again, once each."""
+"""A session that holds more than fits into one delivery: after a cut and a resume all of it is
+redelivered, once each."""
 import collections
 import os
 import sys
@@ -30,7 +30,7 @@ def put(one, queue, bodies):
 
 
 def again(broker, one):
-    """The connection breaks without a GOODBYE, and its session is resumed."""
+    """The connection breaks without GOODBYE, and its session is resumed."""
     one.close()
     back = Connection(
         broker.port, session_id=one.welcome.session_id, session_secret=one.welcome.session_secret
@@ -56,7 +56,7 @@ def jobs(one, subscription, count):
 
 
 def no_more(one, subscription, what):
-    """What was on its way is there after two round trips through the engine."""
+    """After two round trips through the engine all frames in flight have arrived."""
     for name in ("first", "second"):
         one.call(
             "queue_create",
@@ -74,8 +74,8 @@ def no_more(one, subscription, what):
 
 def once_each(held, back, what):
     doubled = [key for key, count in collections.Counter(back).items() if count > 1]
-    tap.equal(doubled, [], f"{what}: what came twice")
-    tap.equal(sorted(back), sorted(held), f"{what}: what came again is what was held")
+    tap.equal(doubled, [], f"{what}: delivered twice")
+    tap.equal(sorted(back), sorted(held), f"{what}: the redeliveries are what was held")
 
 
 def test_thousands_of_held_items_come_again_once_each():
@@ -90,7 +90,7 @@ def test_thousands_of_held_items_come_again_once_each():
         one.call("consume_open", queue="work", credit=HELD + 5, resume=True, subscription=2)
         back = items(one, 2, HELD + 5)
         once_each(held, back[:HELD], "items")
-        tap.equal(len(back), HELD + 5, "and the credit that is left is for new ones, behind them")
+        tap.equal(len(back), HELD + 5, "and the remaining credit is used for new ones, after them")
         no_more(one, 2, "nothing beyond the credit")
 
 
@@ -102,7 +102,7 @@ def test_thousands_of_held_jobs_come_again_once_each():
                 "queue_create",
                 pb.QueueCreate(config=pb.QueueConfig(name=queue, kind=pb.QUEUE_JOBS)),
             )
-        # Jobs of another queue lie between them: a step that looks at those only must go on, too.
+        # Jobs of another queue are between them: a step that meets only those must continue, too.
         asked = [
             one.ask("job_submit", job=f"{queue}-{i}", queue=queue)
             for i in range(HELD)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions: who leaves without having done anything costs little, who holds something is seen by
-name and address, and an operator can end it."""
+"""Sessions: an unused session that disconnects costs little, a session that holds something is
+shown with name and address, and an operator can end it."""
 import contextlib
 import json
 import os
@@ -43,8 +43,7 @@ def hello(broker, **members):
 
 
 class Before:
-    """Between clients and a broker: it is one of before the feature, which WELCOME does not name
-    then."""
+    """A proxy that imitates a broker without the feature: WELCOME does not name it."""
 
     def __init__(self, port):
         self.to, self.changed = port, 0
@@ -77,7 +76,7 @@ class Before:
 
 
 class Switch(FrameProxy):
-    """With `before`, the broker is one of before the feature; with `hold`, its replies wait for
+    """With `before`, the broker is one without the feature; with `hold`, its replies wait for
     release()."""
 
     REQUEST, REPLY = 2, 66
@@ -124,7 +123,7 @@ def test_who_comes_and_goes_leaves_a_bounded_number_of_sessions():
             for one in many:
                 one.close()
         tap.wait_until(
-            lambda: sessions(watcher) <= UNUSED_MAX + 3, 60, "the oldest that did nothing end"
+            lambda: sessions(watcher) <= UNUSED_MAX + 3, 60, "the oldest unused ones end"
         )
         names = {row.name for row in watcher.call("session_list").sessions}
         tap.check("kept" in names, "one with a name is kept")
@@ -135,14 +134,14 @@ def test_who_comes_and_goes_leaves_a_bounded_number_of_sessions():
 
 
 def test_another_session_is_not_closed_where_the_broker_would_close_the_callers():
-    """A broker of before knows no number in session_close: the library sees by the features that it
-    does not, and does not ask."""
+    """An older broker does not know the number in session_close: the library finds that by its
+    features, and does not send the request."""
     with tap.Broker() as broker, Connection(broker.port, session_name="gpu-7") as holder:
         with contextlib.closing(Before(broker.port)) as link:
             for which in ("gpu-7", str(holder.welcome.session_id)):
                 done = sluice(link, "session", "close", which)
                 tap.equal(done.returncode, 3, f"unsupported: {done.stderr}")
-                tap.check("older" in done.stderr, f"and why: {done.stderr}")
+                tap.check("older" in done.stderr, f"and the reason: {done.stderr}")
             tap.check(link.changed >= 2, "the feature was hidden")
             tap.equal(holder.call("status_get").code, 0, "it lives")
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "this one can")
@@ -176,22 +175,22 @@ def test_a_close_of_another_session_has_one_deadline():
 
 
 def test_a_close_of_another_session_is_not_sent_to_an_older_broker_after_a_reconnect():
-    """The broker that was asked before could do it; the one that comes then would close the
-    caller's own."""
+    """The first broker supports the request; the one after the reconnect would close the caller's
+    own session."""
     with tap.Broker() as broker, contextlib.closing(Switch(broker.port)) as link:
         process = closer(link, "again", rb"connected")
         try:
             link.refuse = link.before = True
             link.cut()
             tap.wait_until(
-                lambda: b"asked" in process.text(), 60, f"it is asked for: {process.tail()}"
+                lambda: b"asked" in process.text(), 60, f"the request is made: {process.tail()}"
             )
             link.refuse = False
             tap.equal(process.wait(60), 0, process.tail())
             tap.check(
                 b"\nUNSUPPORTED\n" in process.text(), f"refused by the library: {process.tail()}"
             )
-            tap.equal(link.asked, 1, "no request for it but that of the probe's own end")
+            tap.equal(link.asked, 1, "no such request except at the probe's own end")
         finally:
             process.kill()
 
@@ -215,7 +214,7 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         tap.equal(
             (item["holder"], item["holder_address"]),
             ("gpu-7", "127.0.0.1"),
-            "peek says who holds it",
+            "peek shows the holder",
         )
         tap.wait_until(
             lambda: holder.call("queue_peek", name="work", state="leased").items[0].held_ms > 0,
@@ -225,7 +224,7 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         item = json.loads(
             sluice(broker, "queue", "peek", "work", "--state", "leased", "-o", "json").stdout
         )["items"][0]
-        tap.check(int(item["held_ms"]) > 0, "peek says for how long")
+        tap.check(int(item["held_ms"]) > 0, "peek shows since when it is held")
         shown = sluice(broker, "queue", "peek", "work").stdout
         tap.equal(
             len(
@@ -238,13 +237,11 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         )
         tap.check("gpu-7" in shown and "its session's end" in shown, f"and until when: {shown}")
         tap.equal(
-            sluice(broker, "session", "close", "nobody").returncode, 4, "a name that is not there"
+            sluice(broker, "session", "close", "nobody").returncode, 4, "a name that does not exist"
         )
         tap.equal(sluice(broker, "session", "close", "gpu-7").returncode, 0, "closed by name")
         watcher = Connection(broker.port)
-        tap.equal(
-            watcher.call("queue_show", name="work").queues[0].leased, 0, "what it held goes back"
-        )
+        tap.equal(watcher.call("queue_show", name="work").queues[0].leased, 0, "its items go back")
         other = Connection(broker.port)
         number = str(other.welcome.session_id)
         digits = Connection(broker.port, session_name=number)
@@ -254,7 +251,7 @@ def test_sessions_are_listed_and_closed_by_the_cli():
         tap.equal(
             sluice(broker, "session", "close", number).returncode,
             0,
-            "and the number, when no name is so",
+            "and the number, if no session has that name",
         )
         tap.raises(Exception, lambda: other.call("status_get"), "means the other one")
         tap.raises(Exception, lambda: holder.call("status_get"), "its connection is closed")
@@ -288,7 +285,7 @@ def test_the_limit_of_automatic_extension_is_shown_by_the_cli_over_a_resume():
         tap.equal(
             [int(item.get("extend_max_ms", 0)) for item in items()],
             [43200000, 0],
-            "the consumer that says one has it, the other none",
+            "the consumer that gives a limit has it, the other none",
         )
         head, *rows = sluice(broker, "queue", "peek", "work").stdout.splitlines()
         tap.equal(
@@ -365,7 +362,7 @@ def test_queues_are_altered_and_purged_by_the_cli():
                 config.description,
             ),
             (90000, 60, 7, "dead", True, "of the lab"),
-            "what was not said stays",
+            "settings that were not given stay",
         )
         tap.check(
             sluice(broker, "queue", "alter", "nothing", "--lease", "9s").returncode != 0,
@@ -385,7 +382,7 @@ def test_queues_are_altered_and_purged_by_the_cli():
         )
         tap.check(
             sluice(broker, "queue", "purge", "work").returncode != 0,
-            "without a terminal it wants --yes",
+            "without a terminal it requires --yes",
         )
         tap.equal(one.call("queue_show", name="work").queues[0].ready, 5, "nothing was purged")
         run = sluice(broker, "--yes", "queue", "purge", "work")
@@ -394,8 +391,8 @@ def test_queues_are_altered_and_purged_by_the_cli():
 
 
 def lapse(broker, gate):
-    """A named session is taken up while the commit that ends it for its timeout is held; returns
-    the ERROR's code, or None if another commit was held."""
+    """Resumes a named session while the commit that ends it for its timeout is held; returns the
+    ERROR's code, or None if another commit was held."""
     one = Connection(broker.port, session_name="scheduler", session_timeout_ms=1000)
     kept = dict(session_id=one.welcome.session_id, session_secret=one.welcome.session_secret)
     with open(gate, "wb"):
@@ -403,7 +400,7 @@ def lapse(broker, gate):
     one.close()
     tap.wait_until(lambda: os.path.exists(gate + ".held"), 30, "a commit is held")
     back = Connection(broker.port, session_name="scheduler", session_timeout_ms=1000, **kept)
-    tap.equal(back.welcome.resumed, True, "what is not on disk yet has not ended")
+    tap.equal(back.welcome.resumed, True, "a session whose end is not on disk has not ended")
     os.unlink(gate)
     os.unlink(gate + ".held")
     try:

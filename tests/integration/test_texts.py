@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that are not UTF-8: what a scheduler or a worker says in another code page, or what was cut
-inside of a character, reaches its readers as text, and loses nothing that it came with. Read by
-Python's protobuf, which refuses a string that is not valid."""
+"""Texts that are not UTF-8: a text of a scheduler or a worker in another code page, or one that was
+cut inside a character, reaches its readers as valid text, and the other members of the message are
+kept. Read by Python's protobuf, which refuses invalid strings."""
 import json
 import os
 import subprocess
@@ -93,7 +93,7 @@ def test_a_nack_reason_is_text_for_every_reader():
         tap.equal(
             [row.last_reason.replace("\ufffd", "") for row in rows],
             [reason.decode("utf-8", "ignore").replace("\0", "") for reason in BAD],
-            "what was text of it is there, for each",
+            "the valid part of each is there",
         )
         shown = sluice(broker, "queue", "peek", "q", "-o", "json")
         tap.equal(
@@ -123,11 +123,13 @@ def test_a_report_is_not_lost_for_its_text():
             tap.equal(
                 (reply.code, reply.job_reported.terminal),
                 (0, True),
-                f"the end of {job} is taken: {reply.text}",
+                f"the end of {job} is accepted: {reply.text}",
             )
             info = connection.call("job_show", job=job).jobs[0]
             tap.equal(
-                (info.state, len(info.evidence)), ("FAILED", len(text)), "and its evidence is there"
+                (info.state, len(info.evidence)),
+                ("FAILED", len(text)),
+                "and its evidence is stored",
             )
             tap.equal(
                 connection.call("job_history", job=job).history[-1].evidence,
