@@ -103,7 +103,7 @@ int floor_commit_open(const struct bench_server *server, const struct bench_conn
 		      struct bench_conn **ret)
 {
 	if (spec->role != BENCH_PUBLISH && spec->role != BENCH_PUT)
-		return bench_error("floor-commit: nobody can read from it");
+		return bench_error("floor-commit has no readers");
 	if (!spec->batch || !spec->body_bytes)
 		return bench_error("floor-commit: units of 0 bytes");
 	struct bench_conn *c = calloc(1, sizeof(*c));
