@@ -46,7 +46,7 @@ struct text_check {
 	uint64_t fields;
 	bool unknown;	/* there is a field that the descriptor does not have */
 	bool bad_texts; /* a text for people has bytes that are not UTF-8 */
-	bool repairs;	/* the bytes are the caller's own: bad texts are mended in their place */
+	bool repairs;	/* the bytes are the caller's own: bad texts are repaired in place */
 };
 
 /* The texts for people: nothing is found by them. */
@@ -306,7 +306,7 @@ void message_texts_repair(const ProtobufCMessageDescriptor *descriptor, void *by
 	(void)check_texts(&at, descriptor, (struct sluice_slice){bytes, len}, 0);
 }
 
-/* The rare case: the input is somebody else's, so its texts are mended in a copy. */
+/* The rare case: the input is borrowed, so its texts are repaired in a copy. */
 static int unpack_repaired(const ProtobufCMessageDescriptor *descriptor, struct sluice_slice bytes,
 			   const ProtobufCAllocator *allocator, bool frees, ProtobufCMessage **ret)
 {

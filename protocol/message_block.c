@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Blocks, see message_block.h: a chunk that a usual request fits, and more chunks behind it for one
- * that does not. What protobuf-c allocates is bounded by message.c's look at the bytes before it.
+ * that does not. message.c checks the bytes first, which bounds what protobuf-c allocates.
  */
 #include "protocol/message_block.h"
 

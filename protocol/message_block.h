@@ -15,7 +15,7 @@ struct message_block;
  * for. Memory comes from and goes back to `from`, which must outlive it; NULL: malloc. Owned; NULL:
  * no memory. */
 struct message_block *message_block_new(size_t room, ProtobufCAllocator *from);
-/* What message_unpack() looks at is not looked at: for what one's own broker sent. NULL: malformed,
+/* Without the checks of message_unpack(): for messages of one's own broker. NULL: malformed,
  * or no memory. */
 ProtobufCMessage *message_block_unpack(struct message_block *block,
 				       const ProtobufCMessageDescriptor *descriptor,

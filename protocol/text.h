@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Text for people out of any bytes: what a scheduler printed, what was cut to fit a buffer, what
- * comes in a fixed frame that nobody checks. Everything that ends in a string of a control message
+ * comes in a fixed frame and is not checked. Everything that ends in a string of a control message
  * goes through here, because one byte that is not UTF-8 makes the whole message unreadable for a
  * strict reader. Pure, thread-safe.
  */

@@ -6,8 +6,9 @@
  *   ./worker 127.0.0.1:7584 10       # ends after 10 s without an item, or on SIGTERM
  *
  * An item is leased: if this process dies, another worker gets the item when the lease ends. While
- * the item is in hand the library extends the lease by itself, for at most an hour after the last
- * sign of life (lease_extend_max_ms). sluice_lease_extend() is a sign of life: long work calls it.
+ * the application holds the item, the library extends the lease by itself, for at most an hour
+ * after the last sign of life (lease_extend_max_ms). sluice_lease_extend() is a sign of life: long
+ * work calls it.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -44,7 +45,8 @@ static int handle(sluice_sub *sub, const sluice_delivery_view *item)
 	else if (rc != SLUICE_E_STALE_TOKEN) /* back into the queue; an attempt is counted */
 		rc = sluice_item_nack(sub, item->token, item->seq, 100, sluice_error_text(rc), NULL,
 				      NULL);
-	/* The lease has ended and another worker may have the item: stop working on it, go on. */
+	/* The lease has ended and another worker may have the item: stop working on it and take the
+	 * next. */
 	return rc == SLUICE_E_STALE_TOKEN ? 0 : rc;
 }
 

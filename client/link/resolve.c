@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * See resolve.h. The thread and the client share the resolver by reference; the last one frees it,
- * so a lookup that hangs blocks nobody. */
+ * so a lookup that hangs blocks no other thread. */
 #include "client/link/resolve.h"
 
 #include <fcntl.h>

@@ -436,7 +436,7 @@ typedef struct sluice_lifecycle_info {
 	uint32_t size;
 	const char *name;
 	const char *cancelled; /* state of a job that is cancelled before its intent */
-	const char *failed;    /* state of a job that the broker gives up */
+	const char *failed;    /* state of a job that the broker ends as failed */
 	const char *description;
 	uint64_t id;
 	uint64_t jobs;
@@ -594,7 +594,7 @@ typedef enum sluice_from {
 	SLUICE_FROM_LAST,   /* with the last one */
 	SLUICE_FROM_OFFSET, /* at offset */
 	SLUICE_FROM_TIME,   /* with the first one that is not older than time_ms */
-	SLUICE_FROM_CURSOR, /* where the cursor stands; it does not exist: with the first event */
+	SLUICE_FROM_CURSOR, /* at the cursor's position; without a cursor: at the first event */
 	SLUICE_FROM_NEW	    /* with the next one that is stored */
 } sluice_from;
 
@@ -827,7 +827,7 @@ SLUICE_API int sluice_job_list(sluice_client *client, const sluice_job_filter *f
 /* The newest 1,000 changes, oldest first (sluice_reply_history()). */
 SLUICE_API int sluice_job_history(sluice_client *client, const char *job, const sluice_call *call,
 				  sluice_reply **ret_reply);
-/* Why the job stands where it does, in lines for people (sluice_reply_line()). */
+/* Why the job is in its state and what happens next, in lines for people (sluice_reply_line()). */
 SLUICE_API int sluice_job_explain(sluice_client *client, const char *job, const sluice_call *call,
 				  sluice_reply **ret_reply);
 /* Reports in the quarantine (sluice_reply_quarantine()): of one job, or of all if job is NULL;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The jobs in hand against the broker's list of the jobs that this session holds, every compare_ms
+ * The held jobs against the broker's list of the jobs that this session holds, every compare_ms
  * and after each resume: a notice (cancel, lost lease) that was lost with a connection is made up
  * for by the next comparison.
  *
- *   listed and in hand      a cancel flag that is new here is a cancel
- *   in hand and not listed  asked for by id; if it is not ours any more, its lease is lost
- *   listed and not in hand  asked for by id; if it still is ours, it is handled as a delivery
+ *   listed and held         a cancel flag that is new here is a cancel
+ *   held and not listed     asked for by id; if it is not ours any more, its lease is lost
+ *   listed and not held     asked for by id; if it still is ours, it is handled as a delivery
  *
  * Rows are older than events that arrive meanwhile, so a row alone decides nothing but a cancel,
  * which is never withdrawn.
@@ -132,7 +132,7 @@ static void check_row(struct service *service, const sluice_job_info *info)
 	}
 }
 
-/* Those that were in hand before the list was asked for, and are not in it. */
+/* Those that were held before the list was requested, and are not in it. */
 static void ask_missing(struct service *service)
 {
 	struct compare *compare = &service->compare;
@@ -164,7 +164,7 @@ static void on_list(sluice_client *client, const sluice_reply *reply, void *user
 		return; /* the next one */
 	for (size_t i = 0; sluice_reply_job(reply, i, &info); i++) {
 		last = info.number;
-		/* Without its id the row is damaged: the job, if in hand, is asked for by id and
+		/* Without its id the row is damaged: the job, if held, is asked for by id and
 		 * kept. */
 		if (is_ours(service, &info) && info.job[0] != '\0')
 			check_row(service, &info);

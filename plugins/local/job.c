@@ -215,7 +215,7 @@ static void job_reconcile(struct job *job)
 		else if (has_started(job))
 			handle_absent(job, &view);
 		else
-			start(job); /* nobody took the mark, and only one ever can */
+			start(job); /* no process took the mark, and only one ever can */
 		return;
 	case ATTEMPT_RUNNING:
 		job->absent = 0;
@@ -350,7 +350,7 @@ static void begin(struct job *job)
 	}
 }
 
-/* It is in hand already, under an older token (a new session took it over). False: it is not, or
+/* It is held already, under an older token (a new session took it over). False: it is not, or
  * not any more; another scheduler's intent may have been recorded meanwhile. */
 static bool renew_lease(struct job *job, const sluice_delivery_view *delivery)
 {

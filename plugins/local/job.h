@@ -7,7 +7,7 @@
 
 #include "state.h"
 
-/* A delivery. One that is in hand already gets the new token. */
+/* Handles a delivery. A job that is held already gets the new token. */
 void job_handle_delivery(struct service *service, const sluice_delivery_view *delivery);
 /* The shepherd's pipe is readable or closed. */
 void job_handle_starter(struct job *job);

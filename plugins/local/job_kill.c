@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Signals to the processes of jobs in hand. See job_kill.h. */
+ * Signals to the processes of held jobs. See job_kill.h. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>

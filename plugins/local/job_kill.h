@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Signals to the processes of jobs in hand: SIGTERM, SIGKILL when that had its time, and what an
+ * Signals to the processes of held jobs: SIGTERM, SIGKILL when that had its time, and what an
  * attempt left behind.
  */
 #ifndef SLUICE_LOCAL_JOB_KILL_H

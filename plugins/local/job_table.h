@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table of the jobs in hand, by id and attempt, and the time of each job's next step.
+ * The table of the held jobs, by id and attempt, and the time of each job's next step.
  *
  * Owns every struct job. Invariant: a job with calls under way (`calls` > 0) stays in the table,
  * marked as dropped, until the last of them is answered.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lifecycles of the jobs in hand: the queue's, and those that single jobs were submitted with.
+ * The lifecycles of the held jobs: the queue's, and those that single jobs were submitted with.
  * Each is read when it is first needed, and again after a report was put into quarantine.
  */
 #ifndef SLUICE_LOCAL_LIFECYCLE_CACHE_H

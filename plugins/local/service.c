@@ -290,8 +290,8 @@ static int serve(struct service *service, int transport_fd)
 		rc = connect_client(service, transport_fd);
 	if (rc == 0)
 		loop(service);
-	/* Jobs go on under their shepherds; the session stays, so a new instance takes them over at
-	 * once. */
+	/* Jobs continue under their shepherds; the session stays, so a new instance takes them over
+	 * at once. */
 	if (service->client != NULL)
 		close_client(service);
 	while (service->jobs != NULL) {

@@ -2,7 +2,7 @@
  *
  * Stale attempts: a reset ended them in the broker's books, but they may still run here. Their
  * processes are ended, SIGTERM first, before the next attempt starts. They are found in three ways:
- * the lease of a job in hand was lost, and the broker shows a later attempt; the next attempt is
+ * the lease of a held job was lost, and the broker shows a later attempt; the next attempt is
  * claimed; the sweep found one.
  *
  * The job's history says which attempts are its own, by the tags of its intents. It does not matter
@@ -204,7 +204,7 @@ bool stale_wait(struct job *job)
 	return true;
 }
 
-/* ---- of a job in hand, or found by the sweep ---- */
+/* ---- of a held job, or found by the sweep ---- */
 
 static void on_shown(sluice_client *client, const sluice_reply *reply, void *user)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The state of the local scheduler: the jobs in hand, each in one stage, and what every file of the
+ * The state of the local scheduler: the held jobs, each in one stage, and what every file of the
  * service needs: log, clock, the end with a failure.
  *
  *   CLAIMED --intent--> INTENT --spawn--> SPAWNED --start mark--> RUNNING --status--> ENDED
@@ -79,7 +79,7 @@ struct job {
 	uint32_t waiting_for;	/* hash of the cause that the broker has as evidence; 0: none */
 	uint32_t waiting_asked; /* hash of the cause whose report is not answered yet; 0: none */
 	bool no_evidence;	/* a report was refused as invalid: evidence is left out */
-	uint64_t compared;	/* number of the comparison that began while it was in hand */
+	uint64_t compared;	/* number of the comparison that began while it was held */
 };
 
 /* compare.c */

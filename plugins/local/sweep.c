@@ -3,7 +3,7 @@
  * Deletes attempts that are not needed any more, some at each turn of the loop, so that the spool
  * does not grow for ever.
  *
- * The rule: nothing of the attempt lives, it is not in hand, it has not changed for keep_ms, and
+ * The rule: nothing of the attempt lives, it is not held, it has not changed for keep_ms, and
  * the broker says that its job is at its end or at a later attempt, and that this is the tag of the
  * attempt's intent: in a spool that two brokers share there may be another attempt of its number.
  * If the broker does not know the job or the tag (any more), an attempt is deleted only if this
@@ -374,7 +374,7 @@ static void check_attempt(struct service *service, const char *dir, const char *
 	}
 	if (attempt_inspect(dir, &view) != 0)
 		return;
-	/* In hand or not: its session, and with it the word of its lost lease, may be gone. */
+	/* Held or not: its session, and with it the notice of its lost lease, may have ended. */
 	if (view.state == ATTEMPT_RUNNING) {
 		ask(service, dir, job, (uint32_t)attempt, end + 1, ASK_RUNS);
 		return;

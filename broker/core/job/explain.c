@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * explain: one call that describes, in sentences, where a job stands: its holder and since when,
- * what it waits for, which limit blocks it, and what happens next. */
+ * explain: one call that describes, in sentences, the situation of a job: its holder and since
+ * when, what it waits for, which limit blocks it, and what happens next. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

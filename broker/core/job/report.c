@@ -19,9 +19,9 @@
  *                                          scheduler reference
  *   no such state, or no such transition   quarantined (a terminal state is a sink)
  *   else                                   APPLIED
- * Quarantined and parked reports succeed; the disposition tells which, and text why. A retry of one
- * that is in quarantine adds no second row. But it is applied if that is possible now: a holder
- * repeats the report of an end until it is accepted.
+ * Quarantined and parked reports succeed; the disposition says which, and text has the reason. A
+ * retry of one that is in quarantine adds no second row. But it is applied if that is possible now:
+ * a holder repeats the report of an end until it is accepted.
  */
 #include <stdio.h>
 

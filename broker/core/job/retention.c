@@ -115,7 +115,7 @@ static int delete_orphaned_rows(struct apply *a, uint64_t number, uint64_t n, ui
 }
 
 /* What leads to the job by its id. A job record that cannot be read leaves its id unknown: that
- * stays taken, which is told, and what is in quarantine under it stays, too. */
+ * stays taken, which is logged, and its rows in the quarantine stay, too. */
 static int delete_names(struct apply *a, uint64_t number, const struct job_live *live)
 {
 	struct job_record record;
@@ -146,7 +146,7 @@ static int delete_records(struct apply *a, uint64_t number, const struct job_liv
 	key_one(&key, a->gateway, number);
 	if (rc == 0)
 		rc = store_del(a->txn, STORE_JOB, key_slice(&key));
-	if (rc == SLUICE_E_NOT_FOUND) /* it is missing, and that was told */
+	if (rc == SLUICE_E_NOT_FOUND) /* it is missing, and that was reported */
 		rc = 0;
 	if (rc == 0)
 		rc = store_del(a->txn, STORE_LIVE, key_slice(&key));

@@ -74,12 +74,13 @@ static int list(struct query *q, const Sluice__QueueList *m)
 					: name_each(q, NAME_QUEUE, m->after, m->max, row_add, NULL);
 }
 
-/* ---- peek ---- In turns, in three phases that go round until the rows are enough or the queue is
- * at its end:
- *   PEEK_ITEMS items are walked and those that may be shown are noted, a window of them at a time;
- *   PEEK_GRANTS whether one below the queue's head is leased stands in a grant only: each grant is
- *   decoded once for a whole window;
- *   PEEK_ROWS    the rows, each looked up as it is now: what was acked meanwhile is left out. */
+/* ---- peek ---- */
+
+/* In turns, in three phases, repeated until there are enough rows or the queue is at its end:
+ *   PEEK_ITEMS   notes items that may be shown, at most a window of them at a time;
+ *   PEEK_GRANTS  decodes each grant once for the window, because only a grant shows whether an item
+ *                below the queue's head is leased;
+ *   PEEK_ROWS    reads each noted item again for its row, and skips those acked meanwhile. */
 
 enum { PEEK_ITEMS = 1, PEEK_GRANTS, PEEK_ROWS };
 

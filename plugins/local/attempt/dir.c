@@ -205,7 +205,7 @@ int attempt_dir(const char *spool, const char *job, uint32_t attempt, const char
 	return rc;
 }
 
-/* One directory of the way comes back. What stands in its place is moved to `aside`. */
+/* Restores one directory of the path. An entry in its place is moved to `aside`. */
 static int level_restore(const char *path, char aside[ATTEMPT_PATH_MAX + 16])
 {
 	struct stat about;

@@ -15,7 +15,7 @@
 /* A process's start time (field 22 of /proc/PID/stat, in clock ticks since boot); 0: there is none,
  * or it is a zombie. */
 uint64_t process_start_time(pid_t pid);
-/* How long it has been there, by a clock that nobody sets; 0: there is none, or it is a zombie. */
+/* The age of the process, by a clock that cannot be set; 0: there is none, or it is a zombie. */
 uint64_t process_age_ms(pid_t pid);
 /* This boot, as 16 hex digits and NUL. */
 void boot_id(char ret[17]);

@@ -138,7 +138,7 @@ static void write_status(const char *dir, const struct attempt_view *end)
 	while (attempt_write_status(dir, line, len) != 0) {
 		gone = spool_is_gone(dir) ? gone + 1 : 0;
 		if (gone == SPOOL_GONE_TRIES)
-			return; /* the whole spool was deleted: nobody will ask for it */
+			return; /* the whole spool was deleted: no scheduler will read it */
 		(void)sleep(RETRY_S);
 	}
 }
@@ -475,7 +475,7 @@ static bool await_end(struct herd *herd)
 	if (!has_ended(herd->pid)) {
 		timed_out = !is_over(herd);
 		(void)kill(-herd->pid, SIGTERM);
-		/* It goes on filling the spool: no grace. */
+		/* It continues to fill the spool: no grace. */
 		if (timed_out)
 			wait_until(herd, pid_fd, now_ms() + TIMEOUT_GRACE_MS, false);
 	}
@@ -538,7 +538,7 @@ static void record_end(struct herd *herd)
 		(void)output_measure(herd); /* it may have ended between two measurements */
 	if (herd->output_over_bytes > 0)
 		output_cut(herd);
-	/* A full disk ends most jobs before it is looked at (SIGBUS: by memory that is mapped from
+	/* A full disk ends most jobs before it is measured (SIGBUS: by memory that is mapped from
 	 * a file); what has ended well is kept. */
 	if (!timed_out && !is_over(herd) &&
 	    (info.si_code == CLD_EXITED ? info.si_status != 0 : info.si_status == SIGBUS))

@@ -7,7 +7,7 @@
  * change it.
  *
  * A directory below the root's own that is not empty is renamed into the root of the tree and
- * emptied there: its depth costs nothing, and an interrupted deletion goes on with what it finds.
+ * emptied there: its depth costs nothing, and an interrupted deletion continues with what it finds.
  * The kernel refuses to delete or rename a mount point, and each directory that is opened is
  * checked for being one, so nothing on another mount is reached.
  * Names are looked up in open directories only, and never through a symbolic link.
@@ -21,13 +21,13 @@ struct tree;
 /* The directory `name` in the directory parent_fd, which is borrowed and may be AT_FDCWD; owned:
  * tree_close. IO (attempt_error() says why), NOMEM. */
 int tree_open(int parent_fd, const char *name, struct tree **ret);
-/* Visits at most so many entries. 0: all of it is gone. 1: more is left to do. IO: something
+/* Visits at most `entries` entries. 0: all of it is gone. 1: more is left to do. IO: something
  * stays that cannot be deleted, with the directories above it; attempt_error() names the first
  * one. */
 int tree_step(struct tree *tree, unsigned entries);
 void tree_close(struct tree *tree); /* NULL: nothing happens */
-/* All of it in one call, for at most about so long: a process that goes on making files in it has
- * no end. As tree_step(); 1: the time was not enough. */
+/* All of it in one call, for about ms_max at most: while a process keeps creating files in it,
+ * deleting would not end. As tree_step(); 1: the time was not enough. */
 int tree_delete(int parent_fd, const char *name, uint64_t ms_max);
 /* What the directory `name` of parent_fd and all below it take of its disk; changes nothing. Takes
  * at most about so long: of a tree that is too large for that a part is measured. 0: it is not
