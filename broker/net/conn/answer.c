@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
@@ -75,8 +76,7 @@ void answers_flush(struct io *io)
 		conn->protocol->answer(conn, answer->corr, answer->bytes, answer->len);
 		free(answer->bytes);
 		free(answer);
-		if (conn->reads != NULL)
-			conn->protocol->reads_due(conn);
+		order_due(conn);
 	}
 }
 

@@ -20,6 +20,7 @@
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
 #include "broker/net/conn/state.h"
@@ -146,7 +147,6 @@ static void conn_free(struct conn *conn)
 {
 	struct io *io = conn->io;
 	struct pending *pending, *next_pending;
-	struct deferred_read *read, *next_read;
 	struct sub *sub, *next_sub;
 	uint64_t idle = io_now_ms() - conn->active_ms;
 
@@ -162,13 +162,7 @@ static void conn_free(struct conn *conn)
 		pending->conn = NULL; /* its answer is still to come */
 		DL_APPEND(io->orphans, pending);
 	}
-	DL_FOREACH_SAFE(conn->reads, read, next_read) {
-		DL_DELETE(conn->reads, read);
-		conn->pending_count--;
-		conn->pending_bytes -= read->len;
-		free(read->bytes);
-		free(read);
-	}
+	order_drop(conn);
 	answers_drop(conn);
 	readings_drop(conn);
 	waits_drop(conn);
@@ -243,7 +237,7 @@ static void net_submission_destroy(struct submission *submission)
 	free(own);
 }
 
-static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t what, uint64_t corr)
+static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint64_t tag, bool quiet)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 
@@ -252,8 +246,8 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint32_t w
 	pending->conn = conn;
 	pending->ordinal = ++conn->ordinal;
 	pending->bytes = bytes;
-	pending->what = what;
-	pending->corr = corr;
+	pending->tag = tag;
+	pending->quiet = quiet;
 	DL_APPEND(conn->pendings, pending);
 	conn->pending_count++;
 	conn->pending_bytes += bytes;
@@ -274,14 +268,33 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	free(pending);
 }
 
-static int submit(struct conn *conn, struct net_submission *own, const struct command *command,
-		  size_t bytes, bool control, uint32_t what, uint64_t corr)
+/* In the block, if it is one that can give memory. Takes block. */
+static struct net_submission *submission_new(struct door_block block)
 {
-	struct pending *pending = pending_add(conn, bytes, what, corr);
+	struct net_submission *own = block.message != NULL
+					     ? message_block_alloc(block.message, sizeof(*own))
+					     : calloc(1, sizeof(*own));
+
+	if (own == NULL) {
+		message_block_free(block.message);
+		free(block.plain);
+		return NULL;
+	}
+	own->block = block.plain;
+	own->message_block = block.message;
+	return own;
+}
+
+int conn_submit(struct conn *conn, const struct command *command, struct door_block block,
+		size_t bytes, bool control, uint64_t tag, bool quiet)
+{
+	struct net_submission *own = submission_new(block);
+	struct pending *pending = own != NULL ? pending_add(conn, bytes, tag, quiet) : NULL;
 	int rc;
 
 	if (pending == NULL) {
-		net_submission_destroy(&own->submission);
+		if (own != NULL)
+			net_submission_destroy(&own->submission);
 		return SLUICE_E_NOMEM;
 	}
 	own->submission.command = *command;
@@ -303,34 +316,4 @@ static int submit(struct conn *conn, struct net_submission *own, const struct co
 			conn_block(conn);
 	}
 	return rc;
-}
-
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes,
-		bool control, uint32_t what, uint64_t corr)
-{
-	struct net_submission *own = calloc(1, sizeof(*own));
-
-	if (own == NULL) {
-		free(block);
-		return SLUICE_E_NOMEM;
-	}
-	own->block = block;
-	return submit(conn, own, command, bytes, control, what, corr);
-}
-
-int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
-			struct message_block **block, size_t bytes, bool control, uint32_t what,
-			uint64_t corr)
-{
-	struct net_submission *own = message_block_alloc(*block, sizeof(*own));
-	struct command command = {.type = type, .message = message};
-	struct message_block *taken = *block;
-
-	*block = NULL;
-	if (own == NULL) {
-		message_block_free(taken);
-		return SLUICE_E_NOMEM;
-	}
-	own->message_block = taken;
-	return submit(conn, own, &command, bytes, control, what, corr);
 }

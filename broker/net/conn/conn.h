@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Life of a connection and its commands. For io/io.c, and for the protocols (attach, submit). */
+ * Life of a connection and its commands. For io/ and the calls of
+ * a protocol (door.h). */
 #ifndef SLUICE_NET_CONN_H
 #define SLUICE_NET_CONN_H
 
 #include "broker/engine/engine.h"
-#include "protocol/message_block.h"
+#include "broker/net/conn/door.h"
 
 struct conn;
 struct io;
@@ -15,18 +16,9 @@ struct pending {
 	struct conn *conn; /* NULL: it was closed meanwhile */
 	uint64_t ordinal;  /* of its connection's commands */
 	uint64_t bytes;
-	uint64_t corr;
-	uint32_t what; /* the protocol's own */
+	uint64_t tag; /* the protocol's */
+	bool quiet;   /* answered only when refused */
 	struct pending *prev, *next;
-};
-
-/* A read that waits until the commands before it are answered. */
-struct deferred_read {
-	struct deferred_read *prev, *next;
-	uint64_t ordinal; /* of the last command before it */
-	uint32_t corr;
-	uint8_t *bytes; /* the packed Request */
-	size_t len;
 };
 
 /* ---- life ---- */
@@ -41,14 +33,10 @@ void conn_life_set(struct conn *conn);
 uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
 
 /* ---- commands ---- */
-/* Sends a command to the engine for this connection. takes the body block (malloc'd; also freed on
- * error), which holds the slices and the struct of command. BUSY: the connection is blocked and
- * will receive the same bytes again. */
-int conn_submit(struct conn *conn, const struct command *command, void *block, size_t bytes,
-		bool control, uint32_t what, uint64_t corr) SLUICE_MUST_USE;
-/* The same for a protobuf message that lives in block, which is taken (also on error). */
-int conn_submit_message(struct conn *conn, uint16_t type, const ProtobufCMessage *message,
-			struct message_block **block, size_t bytes, bool control, uint32_t what,
-			uint64_t corr) SLUICE_MUST_USE;
+/* Sends a command to the engine for this connection. takes block (also on error), which holds the
+ * slices and the struct or message of command. BUSY: the connection is blocked and will receive the
+ * same bytes again. */
+int conn_submit(struct conn *conn, const struct command *command, struct door_block block,
+		size_t bytes, bool control, uint64_t tag, bool quiet) SLUICE_MUST_USE;
 
 #endif

@@ -18,6 +18,7 @@
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
 #include "broker/net/conn/state.h"
@@ -127,11 +128,10 @@ static void drained(struct conn *conn)
 		conn_kill(conn, "the output was flushed");
 		return;
 	}
-	if (conn->reads != NULL)
-		conn->protocol->reads_due(conn);
+	order_due(conn);
 	conn_flow(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next) {
-		if (sub->kind == SUB_FOLLOW)
+		if (sub->kind == DOOR_FOLLOW)
 			sub_wants_pump(sub);
 	}
 	subs_resume(conn);

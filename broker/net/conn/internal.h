@@ -20,7 +20,7 @@
 #include "broker/util/hash.h"
 
 struct answer;
-struct deferred_read;
+struct deferred;
 struct followed;
 struct instance;
 struct instances;
@@ -58,14 +58,18 @@ struct conn {
 	void *state;
 	uint32_t gateway; /* 0: no HELLO yet */
 	uint32_t session_timeout_ms;
+	/* ---- door_session.c ---- */
+	struct {		  /* the SESSION_OPEN under way */
+		uint64_t ordinal; /* of its command; 0: none */
+		uint32_t timeout_ms;
+		uint8_t secret[16];
+	} opening;
 	struct instance *instance; /* of its client; NULL: the client sent no instance */
 	bool used;		   /* its session did more than open; set by conn.c and sub.c */
 	bool held;		   /* waits for an answer before it parses more */
 	/* the protocol needs this number of bytes before it parses again; 0: any number */
 	size_t wanted;
 	bool delivering; /* writes a delivery: the broker can hold back further ones */
-	/* in order; included in the counts above; conn.c frees the rest */
-	struct deferred_read *reads;
 
 	/* ---- state.c ---- */
 	const char *why; /* reason of its end, for the log; NULL: none yet */
@@ -104,6 +108,9 @@ struct conn {
 	struct sub *closed; /* consumers, the oldest first; no longer in subs */
 	uint32_t closed_count;
 	bool subs_paused; /* claims for its consumers are paused until the output drains */
+
+	/* ---- order.c ---- */
+	struct deferred *deferred; /* requests that wait for commands, in order */
 
 	/* ---- reading.c ---- */
 	struct reading *readings; /* reads under way, in order; the first may be begun */

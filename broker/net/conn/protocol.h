@@ -2,7 +2,8 @@
  *
  * What a protocol does for its connections: one table each, filled by native/ and by foreign/ (for
  * the listeners of plugins). conn/ and io/ call a protocol through conn->protocol and know nothing
- * else of it. For the files of broker/net that call the table, and for the two that fill it.
+ * else of it. For the files of broker/net that call the table, and for those that fill it. The
+ * protocol's own calls are in door.h.
  *
  * All functions run on the thread of the connection. A connection that is dead or closing still
  * receives effects; its protocol then ignores them.
@@ -11,7 +12,7 @@
 #define SLUICE_NET_PROTOCOL_H
 
 #include "broker/core/core.h"
-#include "sluice.pb-c.h"
+#include "broker/net/conn/door.h"
 
 struct conn;
 struct sub;
@@ -50,12 +51,16 @@ struct protocol_ops {
 	void (*closed)(struct conn *conn); /* the last call: frees the state */
 
 	/* ---- commands and reads ---- */
-	/* The answer of a command; what and corr are those of conn_submit. */
-	void (*reply)(struct conn *conn, uint32_t what, uint64_t corr,
-		      const struct outcome *outcome);
-	/* Commands of the connection were answered, or its output has drained, and conn->reads is
-	 * not empty. NULL: the protocol adds none. */
-	void (*reads_due)(struct conn *conn);
+	/* The answer of a command. */
+	void (*reply)(struct conn *conn, uint64_t tag, const struct outcome *outcome);
+	/* The answer of door_session that opened a session; code 0: it is attached. text: borrowed.
+	 */
+	void (*session)(struct conn *conn, uint64_t tag, int code, const char *text,
+			const struct door_session *session);
+	/* A request of door_in_order has its turn. rc NOMEM: it was lost. The call may take *block,
+	 * which holds request. bytes: of the packed request. NULL: the protocol has none. */
+	void (*request)(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
+			struct message_block **block, size_t bytes);
 	/* A read of reading_start has ended, in this call or in a later round. */
 	void (*read_done)(struct conn *conn, uint64_t corr, const struct read_result *result);
 	/* A packed Reply that waited for a release. NULL: the protocol does not call
@@ -68,18 +73,18 @@ struct protocol_ops {
 	void (*wait_timeout)(const struct waiter *waiter, const struct job_shown *shown);
 
 	/* ---- subscriptions and sessions ---- */
-	/* sub: of the connection; NULL: the effect concerns its session. GRANT, JOBS, RESUMED,
-	 * ITEM_DAMAGED, the REPLY of a claim, JOB_CANCEL, LEASE_LOST, SESSION_ENDED, QUEUE_DELETED,
-	 * STREAM_DELETED. May end the subscription. */
+	/* sub: of the connection: GRANT, JOBS, RESUMED, ITEM_DAMAGED. NULL: JOB_CANCEL, LEASE_LOST,
+	 * SESSION_ENDED of its session. */
 	void (*effect)(struct conn *conn, struct sub *sub, const struct effect *effect);
-	/* Delivers the part of a segment from sub->next on; moves next and credit, and subtracts
-	 * the cost from the budget. Not 0: the connection is closed. */
+	/* Delivers the part of a segment from the follower's `next` on, says so by door_delivered,
+	 * and subtracts the cost from the budget. Not 0: the connection is closed. */
 	int (*deliver_segment)(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 	/* gap: retention removed the events before to_offset. caught_up: the follower has received
 	 * all events. NULL: not reported. */
 	void (*gap)(struct sub *sub, uint64_t to_offset);
 	void (*caught_up)(struct sub *sub);
-	/* A follower met a damaged record; it is dropped after this call. */
+	/* The broker ends the subscription after this call: its stream or queue was deleted
+	 * (NOT_FOUND), or a record that it needs is damaged (CORRUPT). */
 	void (*subscription_end)(struct sub *sub, int code, const char *text);
 };
 

@@ -24,7 +24,7 @@ enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
  * the lease ends. */
 enum { CLOSED_KEPT_MAX = 64 };
 
-struct sub *sub_find(struct conn *conn, uint64_t number)
+struct sub *sub_find(const struct conn *conn, uint64_t number)
 {
 	struct sub *sub;
 
@@ -32,7 +32,7 @@ struct sub *sub_find(struct conn *conn, uint64_t number)
 	return sub;
 }
 
-struct sub *sub_find_settling(struct conn *conn, uint64_t number)
+struct sub *sub_find_settling(const struct conn *conn, uint64_t number)
 {
 	struct sub *sub = sub_find(conn, number), *closed;
 
@@ -44,12 +44,13 @@ struct sub *sub_find_settling(struct conn *conn, uint64_t number)
 	return sub;
 }
 
-static struct followed **followed_table(struct io *io, enum sub_kind kind)
+static struct followed **followed_table(struct io *io, enum door_sub_kind kind)
 {
-	return kind == SUB_FOLLOW ? &io->followed : &io->consumed;
+	return kind == DOOR_FOLLOW ? &io->followed : &io->consumed;
 }
 
-static struct followed *followed_find(struct io *io, enum sub_kind kind, const struct sub_key *key)
+static struct followed *followed_find(struct io *io, enum door_sub_kind kind,
+				      const struct sub_key *key)
 {
 	struct followed *followed;
 
@@ -57,7 +58,7 @@ static struct followed *followed_find(struct io *io, enum sub_kind kind, const s
 	return followed;
 }
 
-struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id)
+struct sub *subs_of(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id)
 {
 	struct sub_key key = {gateway, id};
 	struct followed *followed = followed_find(io, kind, &key);
@@ -147,7 +148,7 @@ void sub_drop(struct sub *sub)
 	struct io *io = conn->io;
 
 	invariant((sub->closed || sub_find(conn, sub->number) == sub) &&
-			  (!sub->listed || sub->kind == SUB_FOLLOW),
+			  (!sub->listed || sub->kind == DOOR_FOLLOW),
 		  "connection %llu does not know its subscription %llu of kind %d",
 		  (unsigned long long)conn->id, (unsigned long long)sub->number, (int)sub->kind);
 	if (!sub->closed)
@@ -156,7 +157,7 @@ void sub_drop(struct sub *sub)
 	if (sub->closed) {
 		DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
 		conn->closed_count--;
-	} else if (sub->kind == SUB_FOLLOW) {
+	} else if (sub->kind == DOOR_FOLLOW) {
 		followed_remove(io, sub);
 		if (sub->listed)
 			DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
@@ -183,7 +184,7 @@ void sub_close(struct sub *sub)
 {
 	struct conn *conn = sub->conn;
 
-	if (sub->kind != SUB_CONSUME) {
+	if (sub->kind != DOOR_CONSUME) {
 		sub_drop(sub);
 		return;
 	}
@@ -197,7 +198,7 @@ void sub_close(struct sub *sub)
 
 void sub_wants_pump(struct sub *sub)
 {
-	invariant(sub->kind == SUB_FOLLOW, "subscription %llu is no follower",
+	invariant(sub->kind == DOOR_FOLLOW, "subscription %llu is no follower",
 		  (unsigned long long)sub->tag);
 	if (sub->listed || sub->credit == 0 || sub->conn->dead || sub->conn->closing)
 		return;
@@ -212,7 +213,7 @@ static void pause_all(struct conn *conn, bool paused)
 
 	conn->subs_paused = paused;
 	HASH_ITER(hh_number, conn->subs, sub, next) {
-		if (sub->kind != SUB_CONSUME)
+		if (sub->kind != DOOR_CONSUME)
 			continue;
 		/* Fails only for a consumer that was never opened: nothing is claimed for it. */
 		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
@@ -234,7 +235,7 @@ void subs_resume(struct conn *conn)
 
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 {
-	struct sub *subs = subs_of(io, SUB_FOLLOW, gateway, stream), *sub;
+	struct sub *subs = subs_of(io, DOOR_FOLLOW, gateway, stream), *sub;
 
 	DL_FOREACH2(subs, sub, peer_next)
 	sub_wants_pump(sub);
@@ -286,7 +287,9 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 		}
 		if (segment.base > sub->next)
 			send_gap(sub, segment.base);
+		sub->conn->delivering = true;
 		rc = sub->conn->protocol->deliver_segment(sub, &segment, io_budget);
+		sub->conn->delivering = false;
 		if (rc != 0) {
 			conn_kill(sub->conn, "a stored segment could not be delivered");
 			return false;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Subscriptions: followers and consumers. For conn_io.c, conn.c, io/ and the protocols. */
+ * Subscriptions: followers and consumers. For door_sub.c, conn_io.c, conn.c and io/. */
 #ifndef SLUICE_NET_SUB_H
 #define SLUICE_NET_SUB_H
 
 #include "broker/engine/engine.h"
+#include "broker/net/conn/door.h"
 #include "broker/util/hash.h"
 
 struct conn;
 struct io;
 
-enum sub_kind { SUB_FOLLOW, SUB_CONSUME };
 struct sub_key {
 	uint64_t gateway;
 	uint64_t id; /* of the stream or queue */
@@ -17,7 +17,7 @@ struct sub_key {
 struct sub {
 	uint64_t tag;	 /* unique in the thread: the engine's consumer tag */
 	uint64_t number; /* unique in the connection: chosen by the client */
-	enum sub_kind kind;
+	enum door_sub_kind kind;
 	struct conn *conn;
 	struct sub_key key;
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
@@ -27,7 +27,6 @@ struct sub {
 	/* Closed by the client and now in conn->closed: kept for grants that were made before the
 	 * engine saw the close, and for acks. */
 	bool closed;
-	bool close_unanswered;
 	/* ---- of a follower ---- */
 	uint64_t log;
 	uint64_t next; /* offset */
@@ -48,13 +47,10 @@ struct followed {
 	UT_hash_handle hh;
 };
 
-/* The cost of a segment besides its bytes: a segment that the filter excludes is read, too. */
-enum { SEGMENT_READ_COST = 256 };
-
 /* The open subscription with this number; NULL: none. */
-struct sub *sub_find(struct conn *conn, uint64_t number);
+struct sub *sub_find(const struct conn *conn, uint64_t number);
 /* A consumer that is open or was closed recently: its grants may still be settled. */
-struct sub *sub_find_settling(struct conn *conn, uint64_t number);
+struct sub *sub_find_settling(const struct conn *conn, uint64_t number);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes *sub */
 /* Opens a consumer at the engine. NOMEM: it was not opened, and the number is free again. */
 int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
@@ -64,7 +60,7 @@ void sub_close(struct sub *sub);
 void sub_drop(struct sub *sub);
 
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
-struct sub *subs_of(struct io *io, enum sub_kind kind, uint32_t gateway, uint64_t id);
+struct sub *subs_of(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id);
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);

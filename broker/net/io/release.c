@@ -7,12 +7,22 @@
 #include <utlist.h>
 
 #include "broker/net/conn/conn.h"
+#include "broker/net/conn/door_session.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/net/conn/wait.h"
 #include "broker/util/invariant.h"
+
+static void reply(struct conn *conn, const struct pending *pending, const struct outcome *outcome)
+{
+	if (conn->opening.ordinal == pending->ordinal)
+		door_session_opened(conn, pending->tag, outcome);
+	else if (!pending->quiet || outcome->code != 0)
+		conn->protocol->reply(conn, pending->tag, outcome);
+}
 
 static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)
 {
@@ -32,21 +42,41 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
-		conn->protocol->reply(conn, pending->what, pending->corr, effect->outcome);
-		if (conn->reads != NULL)
-			conn->protocol->reads_due(conn);
+		reply(conn, pending, effect->outcome);
+		order_due(conn);
 	}
 	free(pending);
 }
 
+static void end(struct sub *sub, int code, const char *text)
+{
+	if (!sub->conn->dead && !sub->conn->closing)
+		sub->conn->protocol->subscription_end(sub, code, text);
+	sub_drop(sub);
+}
+
 static void consumer_one(struct io *io, const struct origin *origin, const struct effect *effect)
 {
+	struct conn *conn;
 	struct sub *sub;
 
 	HASH_FIND(hh_tag, io->subs, &origin->tag, sizeof(origin->tag), sub);
 	if (sub == NULL)
 		return;
-	sub->conn->protocol->effect(sub->conn, sub, effect);
+	conn = sub->conn;
+	if (effect->kind == FX_REPLY) {
+		/* Of a CLAIM, a command of the engine itself. A damaged record in the queue stops
+		 * the deliveries. */
+		if (effect->outcome->code == SLUICE_E_CORRUPT && !sub->closed)
+			end(sub, SLUICE_E_CORRUPT, effect->outcome->text);
+		return;
+	}
+	/* The broker stops granting long before its output is too large; a grant that was made
+	 * cannot be recalled. */
+	conn->delivering = effect->kind == FX_GRANT || effect->kind == FX_JOBS;
+	conn->protocol->effect(conn, sub, effect);
+	conn->delivering = false;
+	subs_pause_if_full(conn);
 }
 
 static void to_session(struct io *io, const struct effect *effect, uint64_t session)
@@ -61,14 +91,14 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 	}
 }
 
-static void to_subscribers(struct io *io, const struct effect *effect, enum sub_kind kind)
+static void to_subscribers(struct io *io, const struct effect *effect, enum door_sub_kind kind)
 {
 	struct sub *sub, *next;
 
 	/* Dropping the last subscription frees the list: the next one is read before. */
 	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
 		next = sub->peer_next;
-		sub->conn->protocol->effect(sub->conn, sub, effect);
+		end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 	}
 }
 
@@ -97,10 +127,10 @@ static void dispatch(struct io *io, const struct engine_release *release,
 		subs_log_grown(io, effect->gateway, effect->id);
 		return;
 	case FX_STREAM_DELETED:
-		to_subscribers(io, effect, SUB_FOLLOW);
+		to_subscribers(io, effect, DOOR_FOLLOW);
 		return;
 	case FX_QUEUE_DELETED:
-		to_subscribers(io, effect, SUB_CONSUME);
+		to_subscribers(io, effect, DOOR_CONSUME);
 		return;
 	case FX_JOB_CANCEL:
 	case FX_LEASE_LOST:

@@ -6,20 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/net/conn/conn.h"
-#include "broker/net/conn/internal.h"
-#include "broker/net/conn/state.h"
-#include "broker/net/conn/sub.h"
-#include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 
-static void damaged_notice(struct conn *conn, const struct sub *sub, const struct effect *effect)
+static void damaged_notice(struct conn *conn, uint32_t number, const struct effect *effect)
 {
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;
 
 	notice.kind = SLUICE__NOTICE_KIND__NOTICE_DAMAGED;
-	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
+	notice.subscription = number;
 	notice.offset = effect->seq;
 	notice.token = effect->token;
 	notice.code = SLUICE_E_CORRUPT;
@@ -38,16 +33,14 @@ static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver
 	if (FRAME_HEADER_BYTES + head > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + head);
 		if (bytes == NULL) {
-			conn_kill(conn, "no memory for a frame");
+			door_abort(conn, "no memory for a frame");
 			return;
 		}
 	}
 	frame_header_encode(bytes, &header);
 	(void)frame_deliver_head_encode(bytes + FRAME_HEADER_BYTES, deliver, runs);
-	conn->delivering = true;
-	conn_write(conn, bytes, FRAME_HEADER_BYTES + head);
-	conn_write(conn, deliver->payload.data, deliver->payload.len);
-	conn->delivering = false;
+	door_write(conn, bytes, FRAME_HEADER_BYTES + head);
+	door_write(conn, deliver->payload.data, deliver->payload.len);
 	if (bytes != small)
 		free(bytes);
 }
@@ -70,21 +63,11 @@ static void job_notice(struct conn *conn, const struct effect *effect)
 /* ---- grants to a consumer that the client has closed: it has not seen them, so none is begun
  * ---- */
 
-struct release_block {
-	struct cmd_ack ack;
-};
-
-static int items_give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
+static int items_give_back(struct conn *conn, uint64_t number, const struct effect *effect)
 {
-	struct release_block *block = calloc(1, sizeof(*block));
-	struct command command = {.type = COMMAND_ACK};
+	const struct cmd_ack ack = {.token = effect->token, .op = ACK_RELEASE};
 
-	if (block == NULL)
-		return SLUICE_E_NOMEM;
-	block->ack =
-		(struct cmd_ack){.queue = sub->key.id, .token = effect->token, .op = ACK_RELEASE};
-	command.body = &block->ack;
-	return conn_submit(conn, &command, block, sizeof(*block), true, NATIVE_NOTHING, 0);
+	return door_ack(conn, native_tag(NATIVE_NOTHING, 0), number, &ack, DOOR_QUIET);
 }
 
 struct job_release_block {
@@ -104,18 +87,20 @@ static int job_give_back(struct conn *conn, const Sluice__JobDelivery *job)
 	block->release.job = memcpy(block->job, job->job, len);
 	block->release.token = job->token;
 	command.message = &block->release.base;
-	return conn_submit(conn, &command, block, sizeof(*block) + len, true, NATIVE_NOTHING, 0);
+	return door_submit(conn, native_tag(NATIVE_NOTHING, 0), &command,
+			   (struct door_block){.plain = block}, sizeof(*block) + len, DOOR_CONTROL,
+			   DOOR_QUIET);
 }
 
 /* A grant that cannot be given back now stays leased until its lease or the session ends. */
-static void give_back(struct conn *conn, const struct sub *sub, const struct effect *effect)
+static void give_back(struct conn *conn, uint64_t number, const struct effect *effect)
 {
 	Sluice__JobDeliveries *list;
 
 	if (effect->kind == FX_GRANT && effect->again)
 		return; /* the client may be working on it */
 	if (effect->kind == FX_GRANT) {
-		(void)items_give_back(conn, sub, effect);
+		(void)items_give_back(conn, number, effect);
 		return;
 	}
 	if (effect->kind != FX_JOBS)
@@ -149,11 +134,14 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 	struct frame_deliver deliver = {.count = effect->count,
 					.payload = effect->payload,
 					.raw_bytes = (uint32_t)effect->payload.len};
+	struct door_sub of = {0};
 
-	if (conn->dead || conn->closing)
+	if (door_is_ending(conn))
 		return;
-	if (sub != NULL && sub->closed) {
-		give_back(conn, sub, effect);
+	if (sub != NULL)
+		door_sub_get(sub, &of);
+	if (of.closed) {
+		give_back(conn, of.number, effect);
 		return;
 	}
 	switch (effect->kind) {
@@ -173,56 +161,50 @@ void native_effect(struct conn *conn, struct sub *sub, const struct effect *effe
 	case FX_SESSION_ENDED:
 		session_ended(conn, effect);
 		return;
-	case FX_STREAM_DELETED:
-	case FX_QUEUE_DELETED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0,
-			      SLUICE_E_NOT_FOUND, "it was deleted");
-		sub_drop(sub);
-		return;
 	case FX_RESUMED:
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_RESUMED, sub, 0, 0, 0, "");
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_RESUMED, of.number, 0, 0, 0, "");
 		return;
 	case FX_ITEM_DAMAGED:
-		damaged_notice(conn, sub, effect);
-		return;
-	case FX_REPLY:
-		/* The reply of a CLAIM, a command of the engine itself. A damaged record in the
-		 * queue stops the deliveries. */
-		if (effect->outcome->code != SLUICE_E_CORRUPT)
-			return;
-		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, 0, 0,
-			      SLUICE_E_CORRUPT, effect->outcome->text);
-		sub_drop(sub);
+		damaged_notice(conn, (uint32_t)of.number, effect);
 		return;
 	default:
 		return;
 	}
-	deliver.subscription = (uint32_t)sub->number;
+	deliver.subscription = (uint32_t)of.number;
 	deliver_frame(conn, &deliver, effect->runs);
-	subs_pause_if_full(conn);
 }
 
 /* ---- followers ---- */
 
 void native_gap(struct sub *sub, uint64_t to_offset)
 {
-	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_GAP, sub, sub->next, to_offset, 0, "");
+	struct door_sub of;
+
+	door_sub_get(sub, &of);
+	native_notice(of.conn, SLUICE__NOTICE_KIND__NOTICE_GAP, of.number, of.next, to_offset, 0,
+		      "");
 }
 
 void native_caught_up(struct sub *sub)
 {
-	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, sub, sub->next, 0, 0, "");
+	struct door_sub of;
+
+	door_sub_get(sub, &of);
+	native_notice(of.conn, SLUICE__NOTICE_KIND__NOTICE_CAUGHT_UP, of.number, of.next, 0, 0, "");
 }
 
 void native_subscription_end(struct sub *sub, int code, const char *text)
 {
-	native_notice(sub->conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, sub, sub->next, 0,
+	struct door_sub of;
+
+	door_sub_get(sub, &of);
+	native_notice(of.conn, SLUICE__NOTICE_KIND__NOTICE_SUBSCRIPTION_END, of.number, of.next, 0,
 		      code, text);
 }
 
-static void segment_whole(struct sub *sub, const struct segment *segment)
+static void segment_whole(struct sub *sub, const struct door_sub *of, const struct segment *segment)
 {
-	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
+	struct frame_deliver deliver = {.subscription = (uint32_t)of->number,
 					.kind = DELIVER_EVENTS,
 					.codec = segment->codec,
 					.base = segment->base,
@@ -232,38 +214,36 @@ static void segment_whole(struct sub *sub, const struct segment *segment)
 					.subject = segment->subject,
 					.payload = segment->payload};
 
-	deliver_frame(sub->conn, &deliver, NULL);
-	invariant(sub->next <= segment->last,
-		  "subscription %llu is at %llu, and is given up to %llu", ULL(sub->number),
-		  ULL(sub->next), ULL(segment->last));
-	sub->credit -= segment->count < sub->credit ? segment->count : sub->credit;
-	sub->next = segment->last + 1;
+	deliver_frame(of->conn, &deliver, NULL);
+	door_delivered(sub, segment->last + 1, segment->count);
 }
 
 /* Part of a segment: from next on, filtered, as far as the credit goes. */
-static int segment_part(struct sub *sub, const struct segment *segment, struct sluice_slice raw)
+static int segment_part(struct sub *sub, const struct door_sub *of, const struct segment *segment,
+			struct sluice_slice raw)
 {
-	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
-	struct frame_deliver deliver = {.subscription = (uint32_t)sub->number,
+	struct sluice_slice filter = {of->filter, of->filter != NULL ? strlen(of->filter) : 0};
+	struct frame_deliver deliver = {.subscription = (uint32_t)of->number,
 					.kind = DELIVER_EVENTS,
 					.base = segment->base,
 					.time_ms = segment->time_ms,
 					.subject = segment->subject};
 	struct frame_run *runs = malloc(segment->count * sizeof(*runs));
 	uint8_t *bytes = malloc(raw.len + 1);
+	uint64_t at = of->next;
 	size_t len = 0;
 	int rc = runs == NULL || bytes == NULL ? SLUICE_E_NOMEM : 0;
 
-	for (uint32_t i = 0; rc == 0 && i < segment->count && sub->credit > 0; i++) {
+	for (uint32_t i = 0; rc == 0 && i < segment->count && deliver.count < of->credit; i++) {
 		uint64_t offset = segment->base + i;
 		struct envelope envelope;
 		const char *why = "";
 
 		rc = envelope_next(&raw, &envelope, &why);
-		if (rc != 0 || offset < sub->next)
+		if (rc != 0 || offset < at)
 			continue;
-		sub->next = offset + 1;
-		if (sub->filter != NULL &&
+		at = offset + 1;
+		if (of->filter != NULL &&
 		    !pattern_matches(filter, segment->subject.len > 0 ? segment->subject
 								      : envelope.subject))
 			continue;
@@ -275,13 +255,13 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 		else
 			runs[deliver.run_count++] = (struct frame_run){offset, 1};
 		deliver.count++;
-		sub->credit--;
 	}
 	if (rc == 0 && deliver.count > 0) {
 		deliver.payload = (struct sluice_slice){bytes, len};
 		deliver.raw_bytes = (uint32_t)len;
-		deliver_frame(sub->conn, &deliver, runs);
+		deliver_frame(of->conn, &deliver, runs);
 	}
+	door_delivered(sub, at, deliver.count);
 	free(runs);
 	free(bytes);
 	return rc;
@@ -289,29 +269,34 @@ static int segment_part(struct sub *sub, const struct segment *segment, struct s
 
 int native_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget)
 {
-	struct sluice_slice filter = {sub->filter, sub->filter != NULL ? strlen(sub->filter) : 0};
 	const uint64_t cost = segment->payload.len + SEGMENT_READ_COST;
-	bool all = sub->filter == NULL ||
-		   (segment->subject.len > 0 && pattern_matches(filter, segment->subject));
+	struct door_sub of;
+	bool all;
 	uint8_t *raw = NULL;
 	const char *why = "";
 	int rc;
 
+	door_sub_get(sub, &of);
+	all = of.filter == NULL ||
+	      (segment->subject.len > 0 &&
+	       pattern_matches((struct sluice_slice){of.filter, strlen(of.filter)},
+			       segment->subject));
 	*io_budget -= *io_budget < cost ? *io_budget : cost;
-	if (sub->filter != NULL && segment->subject.len > 0 && !all) {
-		sub->next = segment->last + 1;
+	if (of.filter != NULL && segment->subject.len > 0 && !all) {
+		door_delivered(sub, segment->last + 1, 0);
 		return 0;
 	}
-	if (all && sub->next <= segment->base && sub->credit >= segment->count &&
-	    (segment->codec == BATCH_RAW || sub->raw)) {
-		segment_whole(sub, segment);
+	if (all && of.next <= segment->base && of.credit >= segment->count &&
+	    (segment->codec == BATCH_RAW || of.raw)) {
+		segment_whole(sub, &of, segment);
 		return 0;
 	}
 	if (segment->codec == BATCH_RAW)
-		return segment_part(sub, segment, segment->payload);
+		return segment_part(sub, &of, segment, segment->payload);
 	rc = batch_decompress(segment->payload, segment->raw_bytes, &raw, &why);
 	if (rc == 0)
-		rc = segment_part(sub, segment, (struct sluice_slice){raw, segment->raw_bytes});
+		rc = segment_part(sub, &of, segment,
+				  (struct sluice_slice){raw, segment->raw_bytes});
 	free(raw);
 	return rc;
 }

@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/net/conn/internal.h"
-#include "broker/net/conn/state.h"
-#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/message.h"
@@ -25,9 +22,9 @@ void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *bo
 	frame_header_encode(small, &header);
 	if (together && len > 0)
 		memcpy(small + FRAME_HEADER_BYTES, body, len);
-	conn_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
+	door_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
 	if (!together)
-		conn_write(conn, body, len);
+		door_write(conn, body, len);
 }
 
 /* Most replies are small: one write, and no memory for them. */
@@ -42,13 +39,13 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	if (FRAME_HEADER_BYTES + len > sizeof(small)) {
 		bytes = malloc(FRAME_HEADER_BYTES + len);
 		if (bytes == NULL) {
-			conn_kill(conn, "no memory for a frame");
+			door_abort(conn, "no memory for a frame");
 			return;
 		}
 	}
 	frame_header_encode(bytes, &header);
 	(void)protobuf_c_message_pack(message, bytes + FRAME_HEADER_BYTES);
-	conn_write(conn, bytes, FRAME_HEADER_BYTES + len);
+	door_write(conn, bytes, FRAME_HEADER_BYTES + len);
 	if (bytes != small)
 		free(bytes);
 }
@@ -58,30 +55,34 @@ static void log_failure(const struct conn *conn, int code, const char *text)
 {
 	static struct log_rate rate = {.per_second = 10};
 	enum log_level level = code == SLUICE_E_SESSION_GONE ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN;
-	char peer[PEER_TEXT_BYTES];
+	char peer[DOOR_PEER_BYTES];
+	struct door_facts facts;
 	uint64_t left_out;
 
 	if (!log_enabled(level) || !log_may(&rate, &left_out))
 		return;
+	door_facts(conn, &facts);
 	log_line(level, log_id("net.refused", "a connection is ended with an ERROR"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
-		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-		 log_u64("session", conn->session), log_str("code", sluice_error_name(code)),
-		 log_str("text", text), log_u64("left_out", left_out));
+		 log_u64("thread", facts.thread), log_u64("conn", facts.id),
+		 log_str("peer", door_peer(conn, peer)), log_u64("session", facts.session),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
 }
 
 void native_log_refused(const struct conn *conn, uint64_t corr, int code, const char *text)
 {
 	static struct log_rate rate = {.per_second = 20};
+	struct door_facts facts;
 	uint64_t left_out;
 
 	if (!log_enabled(LOG_LEVEL_DEBUG) || !log_may(&rate, &left_out))
 		return;
+	door_facts(conn, &facts);
 	log_line(LOG_LEVEL_DEBUG, log_id("request.refused", "a request was refused"),
-		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
-		 log_u64("conn", conn->id), log_u64("session", conn->session),
-		 log_u64("corr", corr), log_str("code", sluice_error_name(code)),
-		 log_str("text", text), log_u64("left_out", left_out));
+		 log_u64("thread", facts.thread), log_u64("conn", facts.id),
+		 log_u64("session", facts.session), log_u64("corr", corr),
+		 log_str("code", sluice_error_name(code)), log_str("text", text),
+		 log_u64("left_out", left_out));
 }
 
 long native_fail(struct conn *conn, int code, const char *format, ...)
@@ -98,7 +99,7 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	failure.text = text;
 	log_failure(conn, code, text);
 	native_message(conn, FRAME_ERROR, 0, &failure.base);
-	conn_close_soon(conn, "an ERROR was sent");
+	door_close(conn, "an ERROR was sent");
 	return -1;
 }
 
@@ -131,13 +132,13 @@ void native_refuse(struct conn *conn, uint32_t corr, int code, const char *forma
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
 }
 
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub,
-		   uint64_t offset, uint64_t to_offset, int code, const char *text)
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, uint64_t number, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text)
 {
 	Sluice__Notice notice = SLUICE__NOTICE__INIT;
 
 	notice.kind = kind;
-	notice.subscription = sub != NULL ? (uint32_t)sub->number : 0;
+	notice.subscription = (uint32_t)number;
 	notice.offset = offset;
 	notice.to_offset = to_offset;
 	notice.code = code;

@@ -3,6 +3,7 @@
 #ifndef SLUICE_NET_NATIVE_H
 #define SLUICE_NET_NATIVE_H
 
+#include "broker/net/conn/door.h"
 #include "broker/net/conn/protocol.h"
 #include "protocol/frame.h"
 
@@ -13,19 +14,21 @@ struct native {
 	struct conn *conn;
 	bool greeted;	      /* HELLO was accepted */
 	Sluice__Hello *hello; /* while a session is being opened */
-	uint8_t secret[16];
 };
 
-/* The frame that answers a command: PUBLISHED, ACKED, REPLY or WELCOME. */
+/* The frame that answers a command: PUBLISHED, ACKED or REPLY; and what a request has done when it
+ * arrived. With the correlation number of its frame it is a tag of door.h. */
 enum native_what {
 	NATIVE_REPLY = 1,
 	NATIVE_PUBLISHED,
 	NATIVE_ACKED,
-	NATIVE_WELCOME,
-	NATIVE_SILENT_ACK,
-	NATIVE_GOODBYE,
-	NATIVE_NOTHING /* a command of the broker itself */
+	NATIVE_NOTHING, /* a command of the broker itself */
+	NATIVE_CLOSED	/* SubscriptionClose: the consumer is closed already */
 };
+static inline uint64_t native_tag(enum native_what what, uint32_t corr)
+{
+	return (uint64_t)what << 32 | corr;
+}
 
 /* ---- frame.c: frames out ---- */
 void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *body, size_t len);
@@ -36,8 +39,8 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-void native_notice(struct conn *conn, Sluice__NoticeKind kind, const struct sub *sub,
-		   uint64_t offset, uint64_t to_offset, int code, const char *text);
+void native_notice(struct conn *conn, Sluice__NoticeKind kind, uint64_t number, uint64_t offset,
+		   uint64_t to_offset, int code, const char *text);
 /* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be retried. */
 int native_no_memory_is_busy(int code, const char **io_text);
 /* For the log at level debug; bounded. */
@@ -47,17 +50,18 @@ void native_log_refused(const struct conn *conn, uint64_t corr, int code, const 
  * again; or -1 after native_fail. ---- */
 int native_hello(struct native *native, struct sluice_slice body);
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
-void native_welcome(struct conn *conn, const struct outcome *outcome); /* the session was opened */
-void native_reads_due(struct conn *conn);
+void native_session(struct conn *conn, uint64_t tag, int code, const char *text,
+		    const struct door_session *session);
+void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
+		     struct message_block **block, size_t bytes);
 
 /* ---- subscribe.c ---- */
 void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOpen *m);
 void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m);
-void native_subscription_close(struct conn *conn, uint32_t corr,
-			       const Sluice__SubscriptionClose *m);
+void native_subscription_close(struct conn *conn, uint64_t tag, const Sluice__SubscriptionClose *m);
 /* Runs when the frame arrives; its answer is sent in its turn. Commands after it give items back,
- * which must not be granted to the same consumer again. */
-void native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
+ * which must not be granted to the same consumer again. True: it was a consumer, now closed. */
+bool native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m);
 
 /* ---- query.c ---- */
 void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result);

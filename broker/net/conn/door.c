@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The calls of a protocol: what belongs to the connection itself, commands, reads. door_sub.c has
+ * subscriptions, door_session.c gateways and sessions. */
+#include "broker/net/conn/door.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/order.h"
+#include "broker/net/conn/reading.h"
+#include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
+#include "broker/util/invariant.h"
+#include "protocol/envelope.h"
+#include "protocol/limits.h"
+
+/* ---- the connection ---- */
+
+void *door_state(const struct conn *conn)
+{
+	return conn->state;
+}
+
+void door_state_set(struct conn *conn, void *state)
+{
+	conn->state = state;
+}
+
+const void *door_listener(const struct conn *conn)
+{
+	return conn->listener;
+}
+
+bool door_is_ending(const struct conn *conn)
+{
+	return conn->dead || conn->closing;
+}
+
+bool door_is_dead(const struct conn *conn)
+{
+	return conn->dead;
+}
+
+void door_facts(const struct conn *conn, struct door_facts *ret)
+{
+	*ret = (struct door_facts){.thread = (uint64_t)(conn->io - conn->io->net->ios),
+				   .id = conn->id,
+				   .gateway = conn->gateway,
+				   .session = conn->session,
+				   .session_timeout_ms = conn->session_timeout_ms,
+				   .zstd = conn->io->net->config.zstd};
+}
+
+const char *door_peer(const struct conn *conn, char text[DOOR_PEER_BYTES])
+{
+	static_assert((int)DOOR_PEER_BYTES == (int)PEER_TEXT_BYTES, "conn_peer fills it");
+	return conn_peer(conn->fd, text);
+}
+
+uint64_t door_wall_ms(const struct conn *conn)
+{
+	return engine_clock(conn->io->engine).wall_ms;
+}
+
+uint64_t door_index(const struct conn *conn)
+{
+	struct store_txn *txn = NULL;
+	uint64_t sequence, index = 0;
+
+	if (engine_read_begin(conn->io->engine, &txn, &sequence) != 0)
+		return 0;
+	if (core_index_read(txn, conn->gateway, &index) != 0)
+		index = 0;
+	store_abort(txn);
+	return index;
+}
+
+/* ---- output and input ---- */
+
+void door_write(struct conn *conn, const void *bytes, size_t len)
+{
+	conn_write(conn, bytes, len);
+}
+
+bool door_is_full(const struct conn *conn)
+{
+	return conn_is_full(conn);
+}
+
+void door_close(struct conn *conn, const char *why)
+{
+	conn_close_soon(conn, why);
+}
+
+void door_abort(struct conn *conn, const char *why)
+{
+	conn_kill(conn, why);
+}
+
+void door_want(struct conn *conn, size_t bytes)
+{
+	conn->wanted = bytes;
+}
+
+void door_hold(struct conn *conn, bool on)
+{
+	conn->held = on;
+	if (!on)
+		conn_parse(conn);
+}
+
+bool door_may_take(const struct conn *conn)
+{
+	return conn_may_take(conn);
+}
+
+/* ---- commands ---- */
+
+/* Whether the connection may send commands. */
+static int ready(const struct conn *conn)
+{
+	if (door_is_ending(conn))
+		return SLUICE_E_CLOSED;
+	return conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
+}
+
+static void block_free(struct door_block *block)
+{
+	free(block->plain);
+	message_block_free(block->message);
+	*block = (struct door_block){0};
+}
+
+int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
+		struct door_block block, size_t bytes, enum door_lane lane, unsigned flags)
+{
+	int rc;
+
+	invariant(command->type != COMMAND_PUBLISH, "a PUBLISH that door_publish has not checked");
+	rc = ready(conn);
+	if (rc != 0) {
+		block_free(&block);
+		return rc;
+	}
+	return conn_submit(conn, command, block, bytes, lane == DOOR_CONTROL, tag,
+			   (flags & DOOR_QUIET) != 0);
+}
+
+/* Checks everything that core relies on, on the I/O thread; a batch whose events have their own
+ * subjects is decompressed here too, since core splits it. */
+static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_raw,
+			   const char **ret_why)
+{
+	struct sluice_slice raw = publish->payload;
+	int rc = 0;
+
+	*ret_raw = NULL;
+	if (publish->subject.len > 0)
+		rc = subject_check(publish->subject, ret_why);
+	if (rc == 0 && publish->target_kind != PUBLISH_TO_SUBJECT)
+		rc = name_check(publish->target, ret_why);
+	if (rc == 0 && publish->codec == BATCH_ZSTD) {
+		rc = batch_decompress(publish->payload, publish->raw_bytes, ret_raw, ret_why);
+		raw = (struct sluice_slice){*ret_raw, publish->raw_bytes};
+	}
+	if (rc == 0)
+		rc = batch_check(raw, publish->count, publish->subject.len > 0, NULL, NULL,
+				 ret_why);
+	return rc;
+}
+
+struct publish_block {
+	struct frame_publish publish;
+	uint8_t bytes[];
+};
+
+/* A copy in one piece of memory; raw: the payload instead of the compressed one, or NULL. */
+static struct publish_block *publish_copy(const struct frame_publish *publish, const uint8_t *raw,
+					  size_t *ret_payload_len)
+{
+	size_t payload_len = raw != NULL ? publish->raw_bytes : publish->payload.len;
+	struct publish_block *block =
+		malloc(sizeof(*block) + publish->subject.len + publish->target.len + payload_len);
+	uint8_t *at;
+
+	if (block == NULL)
+		return NULL;
+	block->publish = *publish;
+	at = block->bytes;
+	memcpy(at, publish->subject.data, publish->subject.len);
+	block->publish.subject.data = at;
+	at += publish->subject.len;
+	memcpy(at, publish->target.data, publish->target.len);
+	block->publish.target.data = at;
+	at += publish->target.len;
+	memcpy(at, raw != NULL ? raw : publish->payload.data, payload_len);
+	block->publish.payload = (struct sluice_slice){at, payload_len};
+	if (raw != NULL)
+		block->publish.codec = BATCH_RAW;
+	*ret_payload_len = payload_len;
+	return block;
+}
+
+int door_publish(struct conn *conn, uint64_t tag, const struct frame_publish *publish,
+		 const char **ret_why)
+{
+	struct command command = {.type = COMMAND_PUBLISH};
+	struct publish_block *block;
+	uint8_t *raw = NULL;
+	size_t payload_len = 0;
+	int rc = ready(conn);
+
+	*ret_why = "";
+	if (rc != 0)
+		return rc;
+	rc = publish_prepare(publish, &raw, ret_why);
+	if (rc != 0) {
+		free(raw);
+		return rc;
+	}
+	block = publish_copy(publish, publish->subject.len == 0 ? raw : NULL, &payload_len);
+	free(raw);
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	command.body = &block->publish;
+	return conn_submit(conn, &command, (struct door_block){.plain = block},
+			   sizeof(*block) + payload_len, false, tag, false);
+}
+
+struct ack_block {
+	struct cmd_ack ack;
+	uint8_t bytes[];
+};
+
+int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_ack *ack,
+	     unsigned flags)
+{
+	const struct sub *sub = sub_find_settling(conn, number);
+	const size_t run_bytes = (size_t)ack->run_count * FRAME_RUN_BYTES;
+	struct command command = {.type = COMMAND_ACK};
+	struct ack_block *block;
+	int rc = ready(conn);
+
+	if (rc != 0)
+		return rc;
+	if (sub == NULL || sub->kind != DOOR_CONSUME)
+		return SLUICE_E_NOT_FOUND;
+	block = malloc(sizeof(*block) + run_bytes + ack->reason.len);
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	block->ack = *ack;
+	block->ack.queue = sub->key.id;
+	if (run_bytes > 0)
+		memcpy(block->bytes, ack->runs, run_bytes);
+	block->ack.runs = block->bytes;
+	if (ack->reason.len > 0)
+		memcpy(block->bytes + run_bytes, ack->reason.data, ack->reason.len);
+	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, ack->reason.len};
+	command.body = &block->ack;
+	return conn_submit(conn, &command, (struct door_block){.plain = block},
+			   sizeof(*block) + run_bytes + ack->reason.len, true, tag,
+			   (flags & DOOR_QUIET) != 0);
+}
+
+/* From the command table: each of its protobuf rows is a request. */
+bool door_request_command(const Sluice__Request *request, uint16_t *ret_type)
+{
+	switch (request->op_case) {
+#define PB(NAME, number, Message, message, permission, headroom, handler, text) \
+	case SLUICE__REQUEST__OP_##NAME:                                        \
+		*ret_type = COMMAND_##NAME;                                     \
+		return true;
+#define BIN(NAME, number, body_struct, permission, headroom, handler, text)
+#include "broker/core/commands.def"
+#undef PB
+#undef BIN
+	default:
+		return false;
+	}
+}
+
+/* ---- reads ---- */
+
+int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
+		  const Sluice__Request *request, struct message_block **block)
+{
+	return order_request(conn, tag, body, request, block);
+}
+
+int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
+	      const Sluice__Request *request, size_t bytes)
+{
+	return reading_start(conn, tag, block, request, bytes);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The calls of a protocol: the only way from a protocol's folder to connections, sessions, the
+ * engine and the store. What reaches the engine is admitted here and nowhere else (admit.h). The
+ * answers come through the protocol's table (protocol.h).
+ *
+ * All calls run on the thread of the connection, inside a call of its table, and do not block. They
+ * return 0 or a code of sluice/error.h. After a code nothing was taken and no answer follows. BUSY:
+ * the broker is at a bound. Inside `bytes`: return what was consumed before; the same bytes are
+ * given again. In another call: keep the work and try again in a later one. Slices are borrowed for
+ * the call, unless it says otherwise. A connection that is ending (door_is_ending) takes nothing
+ * new: CLOSED.
+ *
+ * Tags are the protocol's own and come back with the answer; the number of a subscription is one,
+ * too, and is unique among the open ones of the connection.
+ */
+#ifndef SLUICE_NET_DOOR_H
+#define SLUICE_NET_DOOR_H
+
+#include "broker/core/command.h"
+#include "protocol/message_block.h"
+#include "sluice.pb-c.h"
+
+struct conn;
+struct sub;
+
+/* ---- the connection ---- */
+void *door_state(const struct conn *conn); /* what `accept` set */
+void door_state_set(struct conn *conn, void *state);
+const void *door_listener(const struct conn *conn); /* of its port */
+bool door_is_ending(const struct conn *conn);
+bool door_is_dead(const struct conn *conn); /* ended: nothing that is written is sent any more */
+
+/* Facts for the log and for answers. */
+enum { DOOR_PEER_BYTES = 64 };
+struct door_facts {
+	uint64_t thread, id; /* of the connection; unique together */
+	uint32_t gateway;    /* number; 0: not entered */
+	uint64_t session;    /* the attached one; 0: none */
+	uint32_t session_timeout_ms;
+	bool zstd; /* compressed batches may be given */
+};
+void door_facts(const struct conn *conn, struct door_facts *ret);
+/* The peer's address and port. Asks the system: not for the usual path. */
+const char *door_peer(const struct conn *conn, char text[DOOR_PEER_BYTES]);
+uint64_t door_wall_ms(const struct conn *conn);
+/* The gateway's index as of the last commit; 0: none yet, or it cannot be read. */
+uint64_t door_index(const struct conn *conn);
+
+/* ---- output ---- */
+/* Appends to the output, which is sent at the end of the round. Output that the peer does not read
+ * closes the connection at OUTPUT_CLOSE_BYTES_MAX; deliveries do not count, because the broker
+ * stops granting long before. */
+void door_write(struct conn *conn, const void *bytes, size_t len);
+/* The output is at its bound: begin nothing that writes more. `writable` follows. */
+bool door_is_full(const struct conn *conn);
+/* Ends the connection after what was written is sent, or at once. why: of static storage, for the
+ * log; the first one stays. */
+void door_close(struct conn *conn, const char *why);
+void door_abort(struct conn *conn, const char *why);
+
+/* ---- input ---- */
+/* `bytes` is not called before so many bytes are there; 0: any number. They are contiguous then.
+ * Memory for them grows with what arrives, not with this number. */
+void door_want(struct conn *conn, size_t bytes);
+/* on: no `bytes` until off. off: bytes that are there may be given inside this call. */
+void door_hold(struct conn *conn, bool on);
+/* Whether one more frame is within the connection's bounds. `bytes` stops when not. */
+bool door_may_take(const struct conn *conn);
+
+/* ---- gateway and sessions ---- */
+/* Binds the connection to a gateway, by name. Again, with another one: only while it has neither a
+ * session nor a subscription (WRONG_STATE). NOT_FOUND. */
+int door_enter(struct conn *conn, struct sluice_slice gateway) SLUICE_MUST_USE;
+
+/* Of struct door_session_spec.instance. */
+enum { DOOR_INSTANCE_BYTES = 16 };
+enum door_session_how { DOOR_SESSION_OPEN = 1, DOOR_SESSION_RESUME };
+struct door_session_spec {
+	enum door_session_how how;
+	uint8_t face;	     /* enum session_face */
+	uint32_t timeout_ms; /* OPEN: moved into LIMIT_SESSION_TIMEOUT_MS_MIN to _MAX */
+	/* RESUME: both. A wrong secret, or a session that has ended: SESSION_GONE. */
+	uint64_t session;
+	struct sluice_slice secret;
+	struct sluice_slice name, client; /* OPEN; may be empty */
+	/* The client's attempts to connect, which it counts (instance.h); empty: it does not.
+	 * STALE_ATTEMPT: the client has abandoned this connection; *ret_why says more. */
+	struct sluice_slice instance;
+	uint64_t attempt;
+};
+struct door_session {
+	uint64_t session;
+	uint8_t secret[16];
+	uint32_t timeout_ms;
+};
+/* Attaches a session to the connection: it does not expire while the connection is there, and an
+ * older connection that had it is closed. RESUME: done, *ret is filled. OPEN: a command; `session`
+ * of the table follows with the tag. *ret_why is borrowed until the next call. */
+int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
+		 struct door_session *ret, const char **ret_why) SLUICE_MUST_USE;
+
+/* ---- commands ---- */
+enum door_lane { DOOR_DATA, DOOR_CONTROL };
+enum { DOOR_QUIET = 1 }; /* answered only when refused */
+/* What holds a command's struct and slices: one of the two. Taken by the call, also on error. */
+struct door_block {
+	void *plain; /* malloc'd */
+	struct message_block *message;
+};
+/* Sends a command. Gateway, session and random of *command are the door's. bytes: of the command,
+ * for the bounds. Answer: `reply`, after its commit and its other effects; the answers of one lane
+ * come in the order of the calls. Not for PUBLISH. */
+int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
+		struct door_block block, size_t bytes, enum door_lane lane,
+		unsigned flags) SLUICE_MUST_USE;
+/* Sends a PUBLISH, in the data lane. Checks all that core relies on; publish is copied. *ret_why:
+ * of static storage. */
+int door_publish(struct conn *conn, uint64_t tag, const struct frame_publish *publish,
+		 const char **ret_why) SLUICE_MUST_USE;
+/* Sends an ACK, in the control lane. number: of a consumer that is open, or was closed recently.
+ * ack->queue is the door's. */
+int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_ack *ack,
+	     unsigned flags) SLUICE_MUST_USE;
+/* The command of a request of sluice.proto; false: the request is no command. */
+bool door_request_command(const Sluice__Request *request, uint16_t *ret_type);
+
+/* ---- reads ---- */
+/* Calls `request` of the table, now or when the commands before it are answered. body: the packed
+ * request, borrowed. takes block, which holds request. NOMEM. */
+int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
+		  const Sluice__Request *request, struct message_block **block) SLUICE_MUST_USE;
+/* Answers a read of sluice.proto with `read_done`, now or in turns (reading.h). Inside `request`.
+ * takes block, which holds request. */
+int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
+	      const Sluice__Request *request, size_t bytes) SLUICE_MUST_USE;
+
+/* ---- subscriptions ---- */
+enum door_sub_kind { DOOR_FOLLOW, DOOR_CONSUME };
+struct door_sub_spec {
+	enum door_sub_kind kind;
+	struct sluice_slice name; /* of a stream or queue */
+	uint64_t expected_id;	  /* NOT_FOUND if the name belongs to another one by now; 0: any */
+	uint32_t credit;
+	/* ---- FOLLOW ---- */
+	int from; /* Sluice__FollowFrom */
+	uint64_t from_offset, from_time_ms;
+	struct sluice_slice cursor;
+	struct sluice_slice filter; /* a pattern; empty: all */
+	bool raw;		    /* compressed batches are given as stored */
+	/* ---- CONSUME ---- */
+	uint32_t lease_ms, extend_max_ms;
+	uint8_t claim_flags;	    /* enum claim_flag */
+	struct sluice_slice source; /* of orphans; empty: any */
+	bool items_only;	    /* UNSUPPORTED for a queue of jobs */
+};
+struct door_subscribed {
+	uint64_t id; /* of the stream or queue */
+	/* FOLLOW */
+	uint64_t first_offset, next_offset, start_offset;
+	/* CONSUME */
+	uint32_t queue_kind, lease_ms;
+	char why[320]; /* after an error */
+};
+/* Begins a subscription; deliveries come after this call. A consumer needs an attached session
+ * (WRONG_STATE). EXISTS, LIMIT, INVAL, NOT_FOUND, BUSY. */
+int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
+		   struct door_subscribed *ret) SLUICE_MUST_USE;
+/* Adds credit; above LIMIT_CREDIT_MAX in one call: LIMIT. NOT_FOUND. */
+int door_credit(struct conn *conn, uint64_t number, uint32_t more) SLUICE_MUST_USE;
+/* Ends it. Grants that the engine made before it sees the end still reach `effect`, with `closed`
+ * in the facts. NOT_FOUND. */
+int door_unsubscribe(struct conn *conn, uint64_t number) SLUICE_MUST_USE;
+
+struct door_sub {
+	struct conn *conn;
+	uint64_t number;
+	enum door_sub_kind kind;
+	uint64_t id; /* of the stream or queue */
+	bool closed; /* a consumer that the protocol has ended */
+	/* FOLLOW */
+	uint64_t next, credit;
+	bool raw;
+	const char *filter; /* NULL: all */
+};
+void door_sub_get(const struct sub *sub, struct door_sub *ret);
+/* The open one, or else a consumer that was closed recently. False: none. */
+bool door_sub_find(const struct conn *conn, uint64_t number, struct door_sub *ret);
+/* The cost of a segment besides its bytes: a segment that the filter excludes is read, too. */
+enum { SEGMENT_READ_COST = 256 };
+/* Inside deliver_segment: the follower was given `count` events and is at `next` now. */
+void door_delivered(struct sub *sub, uint64_t next, uint64_t count);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The calls of a protocol: gateways and sessions. A session is opened by a command, so its answer
+ * follows the commit; one that exists is resumed at once, from a snapshot. A client that counts its
+ * attempts to connect has them handled in their order (instance.h).
+ */
+#include "broker/net/conn/door_session.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/instance.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "protocol/limits.h"
+
+/* ---- gateways ---- */
+
+int door_enter(struct conn *conn, struct sluice_slice gateway)
+{
+	struct store_txn *txn = NULL;
+	uint64_t sequence;
+	uint32_t number = 0;
+	int rc;
+
+	if (conn->dead || conn->closing)
+		return SLUICE_E_CLOSED;
+	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	if (rc == 0)
+		rc = core_gateway_find(txn, gateway, &number);
+	store_abort(txn);
+	if (rc != 0)
+		return rc;
+	if (conn->gateway != 0 && conn->gateway != number &&
+	    (conn->session != 0 || conn->subs != NULL || conn->pending_count != 0))
+		return SLUICE_E_WRONG_STATE;
+	conn->gateway = number;
+	conn_life_set(conn);
+	return 0;
+}
+
+/* ---- sessions ---- */
+
+static uint32_t timeout_bounded(uint32_t timeout_ms)
+{
+	if (timeout_ms < LIMIT_SESSION_TIMEOUT_MS_MIN)
+		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MIN;
+	if (timeout_ms > LIMIT_SESSION_TIMEOUT_MS_MAX)
+		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX;
+	return timeout_ms;
+}
+
+struct open_block {
+	struct cmd_session_open open;
+	uint8_t bytes[];
+};
+
+static struct sluice_slice put(uint8_t **io_at, struct sluice_slice slice)
+{
+	uint8_t *at = *io_at;
+
+	if (slice.len > 0)
+		memcpy(at, slice.data, slice.len);
+	*io_at += slice.len;
+	return (struct sluice_slice){at, slice.len};
+}
+
+static int session_open(struct conn *conn, uint64_t tag, const struct door_session_spec *spec)
+{
+	const struct sluice_slice address = {conn->address, strlen(conn->address)};
+	const size_t bytes =
+		sizeof(struct open_block) + spec->name.len + spec->client.len + address.len;
+	struct open_block *block = calloc(1, bytes);
+	struct command command = {.type = COMMAND_SESSION_OPEN};
+	uint8_t *at;
+	int rc;
+
+	if (block == NULL)
+		return SLUICE_E_NOMEM;
+	at = block->bytes;
+	if (getrandom(block->open.secret, sizeof(block->open.secret), 0) !=
+	    (ssize_t)sizeof(block->open.secret)) {
+		free(block);
+		return SLUICE_E_INTERNAL;
+	}
+	memcpy(conn->opening.secret, block->open.secret, sizeof(conn->opening.secret));
+	conn->opening.timeout_ms = timeout_bounded(spec->timeout_ms);
+	block->open.name = put(&at, spec->name);
+	block->open.client = put(&at, spec->client);
+	block->open.address = put(&at, address);
+	block->open.face = spec->face;
+	block->open.timeout_ms = conn->opening.timeout_ms;
+	command.body = &block->open;
+	rc = conn_submit(conn, &command, (struct door_block){.plain = block}, bytes, true, tag,
+			 false);
+	if (rc == 0)
+		conn->opening.ordinal = conn->ordinal;
+	return rc;
+}
+
+void door_session_opened(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+{
+	struct door_session session = {.session = outcome->id,
+				       .timeout_ms = conn->opening.timeout_ms};
+	int code = outcome->code;
+
+	conn->opening.ordinal = 0;
+	memcpy(session.secret, conn->opening.secret, sizeof(session.secret));
+	if (code == 0)
+		code = conn_attach(conn, conn->gateway, session.session, session.timeout_ms);
+	conn->protocol->session(conn, tag, code,
+				code == outcome->code ? outcome->text : sluice_error_text(code),
+				&session);
+}
+
+/* Compares all bytes, also after a difference: the time reveals nothing about the secret. */
+static bool secret_equal(const uint8_t a[16], struct sluice_slice b)
+{
+	const uint8_t *bytes = b.data;
+	unsigned difference = b.len != 16;
+
+	for (size_t i = 0; i < 16 && i < b.len; i++)
+		difference |= (unsigned)(a[i] ^ bytes[i]);
+	return difference == 0;
+}
+
+static int session_resume(struct conn *conn, const struct door_session_spec *spec,
+			  struct door_session *ret)
+{
+	struct store_txn *txn = NULL;
+	struct session_ref session;
+	uint64_t sequence;
+	int rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+
+	if (rc == 0)
+		rc = core_session_find(txn, conn->gateway, spec->session, &session);
+	store_abort(txn);
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && !secret_equal(session.secret, spec->secret)))
+		return SLUICE_E_SESSION_GONE;
+	if (rc != 0)
+		return rc;
+	conn->used = true;
+	rc = conn_attach(conn, conn->gateway, spec->session, session.timeout_ms);
+	if (rc != 0)
+		return rc;
+	ret->session = spec->session;
+	ret->timeout_ms = session.timeout_ms;
+	memcpy(ret->secret, session.secret, sizeof(ret->secret));
+	return 0;
+}
+
+static int session_take(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
+			struct door_session *ret)
+{
+	return spec->how == DOOR_SESSION_RESUME ? session_resume(conn, spec, ret)
+						: session_open(conn, tag, spec);
+}
+
+int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
+		 struct door_session *ret, const char **ret_why)
+{
+	static _Thread_local char late[192];
+	struct instances *instances = conn->io->net->instances;
+	struct instance *instance = NULL;
+	uint64_t last = 0;
+	int rc;
+
+	static_assert((int)DOOR_INSTANCE_BYTES == (int)INSTANCE_BYTES, "instance_enter reads it");
+	*ret_why = "a session could not be opened";
+	if (conn->dead || conn->closing)
+		return SLUICE_E_CLOSED;
+	if (conn->gateway == 0 || conn->session != 0 || conn->opening.ordinal != 0)
+		return SLUICE_E_WRONG_STATE;
+	if (spec->instance.len == 0)
+		return session_take(conn, tag, spec, ret);
+	rc = instance_enter(instances, spec->instance.data, spec->attempt, &instance, &last);
+	if (rc == SLUICE_E_WRONG_STATE) {
+		(void)snprintf(late, sizeof(late),
+			       "attempt %llu of this client is late: its attempt %llu was "
+			       "accepted before; the client has abandoned this connection",
+			       (unsigned long long)spec->attempt, (unsigned long long)last);
+		*ret_why = late;
+		return SLUICE_E_STALE_ATTEMPT;
+	}
+	if (rc != 0)
+		return rc;
+	rc = session_take(conn, tag, spec, ret);
+	instance_leave(instances, instance, spec->attempt, rc == 0);
+	if (rc == 0)
+		conn->instance = instance;
+	return rc;
+}
