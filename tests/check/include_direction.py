@@ -22,6 +22,7 @@ CORE_DOORS = [
     "broker/core/command.h",
     "broker/core/effects.h",
     "broker/core/commands.def",
+    "broker/core/queries.def",
 ]
 CORE = (
     CORE_DOORS
@@ -36,7 +37,6 @@ CORE = (
         "broker/core/owned.def",
         "broker/core/records.def",
         "broker/core/sweeps.def",
-        "broker/core/queries.def",
     ]
 )
 # What a layer of the broker above core may include, and what net adds: the engine's contract.

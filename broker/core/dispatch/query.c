@@ -28,7 +28,7 @@ typedef int (*query_fn)(struct query *q, const Sluice__Request *request);
 static query_fn query_function(const Sluice__Request *request)
 {
 	switch (request->op_case) {
-#define QUERY(NAME, answer)              \
+#define QUERY(NAME, answer, permission)  \
 	case SLUICE__REQUEST__OP_##NAME: \
 		return answer;
 #include "broker/core/queries.def"

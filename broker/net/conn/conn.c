@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/answer.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/instance.h"
@@ -292,6 +293,7 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 	struct pending *pending = own != NULL ? pending_add(conn, bytes, tag, quiet) : NULL;
 	int rc;
 
+	admitted(conn, "a command");
 	if (pending == NULL) {
 		if (own != NULL)
 			net_submission_destroy(&own->submission);

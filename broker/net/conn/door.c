@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
@@ -142,6 +143,8 @@ int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 
 	invariant(command->type != COMMAND_PUBLISH, "a PUBLISH that door_publish has not checked");
 	rc = ready(conn);
+	if (rc == 0)
+		rc = admit_command(conn, command);
 	if (rc != 0) {
 		block_free(&block);
 		return rc;
@@ -227,6 +230,11 @@ int door_publish(struct conn *conn, uint64_t tag, const struct frame_publish *pu
 	if (block == NULL)
 		return SLUICE_E_NOMEM;
 	command.body = &block->publish;
+	rc = admit_command(conn, &command);
+	if (rc != 0) {
+		free(block);
+		return rc;
+	}
 	return conn_submit(conn, &command, (struct door_block){.plain = block},
 			   sizeof(*block) + payload_len, false, tag, false);
 }
@@ -261,6 +269,11 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 		memcpy(block->bytes + run_bytes, ack->reason.data, ack->reason.len);
 	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, ack->reason.len};
 	command.body = &block->ack;
+	rc = admit_command(conn, &command);
+	if (rc != 0) {
+		free(block);
+		return rc;
+	}
 	return conn_submit(conn, &command, (struct door_block){.plain = block},
 			   sizeof(*block) + run_bytes + ack->reason.len, true, tag,
 			   (flags & DOOR_QUIET) != 0);
@@ -294,5 +307,11 @@ int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 	      const Sluice__Request *request, size_t bytes)
 {
-	return reading_start(conn, tag, block, request, bytes);
+	int rc = admit_read(conn, request);
+
+	if (rc == 0)
+		return reading_start(conn, tag, block, request, bytes);
+	message_block_free(*block);
+	*block = NULL;
+	return rc;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
@@ -95,6 +96,11 @@ static int session_open(struct conn *conn, uint64_t tag, const struct door_sessi
 	block->open.face = spec->face;
 	block->open.timeout_ms = conn->opening.timeout_ms;
 	command.body = &block->open;
+	rc = admit_command(conn, &command);
+	if (rc != 0) {
+		free(block);
+		return rc;
+	}
 	rc = conn_submit(conn, &command, (struct door_block){.plain = block}, bytes, true, tag,
 			 false);
 	if (rc == 0)
@@ -134,8 +140,10 @@ static int session_resume(struct conn *conn, const struct door_session_spec *spe
 	struct store_txn *txn = NULL;
 	struct session_ref session;
 	uint64_t sequence;
-	int rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	int rc = admit(conn, "session", (struct sluice_slice){"", 0}, spec->session);
 
+	if (rc == 0)
+		rc = engine_read_begin(conn->io->engine, &txn, &sequence);
 	if (rc == 0)
 		rc = core_session_find(txn, conn->gateway, spec->session, &session);
 	store_abort(txn);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/door.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/state.h"
@@ -248,6 +249,9 @@ int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spe
 	rc = bounds_check(conn, number, spec, ret);
 	if (rc != 0)
 		return rc;
+	rc = admit(conn, spec->kind == DOOR_FOLLOW ? "stream.read" : "queue.claim", spec->name, 0);
+	if (rc != 0)
+		return fail(ret, rc);
 	return spec->kind == DOOR_FOLLOW ? follow(conn, number, spec, ret)
 					 : consume(conn, number, spec, ret);
 }

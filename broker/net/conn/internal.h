@@ -46,6 +46,15 @@ struct conn {
 	struct conn *session_prev, *session_next; /* while session is not 0 */
 	uint64_t session;
 	bool attached;
+	/* ---- admit.c ---- */
+	bool admitted; /* the next call to the engine or the store was asked for */
+	struct {       /* the last verdict that granted */
+		const char *permission;
+		uint64_t security; /* io->security when it was made */
+		uint8_t on_bytes;
+		uint8_t on[63];
+	} granted;
+	/* ---- conn.c ---- */
 	uint64_t ordinal;	  /* of the last command */
 	struct pending *pendings; /* in order */
 	/* Commands, reads that wait for them, answers that wait for a release. Each file that lists
@@ -145,6 +154,10 @@ struct io {
 	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */
 	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
 	uint64_t released;	/* sequence of the last release handled; release.c */
+
+	/* Version of the rules that this thread's verdicts are made of; raised by what takes rights
+	 * away. */
+	uint64_t security;
 
 	/* ---- conn.c ---- */
 	struct conn *conns;		      /* by id */

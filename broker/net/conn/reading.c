@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/state.h"
@@ -163,6 +164,7 @@ int reading_start(struct conn *conn, uint64_t corr, struct message_block **block
 	struct io *io = conn->io;
 	struct reading own = {.corr = corr, .request = request, .bytes = bytes}, *reading;
 
+	admitted(conn, "a read");
 	/* Most reads are answered at once, without an allocation. */
 	if (conn->readings == NULL && io->round_cost < READ_ROUND_COST &&
 	    io->readings_begun < READINGS_BEGUN_MAX) {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/state.h"
@@ -107,6 +108,7 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	struct io *io = conn->io;
 
 	*sub = NULL;
+	admitted(conn, "a subscription");
 	invariant(!conn->dead && sub_find(conn, number) == NULL,
 		  "connection %llu: subscription %llu is there already, or the connection is not",
 		  (unsigned long long)conn->id, (unsigned long long)number);
