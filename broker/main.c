@@ -574,6 +574,11 @@ static void stop(struct broker *broker, bool failed)
 
 	for (size_t i = 0; i < broker->plugin_count; i++)
 		(void)plugin_service_stop(broker->plugins[i], broker->plugin_stop_ms[i]);
+	if (!failed && !net_drain(broker->net, broker->config.drain_ms))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("broker.undrained",
+				"drain_ms has passed; some requests stay without an answer"),
+			 log_u64("drain_ms", broker->config.drain_ms));
 	if (broker->engine != NULL)
 		engine_stop(broker->engine);
 	if (broker->net != NULL)

@@ -201,12 +201,15 @@ static int apply_claims(struct engine *engine, struct store_txn *txn, struct bat
 	uint64_t bytes = 0;
 	struct command command;
 	struct cmd_claim claim;
+	const bool draining = atomic_load_explicit(&engine->draining, memory_order_relaxed);
 
 	for (;;) {
 		struct consumer *consumer;
 		int rc;
 
 		scan_effects(engine, &bytes);
+		if (draining)
+			return 0;
 		if (batch->claim_count >= batch->claim_max || bytes > CLAIMED_BYTES_PER_BATCH_MAX)
 			return 0;
 		consumer = demand_next(&engine->demand, &command, &claim);

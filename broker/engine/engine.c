@@ -472,13 +472,19 @@ static int headroom_check(struct engine *engine, uint64_t mono_ms)
 	return 0;
 }
 
+static bool claims_wait(const struct engine *engine)
+{
+	return engine->demand.to_serve != NULL &&
+	       !atomic_load_explicit(&engine->draining, memory_order_relaxed);
+}
+
 static uint64_t next_wait_ms(const struct engine *engine, uint64_t mono_ms)
 {
 	uint64_t due = engine->next_deadline_ms > engine->tick_hold_ms ? engine->next_deadline_ms
 								       : engine->tick_hold_ms;
 
 	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL ||
-	    engine->shares.waiting > 0 || engine->demand.to_serve != NULL)
+	    engine->shares.waiting > 0 || claims_wait(engine))
 		return 0;
 	if (engine->heartbeats.next_ms < due)
 		due = engine->heartbeats.next_ms;
@@ -491,7 +497,7 @@ static uint64_t next_wait_ms(const struct engine *engine, uint64_t mono_ms)
 
 static bool work_waits(const struct engine *engine, uint64_t mono_ms)
 {
-	return engine->batch.count > 0 || engine->demand.to_serve != NULL ||
+	return engine->batch.count > 0 || claims_wait(engine) ||
 	       (engine->next_deadline_ms <= mono_ms && engine->tick_hold_ms <= mono_ms);
 }
 
@@ -573,6 +579,11 @@ void engine_stop(struct engine *engine)
 	inbox_stop(&engine->inbox);
 	(void)pthread_join(engine->thread, NULL);
 	engine->thread_runs = false;
+}
+
+void engine_drain(struct engine *engine)
+{
+	atomic_store(&engine->draining, true);
 }
 
 /* ---- calls from other threads ---- */

@@ -105,6 +105,9 @@ int engine_sink_add(struct engine *engine,
  * wait are given back unanswered. */
 int engine_start(struct engine *engine) SLUICE_MUST_USE;
 void engine_stop(struct engine *engine);
+/* The broker stops soon: nothing is claimed for consumers any more. Everything else goes on. Any
+ * thread. */
+void engine_drain(struct engine *engine);
 
 /* One round without a thread: handles the inbox, runs at most one batch. now: the process's clocks
  * (mono is converted to the durable clock). *ret_wait_ms: until the next deadline (UINT64_MAX:

@@ -48,6 +48,7 @@ struct engine {
 	bool failed;
 	pthread_t thread;
 	bool thread_runs;
+	_Atomic bool draining; /* nothing is claimed any more */
 	_Atomic bool stopping;
 };
 

@@ -3,13 +3,38 @@
  * ports. */
 #include "broker/net/net.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/io/io.h"
 #include "broker/net/io/listen.h"
+
+static int drain_init(struct net *net)
+{
+	pthread_condattr_t attributes;
+	int rc = pthread_mutex_init(&net->drain_lock, NULL);
+
+	if (rc != 0)
+		return SLUICE_E_NOMEM;
+	(void)pthread_condattr_init(&attributes);
+	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	rc = pthread_cond_init(&net->drain_done, &attributes);
+	(void)pthread_condattr_destroy(&attributes);
+	if (rc == 0)
+		return 0;
+	(void)pthread_mutex_destroy(&net->drain_lock);
+	return SLUICE_E_NOMEM;
+}
+
+static void drain_fini(struct net *net)
+{
+	(void)pthread_cond_destroy(&net->drain_done);
+	(void)pthread_mutex_destroy(&net->drain_lock);
+}
 
 int net_create(const struct net_config *config, struct engine *engine, struct net **ret)
 {
@@ -22,7 +47,13 @@ int net_create(const struct net_config *config, struct engine *engine, struct ne
 	net->started_ms = io_now_ms();
 	net->io_count = config->io_threads != 0 ? config->io_threads : 1;
 	net->ios = calloc(net->io_count, sizeof(*net->ios));
-	if (net->ios == NULL || instances_create(&net->instances) != 0) {
+	if (net->ios == NULL || drain_init(net) != 0) {
+		free(net->ios);
+		free(net);
+		return SLUICE_E_NOMEM;
+	}
+	if (instances_create(&net->instances) != 0) {
+		drain_fini(net);
 		free(net->ios);
 		free(net);
 		return SLUICE_E_NOMEM;
@@ -50,6 +81,31 @@ int net_start(struct net *net)
 	return 0;
 }
 
+bool net_drain(struct net *net, uint64_t within_ms)
+{
+	struct timespec until;
+	bool done;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(within_ms / 1000);
+	until.tv_nsec += (long)(within_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	net->drain_left = net->io_count;
+	engine_drain(net->engine);
+	for (uint32_t i = 0; i < net->io_count; i++)
+		io_drain(&net->ios[i], within_ms);
+	(void)pthread_mutex_lock(&net->drain_lock);
+	while (net->drain_left > 0 &&
+	       pthread_cond_timedwait(&net->drain_done, &net->drain_lock, &until) != ETIMEDOUT)
+		;
+	done = net->drain_left == 0;
+	(void)pthread_mutex_unlock(&net->drain_lock);
+	return done;
+}
+
 void net_stop(struct net *net)
 {
 	for (uint32_t i = 0; i < net->io_count; i++)
@@ -65,6 +121,7 @@ void net_destroy(struct net *net)
 		io_fini(&net->ios[i]);
 	free(net->ios);
 	instances_destroy(net->instances);
+	drain_fini(net);
 	free(net);
 }
 

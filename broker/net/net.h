@@ -16,6 +16,9 @@ struct net;
 int net_create(const struct net_config *config, struct engine *engine,
 	       struct net **ret) SLUICE_MUST_USE;
 int net_start(struct net *net) SLUICE_MUST_USE;
+/* Before engine_stop: accepts and reads nothing more, tells the clients, and waits until all that
+ * was read is answered and sent, at most so long. False: something was not. Blocks; once. */
+bool net_drain(struct net *net, uint64_t within_ms);
 /* Closes listeners and connections and ends the threads. The engine must have been stopped
  * before. */
 void net_stop(struct net *net);

@@ -79,6 +79,26 @@ Test(demand, an_orphan_is_delivered_beside_idle_consumers_that_take_none)
 	}
 }
 
+Test(demand, nothing_is_granted_once_the_broker_drains)
+{
+	struct rig rig;
+	uint64_t queue, holder;
+
+	rig_open(&rig, false);
+	queue = rig_queue(&rig, "jobs", true, false);
+	holder = rig_session(&rig);
+	open_at(&rig, queue, holder, 1, 0, 10);
+	job_submit(&rig, "a");
+	rig_step(&rig);
+	cr_assert_eq(rig.jobs, 1);
+	engine_drain(rig.engine);
+	job_submit(&rig, "b");
+	rig_step(&rig);
+	cr_assert_eq(rig.last.code, 0, "a submit is answered");
+	cr_assert_eq(rig.jobs, 1);
+	rig_close(&rig);
+}
+
 Test(demand, an_orphan_waits_for_a_consumer_that_is_paused_or_without_credit)
 {
 	struct rig rig;

@@ -252,6 +252,7 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint64_t t
 	DL_APPEND(conn->pendings, pending);
 	conn->pending_count++;
 	conn->pending_bytes += bytes;
+	conn->io->pendings++;
 	return pending;
 }
 
@@ -266,6 +267,7 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	conn->pending_count--;
 	conn->pending_bytes -= pending->bytes;
 	conn->ordinal--;
+	conn->io->pendings--;
 	free(pending);
 }
 

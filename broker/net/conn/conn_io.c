@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -333,12 +334,36 @@ static bool read_once(struct conn *conn)
 	return (size_t)got == room[0].iov_len + NET_READ_BYTES;
 }
 
+/* A socket that is closed with bytes in it that were not read resets the connection, and the peer
+ * may lose what was sent before. */
+static void discard(struct conn *conn)
+{
+	ssize_t got;
+
+	do
+		got = read(conn->fd, conn->io->fresh, NET_READ_BYTES);
+	while (got > 0 || (got < 0 && errno == EINTR));
+	if (got == 0 || errno != EAGAIN)
+		conn_kill(conn, "the peer closed it");
+}
+
+void conn_linger(struct conn *conn)
+{
+	conn->lingering = true;
+	if (shutdown(conn->fd, SHUT_WR) != 0 || event_add(conn->readable, NULL) != 0)
+		conn_kill(conn, "the peer closed it");
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *user)
 {
 	struct conn *conn = user;
 
 	(void)fd;
 	(void)what;
+	if (conn->lingering) {
+		discard(conn);
+		return;
+	}
 	conn->active_ms = io_now_ms();
 	for (int n = 0; n < READS_AT_ONCE && !conn->dead && conn->reading; n++) {
 		bool more = read_once(conn);

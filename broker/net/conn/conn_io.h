@@ -14,7 +14,10 @@ int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is
 void conn_shut(struct conn *conn);		  /* closes the socket, drops unsent output */
 /* Passes buffered bytes to the protocol, unless the connection is held, blocked or dead. */
 void conn_parse(struct conn *conn);
-void conn_flow(struct conn *conn);   /* reading on or off, by pending commands and unsent output */
+void conn_flow(struct conn *conn); /* reading on or off, by pending commands and unsent output */
+/* All is written: tells the peer the end, and reads and drops what it still sends, until its end.
+ */
+void conn_linger(struct conn *conn);
 void conn_shrink(struct conn *conn); /* frees the input buffer if it is empty */
 /* Wakes the engine if the round submitted commands, and sends the output that it wrote: every
  * callback of the loop ends with it. */

@@ -104,8 +104,9 @@ struct conn {
 	size_t kept_start, kept_end, kept_capacity;
 	bool keeps; /* in io->keeping: it has that buffer */
 	struct conn *keep_prev, *keep_next;
-	bool parsing; /* the protocol is parsing its bytes */
-	bool writing; /* waits for its socket */
+	bool parsing;	/* the protocol is parsing its bytes */
+	bool writing;	/* waits for its socket */
+	bool lingering; /* it is told the end, and what it sends is dropped */
 	/* it continues in the next round, after others were served; io.c resets it */
 	bool turn_over;
 	/* last sign of life: bytes in, or output accepted while the broker does not read (io.c) */
@@ -151,6 +152,10 @@ struct io {
 	pthread_mutex_t lock;
 	struct io_note *notes, **notes_tail; /* lock */
 	bool stop;			     /* lock */
+	bool draining;			     /* nothing is read any more */
+	bool drained;			     /* they have closed, or had time to */
+	bool lingering;			     /* all is answered and sent; peers are told the end */
+	uint64_t drain_unsent, drain_moved_ms; /* unsent output, and when it last changed */
 	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */
 	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
 	uint64_t released;	/* sequence of the last release handled; release.c */
@@ -163,6 +168,7 @@ struct io {
 	struct conn *conns;		      /* by id */
 	struct conn *sessions[SESSION_LISTS]; /* those that have one, by its number */
 	struct pending *orphans; /* of closed connections: freed with their answer, or at the end */
+	uint64_t pendings;	 /* of all, orphans as well */
 	uint64_t next_id;
 	/* commands were submitted and the engine is not woken yet; conn_io.c wakes it */
 	bool submitted;
@@ -211,6 +217,10 @@ struct net {
 	_Atomic uint64_t unsent; /* of all connections */
 	struct listening *listening;
 	struct instances *instances;
+	/* ---- io.c: the threads that have not drained yet ---- */
+	pthread_mutex_t drain_lock;
+	pthread_cond_t drain_done;
+	uint32_t drain_left; /* drain_lock */
 };
 
 #endif

@@ -48,6 +48,9 @@ struct protocol_ops {
 	long (*bytes)(struct conn *conn, const void *bytes, size_t len);
 	/* The output is below its low mark. NULL: not needed. */
 	void (*writable)(struct conn *conn);
+	/* The broker stops: what it has read is answered, then it closes the connection, within so
+	 * many ms. No `bytes` follows. NULL: not told. */
+	void (*stop)(struct conn *conn, uint64_t within_ms);
 	void (*closed)(struct conn *conn); /* the last call: frees the state */
 
 	/* ---- commands and reads ---- */

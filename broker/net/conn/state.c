@@ -141,7 +141,7 @@ bool conn_is_full(const struct conn *conn)
 bool conn_may_take(const struct conn *conn)
 {
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
-	       conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
+	       !conn->io->draining && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
 	       conn->pending_bytes < PENDING_BYTES_MAX && !conn_is_full(conn);
 }
 

@@ -17,6 +17,7 @@
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
@@ -25,11 +26,11 @@
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
-enum { TIMER_MS = 100 };
+enum { TIMER_MS = 100, DRAIN_STILL_MS = 1000, LINGER_MS = 500 };
 
 /* ---- notes from other threads ---- */
 
-enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK };
+enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_DRAIN };
 struct io_note {
 	struct io_note *next;
 	enum io_note_kind kind;
@@ -99,6 +100,73 @@ static void unblock(struct io *io)
 	}
 }
 
+/* ---- drain ---- */
+
+static void drain_begin(struct io *io, uint64_t within_ms)
+{
+	struct conn *conn, *next;
+
+	io->draining = true;
+	io->drain_moved_ms = io_now_ms();
+	HASH_ITER(hh, io->conns, conn, next) {
+		if (conn->dead || conn->closing)
+			continue;
+		conn_flow(conn);
+		if (conn->protocol->stop != NULL)
+			conn->protocol->stop(conn, within_ms);
+	}
+}
+
+/* Reads wait for commands, and answers for releases: they count as pending work. Waits for a job do
+ * not, nor does output that no peer has taken any of for DRAIN_STILL_MS. */
+static bool has_drained(struct io *io)
+{
+	uint64_t unsent = 0, now = io_now_ms();
+	struct conn *conn, *next;
+
+	if (io->pendings > 0)
+		return false;
+	HASH_ITER(hh, io->conns, conn, next) {
+		if (conn->dead)
+			continue;
+		if (conn->pending_count > 0)
+			return false;
+		unsent += conn_unsent(conn);
+	}
+	if (unsent != io->drain_unsent)
+		io->drain_moved_ms = now;
+	io->drain_unsent = unsent;
+	return unsent == 0 || now - io->drain_moved_ms >= DRAIN_STILL_MS;
+}
+
+static void drain_check(struct io *io)
+{
+	struct net *net = io->net;
+	struct conn *conn, *next;
+
+	if (!io->draining || io->drained || (!io->lingering && !has_drained(io)))
+		return;
+	if (!io->lingering) {
+		io->lingering = true;
+		io->drain_moved_ms = io_now_ms();
+		HASH_ITER(hh, io->conns, conn, next)
+			if (!conn->dead)
+				conn_linger(conn);
+	}
+	if (io->conns != NULL && io_now_ms() - io->drain_moved_ms < LINGER_MS)
+		return;
+	io->drained = true;
+	(void)pthread_mutex_lock(&net->drain_lock);
+	net->drain_left--;
+	(void)pthread_cond_signal(&net->drain_done);
+	(void)pthread_mutex_unlock(&net->drain_lock);
+}
+
+void io_drain(struct io *io, uint64_t within_ms)
+{
+	io_note(io, &(struct io_note){.kind = IO_DRAIN, .tag = within_ms});
+}
+
 static void round_end(struct io *io)
 {
 	struct conn *conn, *next;
@@ -116,6 +184,7 @@ static void round_end(struct io *io)
 		conn_flow(conn);
 	conns_flush(io);
 	conns_reap(io);
+	drain_check(io);
 }
 
 static void notes_handle(struct io *io, struct io_note *note)
@@ -126,6 +195,11 @@ static void notes_handle(struct io *io, struct io_note *note)
 
 		switch (note->kind) {
 		case IO_ADOPT:
+			if (io->draining) {
+				(void)close(note->fd);
+				atomic_fetch_sub(&io->net->connections, 1);
+				break;
+			}
 			(void)conn_create(io, note->protocol, note->listener, note->fd);
 			break;
 		case IO_RELEASE:
@@ -135,6 +209,9 @@ static void notes_handle(struct io *io, struct io_note *note)
 			conn = conn_find(io, note->tag);
 			if (conn != NULL)
 				conn_kill(conn, "its session moved to another connection");
+			break;
+		case IO_DRAIN:
+			drain_begin(io, note->tag);
 			break;
 		}
 		free(note);

@@ -14,6 +14,9 @@ int io_start(struct io *io) SLUICE_MUST_USE; /* its thread */
 /* Waits for the thread's end; no effect when it does not run */
 void io_stop(struct io *io);
 void io_fini(struct io *io);
+/* Its connections are not read any more, and told so; when all that was read is answered and sent,
+ * net->drain_left is one less. Any thread. */
+void io_drain(struct io *io, uint64_t within_ms);
 
 /* Assigns a connected socket to one of the threads. takes fd. Any thread. */
 void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd);

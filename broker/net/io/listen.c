@@ -134,6 +134,10 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 	struct listening *listening = user;
 
 	(void)what;
+	if (listening->net->ios[0].draining) {
+		(void)event_del(listening->event);
+		return;
+	}
 	for (int n = 0; n < ACCEPTS_AT_ONCE; n++) {
 		int conn_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 

@@ -36,6 +36,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		  conn != NULL ? (unsigned long long)conn->id : 0,
 		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
 		  conn != NULL ? (unsigned long long)conn->pending_bytes : 0);
+	io->pendings--;
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
 	} else {

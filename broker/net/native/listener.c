@@ -267,6 +267,7 @@ const struct protocol_ops native_protocol = {
 	.name = native_name,
 	.accept = native_accept,
 	.bytes = native_bytes,
+	.stop = native_stop,
 	.closed = native_closed,
 	.reply = native_reply,
 	.session = native_session,

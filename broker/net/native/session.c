@@ -119,6 +119,16 @@ static int session_take(struct native *native, struct door_session *ret, bool *r
 	return door_session(native->conn, 0, &spec, ret, ret_why);
 }
 
+/* Before HELLO is answered the client expects nothing else. */
+void native_stop(struct conn *conn, uint64_t within_ms)
+{
+	struct native *native = door_state(conn);
+
+	if (native->greeted && native->hello == NULL)
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_SHUTDOWN, 0, within_ms, 0, 0,
+			      "the broker stops; connect again");
+}
+
 static int hello_check(struct native *native)
 {
 	const Sluice__Hello *hello = native->hello;
