@@ -236,7 +236,7 @@ static int dump_table(struct store_txn *txn, enum store_table table, FILE *to, u
 		(void)fprintf(to, "%s ", store_table_name(table));
 		print_key(to, table, key);
 		(void)fputc(' ', to);
-		print_value(to, table, key, value);
+		print_value(to, table, key, core_record_data(table, key, value));
 		(void)fputc('\n', to);
 	}
 	store_scan_end(scan);

@@ -40,6 +40,11 @@ int core_bootstrap(struct core *core, struct store_txn *txn,
 
 /* The clocks as of the last commit; 0 in a fresh store. */
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
+/* The number of the batch whose commit this transaction shows: 0 before the first one, and in a
+ * store of a version without such numbers. In the batch's own transaction: its own number. Each
+ * committed batch has a larger one than the one before it, also over restarts; numbers may be
+ * skipped. An aborted batch's number is used again. Any thread. */
+int core_batch_read(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
 /* At boot, before core_bootstrap and core_boot: *ret is the durable clocks now. process: the
  * process's clocks; boot_id: of the machine's boot, during which its monotone clock continues; 0:
  * not known. age.h explains the time while the broker was stopped. */
@@ -55,6 +60,9 @@ int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock
  * none. */
 int core_batch_begin(struct core *core, struct store_txn *txn,
 		     struct batch_clock clock) SLUICE_MUST_USE;
+/* The number of the open batch, or of the last one: core_batch_read() in a snapshot of its commit
+ * returns this. */
+uint64_t core_batch_number(const struct core *core);
 int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
 	       struct effects *effects) SLUICE_MUST_USE;
 int core_batch_end(struct core *core, struct store_txn *txn,
@@ -90,6 +98,11 @@ int core_gateway_find(struct store_txn *txn, struct sluice_slice name,
 		      uint32_t *ret) SLUICE_MUST_USE;
 /* The applied index of a gateway (0: none yet). */
 int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret) SLUICE_MUST_USE;
+
+/* What a record contributes to a dump or a digest: its value without what depends on how commands
+ * were put into batches (the number of the batch). Borrowed from value. Any thread. */
+struct sluice_slice core_record_data(enum store_table table, struct sluice_slice key,
+				     struct sluice_slice value);
 
 /* --- reads, any thread, read transaction --- */
 /* Answers a read request (…_show, …_list, job_history, job_explain, audit, quarantine_list,

@@ -177,7 +177,7 @@ static bool is_schema(enum store_table table, struct sluice_slice key)
 static int digest_record(void *user, enum store_table table, struct sluice_slice key,
 			 struct sluice_slice value, int code)
 {
-	const struct sluice_slice parts[] = {key, value};
+	const struct sluice_slice parts[] = {key, core_record_data(table, key, value)};
 	uint64_t *hash = user;
 
 	if (code != 0 || is_schema(table, key))

@@ -101,6 +101,7 @@ static uint32_t dump(struct store *store, const char *name)
 		while (store_scan_next(scan, &key, &value) == 0) {
 			if (is_store_mark(key))
 				continue;
+			value = core_record_data((enum store_table)table, key, value);
 			crc = crc32c_extend(crc, &table, sizeof(table));
 			crc = crc32c_extend(crc, &key.len, sizeof(key.len));
 			crc = crc32c_extend(crc, key.data, key.len);

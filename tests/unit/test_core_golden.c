@@ -205,8 +205,8 @@ CODEC(format, number, format_decode(value, &ret->version) ? 0 : SLUICE_E_CORRUPT
       (format_encode(buf, r->version), FORMAT_BYTES), N(number, version))
 CODEC(ready, number, ready_decode(value, &ret->version) ? 0 : SLUICE_E_CORRUPT,
       (ready_encode(buf, r->version), READY_BYTES), N(number, version))
-CODEC(clock, batch_clock, clock_decode(value, ret), (clock_encode(buf, *r), CLOCK_BYTES),
-      N(batch_clock, mono_ms), N(batch_clock, wall_ms))
+CODEC(clock, clock_record, clock_decode(value, ret), (clock_encode(buf, r), CLOCK_BYTES),
+      N(clock_record, clock.mono_ms), N(clock_record, clock.wall_ms), N(clock_record, batch))
 CODEC(age, age, age_decode(value, ret), age_encode(buf, r), N(age, epoch), N(age, boot_id),
       N(age, boot_offset), N(age, doubting), N(age, at_mono), N(age, claim_ms), N(age, stood_ms),
       N(age, seen_mono), N(age, seen_wall), N(age, shift_count), N(age, shifts[0].at_mono),

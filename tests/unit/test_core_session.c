@@ -7,6 +7,7 @@
 #include "broker/core/base/apply.h"
 #include "broker/core/base/counter.h"
 #include "broker/core/base/keys.h"
+#include "broker/core/base/meta.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 
@@ -465,6 +466,115 @@ Test(core_batch, the_monotone_clock_never_goes_back)
 	cr_assert_eq(read.mono_ms, 6000);
 	cr_assert_eq(read.wall_ms, 1700000002000, "wall time may");
 	world_close(&world);
+}
+
+static uint64_t number_shown(struct world *world)
+{
+	struct store_txn *txn;
+	uint64_t number = 0;
+
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	cr_assert_eq(core_batch_read(txn, &number), 0);
+	store_abort(txn);
+	return number;
+}
+
+static void numbers_grow(enum world_store kind)
+{
+	struct store_txn *txn, *before;
+	struct world world;
+	uint64_t number, own;
+
+	world_open(&world, kind);
+	number = number_shown(&world);
+	cr_assert_eq(number, 1, "the first batch of a store");
+	cr_assert_neq(session_expire(&world, 99).code, 0);
+	cr_assert_eq(number_shown(&world), ++number, "a refusal is committed, too");
+	(void)world_session(&world, "s");
+	cr_assert_eq(number_shown(&world), ++number, "the clock stood still");
+	cr_assert_eq(core_batch_number(world.core), number);
+	cr_assert_neq(world_try(&world, COMMAND_SESSION_EXPIRE, &(struct cmd_session_expire){99})
+			      .code,
+		      0);
+	cr_assert_eq(core_batch_number(world.core), number + 1);
+	cr_assert_eq(number_shown(&world), number, "an aborted batch leaves nothing");
+
+	cr_assert_eq(store_begin_read(world.store, &before), 0);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(core_batch_begin(world.core, txn, world.clock), 0);
+	cr_assert_eq(core_batch_read(txn, &own), 0);
+	cr_assert_eq(own, number + 1, "its number is used again");
+	cr_assert_eq(core_batch_end(world.core, txn, world.effects), 0);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_assert_eq(core_batch_read(before, &own), 0);
+	cr_assert_eq(own, kind == WORLD_LMDB ? number : number + 1,
+		     "a snapshot shows its commit, but mem has none beside a commit");
+	store_abort(before);
+	number++;
+
+	world_restart(&world);
+	cr_assert_gt(number_shown(&world), number);
+	number = number_shown(&world);
+	(void)world_session(&world, "t");
+	cr_assert_eq(number_shown(&world), number + 1);
+	world_close(&world);
+}
+
+Test(core_batch, each_commit_has_the_next_number)
+{
+	numbers_grow(WORLD_MEM);
+	numbers_grow(WORLD_LMDB);
+}
+
+/* Such a record is from before batches had numbers. */
+Test(core_batch, a_store_without_numbers_begins_with_one)
+{
+	static const uint8_t record[CLOCK_1_BYTES] = {0, 0, 0, 0,    0,	   0,	 0x17, 0x70,
+						      0, 0, 1, 0x8b, 0xcf, 0xe5, 0x7b, 0x88};
+	struct batch_clock clock;
+	struct store_txn *txn;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(store_put(txn, STORE_META, world_text("clock"),
+			       (struct sluice_slice){record, sizeof(record)}),
+		     0);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_assert_eq(number_shown(&world), 0);
+	cr_assert_eq(store_begin_read(world.store, &txn), 0);
+	cr_assert_eq(core_clock_read(txn, &clock), 0);
+	store_abort(txn);
+	cr_assert_eq(clock.mono_ms, 6000);
+	cr_assert_eq(clock.wall_ms, 1700000005000);
+	world_wait(&world, 6000);
+	(void)world_session(&world, "s");
+	cr_assert_eq(number_shown(&world), 1);
+	world_discard(&world);
+}
+
+/* Between the two lengths, and beyond: damage. */
+Test(core_batch, a_clock_of_another_length_is_damaged)
+{
+	static const uint8_t record[CLOCK_BYTES + 1] = {0};
+	struct clock_record read;
+
+	for (size_t len = 0; len <= sizeof(record); len++)
+		cr_assert_eq(clock_decode((struct sluice_slice){record, len}, &read) == 0,
+			     len == CLOCK_1_BYTES || len == CLOCK_BYTES, "%zu bytes", len);
+}
+
+/* The database is compared with others that had other batches. */
+Test(core_batch, a_number_is_in_no_digest)
+{
+	const struct sluice_slice clock = {"clock", 5}, other = {"clocks", 6};
+	const struct sluice_slice value = {"0123456789abcdefghijklmn", CLOCK_BYTES};
+
+	cr_assert_eq(core_record_data(STORE_META, clock, value).len, (size_t)CLOCK_1_BYTES);
+	cr_assert_eq(core_record_data(STORE_META, clock, (struct sluice_slice){value.data, 16}).len,
+		     16u);
+	cr_assert_eq(core_record_data(STORE_META, other, value).len, value.len);
+	cr_assert_eq(core_record_data(STORE_NAME, clock, value).len, value.len);
 }
 
 Test(core_batch, bootstrap_happens_once)

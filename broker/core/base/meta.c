@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The store's own records: the clocks as of the last commit, the format, the applied index. */
+ * The store's own records: clocks and number of the last batch, the format, the applied index. */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/meta.h"
 
@@ -26,40 +26,73 @@ bool format_decode(struct sluice_slice value, uint32_t *ret)
 	return true;
 }
 
-void clock_encode(uint8_t buf[CLOCK_BYTES], struct batch_clock clock)
+void clock_encode(uint8_t buf[CLOCK_BYTES], const struct clock_record *record)
 {
-	put_be64(buf, clock.mono_ms);
-	put_be64(buf + 8, clock.wall_ms);
+	put_be64(buf, record->clock.mono_ms);
+	put_be64(buf + 8, record->clock.wall_ms);
+	put_be64(buf + CLOCK_1_BYTES, record->batch);
 }
 
-int clock_decode(struct sluice_slice value, struct batch_clock *ret)
+int clock_decode(struct sluice_slice value, struct clock_record *ret)
 {
 	const uint8_t *at = value.data;
 
-	if (value.len != CLOCK_BYTES)
+	if (value.len != CLOCK_BYTES && value.len != CLOCK_1_BYTES)
 		return store_damaged("its content is not valid");
-	*ret = (struct batch_clock){.mono_ms = get_be64(at), .wall_ms = get_be64(at + 8)};
+	*ret = (struct clock_record){.clock = {.mono_ms = get_be64(at),
+					       .wall_ms = get_be64(at + 8)},
+				     .batch = value.len == CLOCK_1_BYTES
+						      ? 0
+						      : get_be64(at + CLOCK_1_BYTES)};
 	return 0;
 }
 
-int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
+int clock_read(struct store_txn *txn, struct clock_record *ret)
 {
 	struct sluice_slice value;
 	int rc = store_get(txn, STORE_META, clock_key(), &value);
 
-	if (rc == SLUICE_E_NOT_FOUND) {
-		*ret = (struct batch_clock){0, 0};
-		return 0;
-	}
-	return rc != 0 ? rc : clock_decode(value, ret);
+	*ret = (struct clock_record){.batch = 0};
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	return clock_decode(value, ret);
 }
 
-int clock_write(struct store_txn *txn, struct batch_clock clock)
+int clock_write(struct store_txn *txn, const struct clock_record *record)
 {
 	uint8_t bytes[CLOCK_BYTES];
 
-	clock_encode(bytes, clock);
+	clock_encode(bytes, record);
 	return store_put(txn, STORE_META, clock_key(), (struct sluice_slice){bytes, sizeof(bytes)});
+}
+
+int core_clock_read(struct store_txn *txn, struct batch_clock *ret)
+{
+	struct clock_record record;
+	int rc = clock_read(txn, &record);
+
+	*ret = record.clock;
+	return rc;
+}
+
+int core_batch_read(struct store_txn *txn, uint64_t *ret)
+{
+	struct clock_record record;
+	int rc = clock_read(txn, &record);
+
+	*ret = record.batch;
+	return rc;
+}
+
+struct sluice_slice core_record_data(enum store_table table, struct sluice_slice key,
+				     struct sluice_slice value)
+{
+	const struct sluice_slice clock = clock_key();
+
+	if (table == STORE_META && key.len == clock.len &&
+	    memcmp(key.data, clock.data, key.len) == 0 && value.len > CLOCK_1_BYTES)
+		value.len = CLOCK_1_BYTES;
+	return value;
 }
 
 int core_index_read(struct store_txn *txn, uint32_t gateway, uint64_t *ret)

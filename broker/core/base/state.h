@@ -41,6 +41,7 @@ struct grown_log {
 
 struct core {
 	struct batch_clock clock; /* of the open batch */
+	uint64_t batch;		  /* its number */
 	struct age age;		  /* as of the open batch; read anew at its beginning */
 	uint32_t position;	  /* of the next command in it */
 	struct lifecycle_cache *lifecycles;

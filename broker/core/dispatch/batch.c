@@ -59,6 +59,29 @@ void core_destroy(struct core *core)
 	free(core);
 }
 
+/* Gives the batch its clock and its number. */
+static int batch_open(struct core *core, struct store_txn *txn, struct batch_clock clock)
+{
+	struct clock_record record;
+	int rc = clock_read(txn, &record);
+
+	if (rc != 0)
+		return rc;
+	/* Stored, so a caller with a wrong clock cannot turn it back. */
+	if (clock.mono_ms < record.clock.mono_ms)
+		clock.mono_ms = record.clock.mono_ms;
+	record = (struct clock_record){clock, record.batch + 1};
+	core->clock = clock;
+	core->batch = record.batch;
+	core->position = 0;
+	return clock_write(txn, &record);
+}
+
+uint64_t core_batch_number(const struct core *core)
+{
+	return core->batch;
+}
+
 /* ---- bootstrap, boot ---- */
 
 int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock)
@@ -76,18 +99,16 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 			       : SLUICE_E_SCHEMA;
 	if (rc != SLUICE_E_NOT_FOUND)
 		return rc;
-	core->clock = clock;
-	core->position = 0;
-	rc = age_read(txn, &core->age);
+	rc = batch_open(core, txn, clock);
+	if (rc == 0)
+		rc = age_read(txn, &core->age);
 	if (rc != 0)
 		return rc;
 	if (core->age.epoch == UINT64_MAX)
 		core->age.epoch = clock.wall_ms - clock.mono_ms;
 	apply_init(&a, core, txn, core->bootstrap_effects, 0);
 	format_encode(format, FORMAT_VERSION);
-	rc = clock_write(txn, clock);
-	if (rc == 0)
-		rc = counter_next(&a, COUNTER_GATEWAY, &gateway);
+	rc = counter_next(&a, COUNTER_GATEWAY, &gateway);
 	if (rc == 0) {
 		a.gateway = (uint32_t)gateway;
 		rc = gateway_install(&a, (struct sluice_slice){"default", 7});
@@ -103,11 +124,8 @@ int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock 
 int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
 	struct apply a;
-	int rc;
+	int rc = batch_open(core, txn, clock);
 
-	core->clock = clock;
-	core->position = 0;
-	rc = clock_write(txn, clock);
 	if (rc == 0)
 		rc = age_read(txn, &core->age);
 	if (rc != 0)
@@ -131,28 +149,18 @@ static void nothing_pends(const struct core *core)
 
 int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
-	struct batch_clock last;
-	int rc = core_clock_read(txn, &last);
+	int rc = batch_open(core, txn, clock);
 
 	if (rc != 0)
 		return rc;
-	/* Stored, so a caller with a wrong clock cannot turn it back. */
-	if (clock.mono_ms < last.mono_ms)
-		clock.mono_ms = last.mono_ms;
 	nothing_pends(core);
-	core->clock = clock;
-	core->position = 0;
 	core->grown_count = 0;
-	rc = age_read(txn, &core->age);
-	if (rc == 0 && (core->age.doubting || core->age.epoch == UINT64_MAX))
-		rc = age_batch(txn, clock, &core->age);
-	if (rc != 0)
-		return rc;
 	core->work = (struct core_work){0};
 	router_cache_begin(core->routers);
-	if (clock.mono_ms == last.mono_ms && clock.wall_ms == last.wall_ms)
-		return 0;
-	return clock_write(txn, clock);
+	rc = age_read(txn, &core->age);
+	if (rc == 0 && (core->age.doubting || core->age.epoch == UINT64_MAX))
+		rc = age_batch(txn, core->clock, &core->age);
+	return rc;
 }
 
 struct core_work core_batch_work(const struct core *core)
