@@ -318,7 +318,9 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 		(void)snprintf(why, why_bytes,
 			       "data directory %.200s: the store cannot be started (%s): %s",
 			       broker->config.data, sluice_error_name(rc),
-			       rc == SLUICE_E_NOMEM ? "out of memory" : store_last_error());
+			       rc == SLUICE_E_NOMEM    ? "out of memory"
+			       : rc == SLUICE_E_SCHEMA ? "a newer version has written it"
+						       : store_last_error());
 	return rc;
 }
 

@@ -20,6 +20,7 @@ enum { COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
 
 /* PB commands have the name of their message. */
 #define NAME_TICK "tick"
+#define NAME_BOOT "boot"
 #define NAME_SESSION_OPEN "session_open"
 #define NAME_SESSION_EXPIRE "session_expire"
 #define NAME_PUBLISH "publish"
@@ -106,7 +107,8 @@ const struct command_spec *command_spec(uint16_t type)
 enum {
 	CLAIM_1_BYTES = 8 + 4 + 4 + 1 + 8 + 8,
 	CLAIM_2_BYTES = CLAIM_1_BYTES + 2 + 8 + 8,
-	CLAIM_BYTES = CLAIM_2_BYTES + 4
+	CLAIM_BYTES = CLAIM_2_BYTES + 4,
+	BOOT_BYTES = 1 + 4 * 8
 };
 
 /* The version that is written; all from 1 on can be read. */
@@ -130,6 +132,8 @@ static size_t bin_size(uint16_t type, const void *body)
 	switch (type) {
 	case COMMAND_TICK:
 		return 4 + ((const struct cmd_tick *)body)->put_off.len;
+	case COMMAND_BOOT:
+		return BOOT_BYTES;
 	case COMMAND_SESSION_OPEN: {
 		const struct cmd_session_open *open = body;
 
@@ -210,11 +214,23 @@ static void tick_encode(uint8_t *at, const struct cmd_tick *tick)
 	(void)put_bytes(at + 4, tick->put_off.data, tick->put_off.len);
 }
 
+static void boot_encode(uint8_t *at, const struct cmd_boot *boot)
+{
+	at[0] = boot->by_wall;
+	put_be64(at + 1, boot->boot_id);
+	put_be64(at + 9, boot->offset_ms);
+	put_be64(at + 17, boot->away_ms);
+	put_be64(at + 25, boot->back_ms);
+}
+
 static void bin_encode(uint8_t *at, uint16_t type, const void *body)
 {
 	switch (type) {
 	case COMMAND_TICK:
 		tick_encode(at, body);
+		break;
+	case COMMAND_BOOT:
+		boot_encode(at, body);
 		break;
 	case COMMAND_SESSION_OPEN:
 		session_open_encode(at, body);
@@ -241,6 +257,7 @@ struct owned {
 	struct command command;
 	union {
 		struct cmd_tick tick;
+		struct cmd_boot boot;
 		struct cmd_session_open session_open;
 		struct cmd_session_expire session_expire;
 		struct frame_publish publish;
@@ -343,6 +360,20 @@ static int claim_decode(const uint8_t *at, size_t len, uint8_t version, struct c
 	return 0;
 }
 
+static int boot_decode(const uint8_t *at, size_t len, struct cmd_boot *ret, const char **ret_why)
+{
+	if (len != BOOT_BYTES)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "boot: body is not 33 bytes");
+	if (at[0] > 1)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "boot: unknown flags");
+	*ret = (struct cmd_boot){.boot_id = get_be64(at + 1),
+				 .offset_ms = get_be64(at + 9),
+				 .by_wall = at[0] != 0,
+				 .away_ms = get_be64(at + 17),
+				 .back_ms = get_be64(at + 25)};
+	return 0;
+}
+
 static int bin_decode(struct owned *owned, size_t len, uint8_t version, const char **ret_why)
 {
 	const uint8_t *at = owned->bytes;
@@ -355,6 +386,8 @@ static int bin_decode(struct owned *owned, size_t len, uint8_t version, const ch
 		owned->body.tick.work_max = get_be32(at);
 		owned->body.tick.put_off = (struct sluice_slice){at + 4, len - 4};
 		return 0;
+	case COMMAND_BOOT:
+		return boot_decode(at, len, &owned->body.boot, ret_why);
 	case COMMAND_SESSION_OPEN:
 		return session_open_decode(at, len, version, &owned->body.session_open, ret_why);
 	case COMMAND_SESSION_EXPIRE:

@@ -30,6 +30,17 @@ struct cmd_tick {
 	 * damaged record), of TIMER_KEY_BYTES; empty: none. */
 	struct sluice_slice put_off;
 };
+/* The first command after a start, and the first of a store. Carries what only the broker that
+ * takes the lead knows, so that every store that applies it has the same clocks. */
+struct cmd_boot {
+	/* of the machine's boot, during which its monotone clock continues; 0: not known */
+	uint64_t boot_id;
+	uint64_t offset_ms; /* durable - process's monotone clock, modulo 2^64 */
+	/* The durable clock was advanced by the difference of wall clocks: by away_ms; back_ms is
+	 * how far the wall clock went back instead. */
+	bool by_wall;
+	uint64_t away_ms, back_ms;
+};
 struct cmd_session_open {
 	struct sluice_slice name;   /* may be empty */
 	struct sluice_slice client; /* free text */

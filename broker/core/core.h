@@ -33,10 +33,25 @@ struct batch_clock {
 	uint64_t wall_ms; /* since 1970 UTC: event times */
 };
 
-/* First thing on an empty store (in a transaction): schema, clocks, gateway "default" (number 1)
- * with its "dead-letter" queue and lifecycle "airavata". On a store that has them: nothing. */
-int core_bootstrap(struct core *core, struct store_txn *txn,
-		   struct batch_clock clock) SLUICE_MUST_USE;
+/* Nothing is written but by commands; COMMAND_BOOT is the first after each start. On an empty store
+ * it makes schema, clocks, gateway "default" (number 1) with its "dead-letter" queue and lifecycle
+ * "airavata". On every store it gives sessions and timed leases at least one full timeout from the
+ * batch's clock. It uses no index of a gateway. */
+
+/* The newest level of rules that this version knows: levels.def. */
+enum core_level {
+	CORE_LEVEL_BEFORE = -1,
+#define LEVEL(number, text) CORE_LEVEL_##number,
+#include "broker/core/levels.def"
+#undef LEVEL
+	CORE_LEVEL_AFTER,
+	CORE_LEVEL = CORE_LEVEL_AFTER - 1
+};
+/* Whether this version can apply commands to the store. SCHEMA: it has another format, or a level
+ * above CORE_LEVEL. An empty store can be begun. Read or write transaction. */
+int core_store_check(struct store_txn *txn) SLUICE_MUST_USE;
+/* The level whose rules apply; 0 in a store from before levels, until LEVEL_RAISE. */
+int core_level_read(struct store_txn *txn, uint32_t *ret) SLUICE_MUST_USE;
 
 /* The clocks as of the last commit; 0 in a fresh store. */
 int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_USE;
@@ -45,14 +60,12 @@ int core_clock_read(struct store_txn *txn, struct batch_clock *ret) SLUICE_MUST_
  * committed batch has a larger one than the one before it, also over restarts; numbers may be
  * skipped. An aborted batch's number is used again. Any thread. */
 int core_batch_read(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
-/* At boot, before core_bootstrap and core_boot: *ret is the durable clocks now. process: the
- * process's clocks; boot_id: of the machine's boot, during which its monotone clock continues; 0:
- * not known. age.h explains the time while the broker was stopped. */
-int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
-		    struct batch_clock *ret) SLUICE_MUST_USE;
-/* At boot, in a transaction: sessions and timed leases get at least one full timeout from
- * clock.mono_ms. */
-int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock) SLUICE_MUST_USE;
+/* The clocks with which the only broker of a store takes the lead: *ret is the body of BOOT, and
+ * the batch's monotone clock is the process's + ret->offset_ms. process: the process's clocks;
+ * boot_id: as in cmd_boot. age.h explains the time while the broker was stopped. Reads; read or
+ * write transaction. */
+int core_boot_clock(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
+		    struct cmd_boot *ret) SLUICE_MUST_USE;
 
 /* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM): the batch must be
  * aborted. A refusal is not a failure: it is an outcome in a FX_REPLY effect. core_apply always

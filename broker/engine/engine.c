@@ -12,6 +12,7 @@
 
 #include "broker/engine/engine_internal.h"
 #include "broker/engine/lag.h"
+#include "broker/engine/lead.h"
 #include "broker/util/clock.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -32,46 +33,7 @@ static struct batch_clock process_clock(void)
 	return (struct batch_clock){clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
 }
 
-/* ---- boot ---- */
-
-struct boot {
-	struct engine *engine;
-	uint64_t mono_ms;
-};
-
-/* Whether it was used before the start is not known. */
-static int boot_session(void *user, const struct session_row *row)
-{
-	struct boot *boot = user;
-	struct session_seen seen = {.gateway = row->gateway,
-				    .session = row->session,
-				    .timeout_ms = row->timeout_ms,
-				    .used = true,
-				    .address = row->address};
-
-	return heartbeats_add(&boot->engine->heartbeats, &seen, boot->mono_ms);
-}
-
-static int boot_in(struct engine *engine, struct store_txn *txn, struct batch_clock now)
-{
-	struct batch_clock clock;
-	struct boot boot;
-	int rc = core_clock_boot(txn, now, engine->config.boot_id, &clock);
-
-	if (rc != 0)
-		return rc;
-	atomic_store(&engine->mono_offset_ms, (int64_t)clock.mono_ms - (int64_t)now.mono_ms);
-	engine->mono_last_ms = clock.mono_ms;
-	rc = core_bootstrap(engine->core, txn, clock);
-	if (rc == 0)
-		rc = core_boot(engine->core, txn, clock);
-	boot = (struct boot){engine, clock.mono_ms};
-	if (rc == 0)
-		rc = core_session_each(txn, boot_session, &boot);
-	if (rc == 0)
-		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
-	return rc;
-}
+/* ---- open, lead ---- */
 
 static void headroom_report(struct engine *engine, enum headroom_state before,
 			    const struct store_facts *facts)
@@ -98,35 +60,18 @@ static void headroom_report(struct engine *engine, enum headroom_state before,
 		 log_str("why", now == HEADROOM_OK ? "" : engine->gate.why));
 }
 
-static int boot_store(struct engine *engine, struct batch_clock now)
+static int store_check(struct store *store)
 {
 	struct store_txn *txn = NULL;
-	struct store_facts facts;
-	struct store_room room;
-	int rc = store_begin(engine->store, &txn);
+	int rc = store_begin_read(store, &txn);
 
-	if (rc != 0)
-		return rc;
-	rc = boot_in(engine, txn, now);
-	if (rc != 0) {
-		store_abort(txn);
-		return rc;
-	}
-	rc = store_commit(txn);
-	if (rc != 0)
-		return rc;
-	store_facts_get(engine->store, &facts);
-	headroom_init(&engine->gate, &engine->config, facts.map_bytes);
-	rc = headroom_room_ensure(engine, 0, &room);
-	if (rc != 0)
-		return rc;
-	headroom_update(&engine->gate, &facts);
-	headroom_report(engine, HEADROOM_OK, &facts);
-	return 0;
+	if (rc == 0)
+		rc = core_store_check(txn);
+	store_abort(txn);
+	return rc;
 }
 
-int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
-		  struct engine **ret)
+int engine_open(const struct engine_config *config, struct store *store, struct engine **ret)
 {
 	struct engine *engine = calloc(1, sizeof(*engine));
 	int rc;
@@ -156,13 +101,67 @@ int engine_create(const struct engine_config *config, struct store *store, struc
 	}
 	rc = core_create(&engine->core);
 	if (rc == 0)
-		rc = boot_store(engine, now);
+		rc = store_check(store);
 	if (rc != 0) {
 		engine_destroy(engine);
 		return rc;
 	}
 	*ret = engine;
 	return 0;
+}
+
+int engine_lead(struct engine *engine, struct batch_clock now, const struct cmd_boot *boot)
+{
+	struct store_facts facts;
+	struct store_room room;
+	int rc;
+
+	invariant(engine->role == ENGINE_OPEN, "an engine takes the lead in role %d",
+		  (int)engine->role);
+	atomic_store(&engine->mono_offset_ms, (int64_t)boot->offset_ms);
+	rc = lead_commit(engine,
+			 (struct batch_clock){durable_mono(engine, now.mono_ms), now.wall_ms},
+			 boot);
+	if (rc != 0)
+		return rc;
+	store_facts_get(engine->store, &facts);
+	headroom_init(&engine->gate, &engine->config, facts.map_bytes);
+	rc = headroom_room_ensure(engine, 0, &room);
+	if (rc != 0)
+		return rc;
+	headroom_update(&engine->gate, &facts);
+	headroom_report(engine, HEADROOM_OK, &facts);
+	engine->role = ENGINE_LEADS;
+	return 0;
+}
+
+static int own_clock(const struct engine *engine, struct batch_clock now, struct cmd_boot *ret)
+{
+	struct store_txn *txn = NULL;
+	int rc = store_begin_read(engine->store, &txn);
+
+	if (rc == 0)
+		rc = core_boot_clock(txn, now, engine->config.boot_id, ret);
+	store_abort(txn);
+	return rc;
+}
+
+int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
+		  struct engine **ret)
+{
+	struct cmd_boot boot;
+	int rc = engine_open(config, store, ret);
+
+	if (rc != 0)
+		return rc;
+	rc = own_clock(*ret, now, &boot);
+	if (rc == 0)
+		rc = engine_lead(*ret, now, &boot);
+	if (rc != 0) {
+		engine_destroy(*ret);
+		*ret = NULL;
+	}
+	return rc;
 }
 
 static void taken_drop(struct taken *taken)
@@ -511,11 +510,16 @@ static int stop_with(struct engine *engine, int rc)
 
 int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms)
 {
-	struct batch_clock clock = {durable_mono(engine, now.mono_ms), now.wall_ms};
+	struct batch_clock clock;
 	int rc;
 
 	if (engine->failed)
 		return SLUICE_E_IO;
+	if (engine->role != ENGINE_LEADS) {
+		*ret_wait_ms = UINT64_MAX;
+		return 0;
+	}
+	clock = (struct batch_clock){durable_mono(engine, now.mono_ms), now.wall_ms};
 	invariant(engine->batch.count == 0 && engine->batch.bytes == 0,
 		  "%zu submissions of the batch before", engine->batch.count);
 	inbox_take(&engine->inbox, &engine->taken);

@@ -82,8 +82,7 @@ struct engine_config {
 	/* 0: 32 MiB; disk held for acks, deletes, expiry; at most 1/20 of the map */
 	uint64_t reserve_bytes;
 	uint32_t tick_work_max; /* 0: 1,000 records */
-	/* of the machine's boot: its monotone clock continues over starts of the broker; 0:
-	 * not known */
+	/* engine_create: of the machine's boot, as in cmd_boot */
 	uint64_t boot_id;
 	uint32_t claims_max;	/* 0: 4,096 per batch */
 	bool abort_every_batch; /* simulator: apply, abort, apply again */
@@ -93,8 +92,20 @@ struct engine_config {
 	void *user;
 };
 
-/* Bootstraps an empty store, advances the clocks, arms the sessions. borrows store, takes nothing.
- * now: monotone and wall. */
+/* Whether the engine writes: only while it leads. A follower's role comes with replicas. */
+enum engine_role { ENGINE_OPEN, ENGINE_LEADS };
+/* Opens: checks that this version knows the store, and writes nothing. Submissions and notes wait
+ * in the inbox until the engine leads. borrows store, takes nothing. Returns 0, SCHEMA, or what the
+ * store answers. */
+int engine_open(const struct engine_config *config, struct store *store,
+		struct engine **ret) SLUICE_MUST_USE;
+/* Takes the lead: commits BOOT as the first batch, after it LEVEL_RAISE if the store has an older
+ * level, and begins the timeouts of all sessions. now: the process's clocks; the durable clock is
+ * its monotone one + boot->offset_ms, from now on. After an error the engine can only be destroyed.
+ * Once, before engine_start; blocks for one commit. */
+int engine_lead(struct engine *engine, struct batch_clock now,
+		const struct cmd_boot *boot) SLUICE_MUST_USE;
+/* Both, for a broker that is alone: its own store says what the clocks were (core_boot_clock). */
 int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
 		  struct engine **ret) SLUICE_MUST_USE;
 void engine_destroy(struct engine *engine); /* accepts NULL; the thread must have been stopped */
@@ -109,9 +120,10 @@ void engine_stop(struct engine *engine);
  * thread. */
 void engine_drain(struct engine *engine);
 
-/* One round without a thread: handles the inbox, runs at most one batch. now: the process's clocks
- * (mono is converted to the durable clock). *ret_wait_ms: until the next deadline (UINT64_MAX:
- * none); 0 when more waits. Returns 0 or the failure that fail_stop was called with. */
+/* One round without a thread: handles the inbox, runs at most one batch; nothing unless it leads.
+ * now: the process's clocks (mono is converted to the durable clock). *ret_wait_ms: until the next
+ * deadline (UINT64_MAX: none); 0 when more waits. Returns 0 or the failure that fail_stop was
+ * called with. */
 int engine_step(struct engine *engine, struct batch_clock now,
 		uint64_t *ret_wait_ms) SLUICE_MUST_USE;
 

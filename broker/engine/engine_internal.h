@@ -27,7 +27,8 @@ struct engine {
 	struct engine_sink *sinks[SINKS_MAX];
 	bool sink_lags[SINKS_MAX];
 	size_t sink_count;
-	/* durable mono = process mono + offset; the offset is set once, at create */
+	enum engine_role role;
+	/* durable mono = process mono + offset; the offset is set when it takes the lead */
 	_Atomic int64_t mono_offset_ms;
 	uint64_t mono_last_ms;
 	uint64_t next_deadline_ms; /* of core's timers */

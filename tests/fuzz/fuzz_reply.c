@@ -124,7 +124,11 @@ static void begin(struct world *world)
 	REQUIRE(store_open_mem(&(struct store_options){.create = true}, &world->store) == 0);
 	REQUIRE(core_create(&world->core) == 0 && effects_create(&world->effects) == 0);
 	REQUIRE(store_begin(world->store, &txn) == 0);
-	REQUIRE(core_bootstrap(world->core, txn, world->clock) == 0);
+	REQUIRE(core_batch_begin(world->core, txn, world->clock) == 0);
+	REQUIRE(core_apply(world->core, txn,
+			   &(struct command){.type = COMMAND_BOOT, .body = &(struct cmd_boot){0}},
+			   world->effects) == 0);
+	REQUIRE(core_batch_end(world->core, txn, world->effects) == 0);
 	REQUIRE(core_gateway_find(txn, text("default"), &world->gateway) == 0);
 	REQUIRE(store_commit(txn) == 0);
 	world->session = apply(world, COMMAND_SESSION_OPEN, &open).id;

@@ -36,6 +36,7 @@
 	X(NO_EXPIRY, "no-expiry", "leases do not end")                                             \
 	X(EARLY_EXPIRY, "early-expiry", "leases end after half their time")                        \
 	X(SHORT_BOOT, "short-boot", "leases are not extended at a start of the broker")            \
+	X(HIDDEN_START, "hidden-start", "a start writes more than its commands say")               \
 	X(LOST_DEAD, "lost-dead", "dead letters are put into no queue")                            \
 	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
 	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is stored again")              \
@@ -114,6 +115,11 @@ void plants_set(int plant)
 {
 	planted = (enum plant)plant;
 	kill_planned = false;
+}
+
+bool plants_shadowed(int plant)
+{
+	return plant == HIDDEN_START;
 }
 
 void plants_kill_planned(bool planned)
@@ -259,7 +265,11 @@ WRAP(int, queue_leases_fire, struct apply *a, uint64_t queue, uint64_t sub, uint
 
 WRAP(int, queue_boot, struct apply *a)
 {
-	return planted == SHORT_BOOT ? 0 : __real_queue_boot(a);
+	struct apply own = *a;
+
+	if (planted == HIDDEN_START && !shadow_replays())
+		own.mono_ms++;
+	return planted == SHORT_BOOT ? 0 : __real_queue_boot(&own);
 }
 
 WRAP(int, queue_put, struct apply *a, uint64_t queue, const struct queue_put_spec *spec,

@@ -17,9 +17,8 @@ static struct {
 	struct core *core;
 	struct effects *effects;
 	/* The current transaction. */
-	bool batch, boot;
-	struct batch_clock clock, process; /* process: the process's clock at boot */
-	uint64_t boot_id;
+	bool batch;
+	struct batch_clock clock;
 	size_t count;
 	struct sluice_slice commands[COMMANDS_MAX]; /* encoded, owned */
 } shadow;
@@ -33,7 +32,7 @@ static void drop(void)
 {
 	while (shadow.count > 0)
 		free((void *)shadow.commands[--shadow.count].data);
-	shadow.batch = shadow.boot = false;
+	shadow.batch = false;
 }
 
 void shadow_begin(void)
@@ -56,26 +55,6 @@ void shadow_end(void)
 }
 
 /* ---- actions of the engine ---- */
-
-WRAP(int, core_clock_boot, struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
-     struct batch_clock *ret)
-{
-	if (listens()) {
-		shadow.process = process;
-		shadow.boot_id = boot_id;
-	}
-	return __real_core_clock_boot(txn, process, boot_id, ret);
-}
-
-WRAP(int, core_boot, struct core *core, struct store_txn *txn, struct batch_clock clock)
-{
-	if (listens()) {
-		drop();
-		shadow.boot = true;
-		shadow.clock = clock;
-	}
-	return __real_core_boot(core, txn, clock);
-}
 
 WRAP(int, core_batch_begin, struct core *core, struct store_txn *txn, struct batch_clock clock)
 {
@@ -124,28 +103,22 @@ static void replay(void)
 	struct store_txn *txn;
 
 	must(store_begin(shadow.store, &txn), "shadow");
-	if (shadow.boot) {
-		must(core_clock_boot(txn, shadow.process, shadow.boot_id, &shadow.clock), "shadow");
-		must(core_bootstrap(shadow.core, txn, shadow.clock), "shadow");
-		must(core_boot(shadow.core, txn, shadow.clock), "shadow");
-	} else {
-		must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
-		for (size_t i = 0; i < shadow.count; i++) {
-			if (i > 0) {
-				must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
-				must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
-			}
-			apply(txn, shadow.commands[i]);
+	must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
+	for (size_t i = 0; i < shadow.count; i++) {
+		if (i > 0) {
+			must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
+			must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
 		}
-		must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
+		apply(txn, shadow.commands[i]);
 	}
+	must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
 	effects_clear(shadow.effects);
 	must(store_commit(txn), "shadow");
 }
 
 void shadow_committed(void)
 {
-	if (!listens() || !(shadow.boot || shadow.batch))
+	if (!listens() || !shadow.batch)
 		return;
 	shadow.replays = true;
 	replay();
@@ -156,6 +129,11 @@ void shadow_committed(void)
 struct store *shadow_store(void)
 {
 	return shadow.store;
+}
+
+bool shadow_replays(void)
+{
+	return shadow.replays;
 }
 
 void shadow_pause(bool paused)

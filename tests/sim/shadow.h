@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A second database, which applies every committed command once, as from a command log: encoded, in
- * order, with its clock, and each in a batch of its own. The same commands give the same database:
- * so an aborted batch may leave nothing in core or the store, no stored data may depend on the
- * distribution of commands over batches, and both stores must agree. Actions of the engine are
- * observed by the linker's --wrap. One at a time; not thread-safe.
+ * A second database, which applies every committed command once, as from a command log: encoded,
+ * in order, with its clock, and each in a batch of its own, the start's too. The same commands
+ * give the same database: so nothing may be written beside commands, an aborted batch may leave
+ * nothing in core or the store, no stored data may depend on the distribution of commands over
+ * batches, and both stores must agree. Actions of the engine are observed by the linker's --wrap.
+ * One at a time; not thread-safe.
  */
 #ifndef SLUICE_TESTS_SIM_SHADOW_H
 #define SLUICE_TESTS_SIM_SHADOW_H
@@ -19,6 +20,7 @@ void shadow_committed(void);
  * no second database. */
 struct store *shadow_store(void);
 void shadow_pause(bool paused);
+bool shadow_replays(void); /* what is called now is the shadow's, not the engine's */
 /* Of all stored data, in order; of the shadow itself with NULL. */
 uint64_t shadow_digest(struct store *store);
 

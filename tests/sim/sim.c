@@ -198,11 +198,12 @@ static struct sim *sim_create(const struct sim_spec *spec)
 bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 {
 	struct sim *s = sim_create(spec);
+	const bool shadowed = spec->plant == 0 || plants_shadowed(spec->plant);
 	uint64_t stored;
 	bool good;
 
 	plants_set(spec->plant);
-	if (spec->plant == 0)
+	if (shadowed)
 		shadow_begin();
 	pass(s, 0);
 	boot(s);
@@ -213,7 +214,7 @@ bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 		drain(s);
 	good = oracle_why(s->oracle) == NULL;
 	stored = shadow_digest(s->store);
-	if (good && spec->plant == 0 && stored != shadow_digest(NULL))
+	if (good && shadowed && stored != shadow_digest(NULL))
 		oracle_blame(s->oracle,
 			     "the same commands, each applied once, give another database", 0, 0);
 	good = oracle_why(s->oracle) == NULL;
@@ -222,7 +223,7 @@ bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 	       spec->seed, spec->lmdb ? "lmdb" : "mem", plants_name(spec->plant),
 	       good ? "kept" : oracle_why(s->oracle), s->step, *ret_hash);
 	shut(s);
-	if (spec->plant == 0)
+	if (shadowed)
 		shadow_end();
 	plants_set(0);
 	if (spec->lmdb)

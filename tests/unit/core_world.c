@@ -55,22 +55,49 @@ static void remove_dir(const char *dir)
 	cr_assert_eq(system(command), 0);
 }
 
-static void bootstrap(struct store *store, struct core *core, struct batch_clock clock)
-{
-	struct store_txn *txn;
-
-	MUST(store_begin(store, &txn));
-	MUST(core_bootstrap(core, txn, clock));
-	MUST(store_commit(txn));
-}
-
+/* Of a start. The clocks are those of the batch. */
 static void boot(struct store *store, struct core *core, struct batch_clock clock)
 {
+	static const struct cmd_boot body = {.offset_ms = 0};
+	struct command command = {.type = COMMAND_BOOT, .body = &body};
+	struct effects *effects;
 	struct store_txn *txn;
 
+	MUST(effects_create(&effects));
 	MUST(store_begin(store, &txn));
-	MUST(core_boot(core, txn, clock));
+	MUST(core_batch_begin(core, txn, clock));
+	MUST(core_apply(core, txn, &command, effects));
+	MUST(core_batch_end(core, txn, effects));
 	MUST(store_commit(txn));
+	effects_destroy(effects);
+}
+
+static void level_raise(struct store *store, struct core *core, struct batch_clock clock,
+			uint32_t level)
+{
+	Sluice__LevelRaise raise = SLUICE__LEVEL_RAISE__INIT;
+	struct command command = {.type = COMMAND_LEVEL_RAISE,
+				  .gateway = 1,
+				  .message = &raise.base};
+	struct effects *effects;
+	struct store_txn *txn;
+
+	raise.level = level;
+	MUST(effects_create(&effects));
+	MUST(store_begin(store, &txn));
+	MUST(core_batch_begin(core, txn, clock));
+	MUST(core_apply(core, txn, &command, effects));
+	MUST(core_batch_end(core, txn, effects));
+	MUST(store_commit(txn));
+	effects_destroy(effects);
+}
+
+/* As the engine does it when it takes the lead. */
+static void begin(struct store *store, struct core *core, struct batch_clock clock, uint32_t level)
+{
+	boot(store, core, clock);
+	if (level > 0)
+		level_raise(store, core, clock, level);
 }
 
 /* The lmdb store's own. */
@@ -294,7 +321,7 @@ static void check_replay(const struct world *world, const struct replay *replay,
 
 	MUST(core_create(&core));
 	MUST(effects_create(&effects));
-	bootstrap(store, core, (struct batch_clock){1000, 1700000000000});
+	begin(store, core, (struct batch_clock){1000, 1700000000000}, world->level);
 	for (size_t at = 0; at < world->step_count; at += length) {
 		const struct world_step *step = &world->steps[at];
 
@@ -329,6 +356,11 @@ static void check_replay(const struct world *world, const struct replay *replay,
 
 void world_open(struct world *world, enum world_store kind)
 {
+	world_open_at(world, kind, CORE_LEVEL);
+}
+
+void world_open_at(struct world *world, enum world_store kind, uint32_t level)
+{
 	struct store_txn *txn;
 
 	memset(world, 0, sizeof(*world));
@@ -337,7 +369,8 @@ void world_open(struct world *world, enum world_store kind)
 	world->store = open_store(kind, world->dir, true);
 	MUST(core_create(&world->core));
 	MUST(effects_create(&world->effects));
-	bootstrap(world->store, world->core, world->clock);
+	world->level = level;
+	begin(world->store, world->core, world->clock, level);
 	MUST(store_begin_read(world->store, &txn));
 	MUST(core_gateway_find(txn, world_text("default"), &world->gateway));
 	store_abort(txn);

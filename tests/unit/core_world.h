@@ -29,6 +29,7 @@ struct world {
 	struct core *core;
 	struct effects *effects; /* of the last batch */
 	struct batch_clock clock;
+	uint32_t level; /* with which it began */
 	uint32_t gateway;
 	Sluice__Reply *reply; /* of the last query */
 	uint64_t turns;	      /* of all queries, one record at a time */
@@ -37,6 +38,8 @@ struct world {
 };
 
 void world_open(struct world *world, enum world_store kind);
+/* The same at an older level of the rules: levels.def. */
+void world_open_at(struct world *world, enum world_store kind, uint32_t level);
 void world_close(struct world *world);	 /* with the proofs */
 void world_discard(struct world *world); /* without the proofs: for a test that damaged the store */
 void world_restart(

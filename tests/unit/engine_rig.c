@@ -73,6 +73,14 @@ void rig_start(struct rig *rig, bool abort_every_batch)
 	cr_assert_eq(engine_sink_add(rig->engine, &rig->sink), 0);
 }
 
+void rig_start_open(struct rig *rig, const struct engine_config *config)
+{
+	rig->sink.post = on_post;
+	rig->sink.kick = on_kick;
+	cr_assert_eq(engine_open(config, rig->store, &rig->engine), 0);
+	cr_assert_eq(engine_sink_add(rig->engine, &rig->sink), 0);
+}
+
 void rig_open(struct rig *rig, bool abort_every_batch)
 {
 	struct store_options options = {.create = true};

@@ -36,6 +36,8 @@ struct own {
 void rig_open(struct rig *rig, bool abort_every_batch);
 /* The same on rig->store, with all else 0. */
 void rig_start(struct rig *rig, bool abort_every_batch);
+/* Opened only: the test takes the lead. */
+void rig_start_open(struct rig *rig, const struct engine_config *config);
 void rig_close(struct rig *rig);
 /* Until the engine has nothing to do, or stops. */
 void rig_step(struct rig *rig);

@@ -36,6 +36,10 @@ static const struct golden_member tick_members[] = {N(cmd_tick, work_max),
 						    S(cmd_tick, put_off),
 						    {0}};
 
+static const struct golden_member boot_members[] = {N(cmd_boot, by_wall),   N(cmd_boot, boot_id),
+						    N(cmd_boot, offset_ms), N(cmd_boot, away_ms),
+						    N(cmd_boot, back_ms),   {0}};
+
 static const struct golden_member session_open_members[] =
 	{S(cmd_session_open, name),	  S(cmd_session_open, client),
 	 N(cmd_session_open, timeout_ms), A(cmd_session_open, secret),
@@ -80,6 +84,7 @@ struct message {
 
 union body {
 	struct cmd_tick tick;
+	struct cmd_boot boot;
 	struct cmd_session_open session_open;
 	struct cmd_session_expire session_expire;
 	struct cmd_claim claim;
@@ -94,6 +99,9 @@ static const struct golden_member *bin_members(uint16_t type, size_t *ret_size)
 	case COMMAND_TICK:
 		*ret_size = sizeof(struct cmd_tick);
 		return tick_members;
+	case COMMAND_BOOT:
+		*ret_size = sizeof(struct cmd_boot);
+		return boot_members;
 	case COMMAND_SESSION_OPEN:
 		*ret_size = sizeof(struct cmd_session_open);
 		return session_open_members;

@@ -203,6 +203,8 @@ EMPTY_CODEC(orphan)
 
 CODEC(format, number, format_decode(value, &ret->version) ? 0 : SLUICE_E_CORRUPT,
       (format_encode(buf, r->version), FORMAT_BYTES), N(number, version))
+CODEC(level, number, level_decode(value, &ret->version),
+      (level_encode(buf, r->version), LEVEL_BYTES), N(number, version))
 CODEC(ready, number, ready_decode(value, &ret->version) ? 0 : SLUICE_E_CORRUPT,
       (ready_encode(buf, r->version), READY_BYTES), N(number, version))
 CODEC(clock, clock_record, clock_decode(value, ret), (clock_encode(buf, r), CLOCK_BYTES),

@@ -130,32 +130,14 @@ int age_batch(struct store_txn *txn, struct batch_clock clock, struct age *age)
 	return age_write(txn, age);
 }
 
-/* Advances the monotone clock by the time that the broker was away. */
-static void age_boot(struct age *age, struct batch_clock last, struct batch_clock *io_clock)
-{
-	uint64_t away = io_clock->wall_ms > last.wall_ms ? io_clock->wall_ms - last.wall_ms : 0;
-	uint64_t back = last.wall_ms > io_clock->wall_ms ? last.wall_ms - io_clock->wall_ms : 0;
+/* ---- a start ---- */
 
-	io_clock->mono_ms = last.mono_ms + away;
-	if (age->doubting && back > STEP_MS)
-		claim_reduce(age, back);
-	if (away > LIMIT_CLOCK_TRUST_MS) {
-		/* A boot that was in doubt already has not been contradicted, and stays in
-		 * doubt. */
-		age->claim_ms = age->doubting ? age->claim_ms + away : away;
-		age->stood_ms = age->doubting ? age->stood_ms : 0;
-		age->at_mono = io_clock->mono_ms;
-		age->doubting = true;
-	}
-	age->seen_mono = io_clock->mono_ms;
-	age->seen_wall = io_clock->wall_ms;
-}
-
-int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
-		    struct batch_clock *ret)
+int core_boot_clock(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
+		    struct cmd_boot *ret)
 {
-	struct batch_clock last, clock = {0, process.wall_ms};
+	struct batch_clock last;
 	struct age age;
+	uint64_t mono_ms;
 	int rc = core_clock_read(txn, &last);
 
 	if (rc == 0)
@@ -164,17 +146,48 @@ int core_clock_boot(struct store_txn *txn, struct batch_clock process, uint64_t 
 		return rc;
 	if (last.mono_ms == 0 && last.wall_ms == 0)
 		last = (struct batch_clock){FIRST_MONO_MS, process.wall_ms};
-	if (age.epoch == UINT64_MAX)
-		age.epoch = last.wall_ms - last.mono_ms;
+	*ret = (struct cmd_boot){.boot_id = boot_id};
 	if (boot_id != 0 && age.boot_id == boot_id &&
-	    process.mono_ms + age.boot_offset >= last.mono_ms)
-		clock.mono_ms = process.mono_ms + age.boot_offset;
-	else
-		age_boot(&age, last, &clock);
-	age.boot_id = boot_id;
-	age.boot_offset = clock.mono_ms - process.mono_ms;
-	*ret = clock;
-	return age_write(txn, &age);
+	    process.mono_ms + age.boot_offset >= last.mono_ms) {
+		mono_ms = process.mono_ms + age.boot_offset;
+	} else {
+		ret->by_wall = true;
+		ret->away_ms = process.wall_ms > last.wall_ms ? process.wall_ms - last.wall_ms : 0;
+		ret->back_ms = last.wall_ms > process.wall_ms ? last.wall_ms - process.wall_ms : 0;
+		mono_ms = last.mono_ms + ret->away_ms;
+	}
+	ret->offset_ms = mono_ms - process.mono_ms;
+	return 0;
+}
+
+/* The monotone clock was advanced by the time that the broker was away. */
+static void boot_by_wall(struct age *age, const struct cmd_boot *boot, struct batch_clock clock)
+{
+	if (age->doubting && boot->back_ms > STEP_MS)
+		claim_reduce(age, boot->back_ms);
+	if (boot->away_ms > LIMIT_CLOCK_TRUST_MS) {
+		/* A boot that was in doubt already has not been contradicted, and stays in
+		 * doubt. */
+		age->claim_ms = age->doubting ? age->claim_ms + boot->away_ms : boot->away_ms;
+		age->stood_ms = age->doubting ? age->stood_ms : 0;
+		age->at_mono = clock.mono_ms;
+		age->doubting = true;
+	}
+	age->seen_mono = clock.mono_ms;
+	age->seen_wall = clock.wall_ms;
+}
+
+int age_boot(struct apply *a, const struct cmd_boot *boot)
+{
+	struct age *age = &a->core->age;
+
+	if (age->epoch == UINT64_MAX)
+		age->epoch = a->wall_ms + boot->back_ms - a->mono_ms;
+	if (boot->by_wall)
+		boot_by_wall(age, boot, a->core->clock);
+	age->boot_id = boot->boot_id;
+	age->boot_offset = boot->offset_ms;
+	return age_write(a->txn, age);
 }
 
 /* ---- while a command is applied ---- */

@@ -40,11 +40,14 @@ int age_decode(struct sluice_slice value, struct age *ret) SLUICE_MUST_USE; /* C
 
 /* 0 with *ret without an epoch (UINT64_MAX) when the store has none yet. CORRUPT. */
 int age_read(struct store_txn *txn, struct age *ret) SLUICE_MUST_USE;
-/* At a batch's beginning, after the clocks were read: doubt continues, ends, or becomes a shift.
+/* Before the first command of a batch that is not BOOT: doubt continues, ends, or becomes a shift.
  * Writes the changes. */
 int age_batch(struct store_txn *txn, struct batch_clock clock, struct age *age) SLUICE_MUST_USE;
 
 struct apply;
+/* BOOT: as far as the wall clock advanced the monotone one, how long the broker was away may be in
+ * doubt. Writes the changes. */
+int age_boot(struct apply *a, const struct cmd_boot *boot) SLUICE_MUST_USE;
 uint64_t age_now(const struct apply *a); /* now, as a stamp */
 /* Milliseconds since a stamp; 0 for a stamp in the future. */
 uint64_t age_of(const struct apply *a, uint64_t stamp);

@@ -26,6 +26,49 @@ bool format_decode(struct sluice_slice value, uint32_t *ret)
 	return true;
 }
 
+struct sluice_slice level_key(void)
+{
+	return (struct sluice_slice){"level", 5};
+}
+
+void level_encode(uint8_t buf[LEVEL_BYTES], uint32_t level)
+{
+	put_be32(buf, level);
+}
+
+int level_decode(struct sluice_slice value, uint32_t *ret)
+{
+	if (value.len != LEVEL_BYTES)
+		return store_damaged("its content is not valid");
+	*ret = get_be32(value.data);
+	return 0;
+}
+
+int core_level_read(struct store_txn *txn, uint32_t *ret)
+{
+	struct sluice_slice value;
+	int rc = store_get(txn, STORE_META, level_key(), &value);
+
+	*ret = 0;
+	if (rc != 0)
+		return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+	return level_decode(value, ret);
+}
+
+int core_store_check(struct store_txn *txn)
+{
+	struct sluice_slice value;
+	uint32_t format, level;
+	int rc = store_get(txn, STORE_META, format_key(), &value);
+
+	if (rc == 0 && (!format_decode(value, &format) || format != FORMAT_VERSION))
+		return SLUICE_E_SCHEMA;
+	if (rc != 0 && rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	rc = core_level_read(txn, &level);
+	return rc == 0 && level > CORE_LEVEL ? SLUICE_E_SCHEMA : rc;
+}
+
 void clock_encode(uint8_t buf[CLOCK_BYTES], const struct clock_record *record)
 {
 	put_be64(buf, record->clock.mono_ms);

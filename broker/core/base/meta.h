@@ -5,12 +5,17 @@
 
 #include "broker/core/core.h"
 
-/* Written last by core_bootstrap: a store with this record is complete. */
+/* Written last by the first BOOT: a store with this record is complete. */
 struct sluice_slice format_key(void);
 enum { FORMAT_VERSION = 1, FORMAT_BYTES = 4 };
 void format_encode(uint8_t buf[FORMAT_BYTES], uint32_t version);
 /* False: the length is wrong. */
 bool format_decode(struct sluice_slice value, uint32_t *ret);
+
+struct sluice_slice level_key(void);
+enum { LEVEL_BYTES = 4 };
+void level_encode(uint8_t buf[LEVEL_BYTES], uint32_t level);
+int level_decode(struct sluice_slice value, uint32_t *ret) SLUICE_MUST_USE; /* CORRUPT */
 
 /* Of a commit: its clocks, and the number of its batch. */
 struct clock_record {

@@ -43,11 +43,12 @@ struct core {
 	struct batch_clock clock; /* of the open batch */
 	uint64_t batch;		  /* its number */
 	struct age age;		  /* as of the open batch; read anew at its beginning */
+	bool aged;		  /* age_batch() was called in it */
+	uint32_t level;		  /* of the rules; as age */
 	uint32_t position;	  /* of the next command in it */
 	struct lifecycle_cache *lifecycles;
 	struct router_cache *routers;
-	const struct owned_ops *owned;	   /* by enum owned_kind; dispatch/session_end.c */
-	struct effects *bootstrap_effects; /* of core_bootstrap and core_boot; discarded */
+	const struct owned_ops *owned; /* by enum owned_kind; dispatch/session_end.c */
 	struct pending_log pending[PENDING_LOGS_MAX];
 	uint8_t firing[TIMER_KEY_BYTES]; /* the timer that is firing, or that failed */
 	bool fires;
@@ -66,6 +67,11 @@ static inline void core_worked(struct core *core, size_t bytes)
 {
 	core->work.records++;
 	core->work.bytes += bytes;
+}
+/* Whether the rules of a level apply: levels.def. */
+static inline bool level_is(const struct apply *a, uint32_t level)
+{
+	return a->core->level >= level;
 }
 /* Work of the current command so far. */
 static inline struct core_work core_command_work(const struct core *core)

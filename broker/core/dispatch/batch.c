@@ -2,7 +2,7 @@
  *
  * The life of a batch, and dispatch by the command table. Every command of a gateway has the next
  * index of the gateway (epoch 16 bits, counter 48), also a refused one; TICK uses one per gateway
- * in which a timer was due (tick.c).
+ * in which a timer was due (tick.c), BOOT none.
  */
 #include <stdlib.h>
 
@@ -32,8 +32,6 @@ int core_create(struct core **ret)
 	rc = lifecycle_cache_create(&core->lifecycles);
 	if (rc == 0)
 		rc = router_cache_create(&core->routers);
-	if (rc == 0)
-		rc = effects_create(&core->bootstrap_effects);
 	if (rc != 0) {
 		core_destroy(core);
 		return rc;
@@ -48,7 +46,6 @@ void core_destroy(struct core *core)
 		return;
 	lifecycle_cache_destroy(core->lifecycles);
 	router_cache_destroy(core->routers);
-	effects_destroy(core->bootstrap_effects);
 	for (size_t i = 0; i < PENDING_LOGS_MAX; i++)
 		free(core->pending[i].envelopes.data);
 	free(core->grown);
@@ -82,61 +79,6 @@ uint64_t core_batch_number(const struct core *core)
 	return core->batch;
 }
 
-/* ---- bootstrap, boot ---- */
-
-int core_bootstrap(struct core *core, struct store_txn *txn, struct batch_clock clock)
-{
-	uint8_t format[FORMAT_BYTES];
-	struct sluice_slice value;
-	uint32_t version;
-	uint64_t gateway;
-	struct apply a;
-	int rc = store_get(txn, STORE_META, format_key(), &value);
-
-	if (rc == 0)
-		return format_decode(value, &version) && version == FORMAT_VERSION
-			       ? 0
-			       : SLUICE_E_SCHEMA;
-	if (rc != SLUICE_E_NOT_FOUND)
-		return rc;
-	rc = batch_open(core, txn, clock);
-	if (rc == 0)
-		rc = age_read(txn, &core->age);
-	if (rc != 0)
-		return rc;
-	if (core->age.epoch == UINT64_MAX)
-		core->age.epoch = clock.wall_ms - clock.mono_ms;
-	apply_init(&a, core, txn, core->bootstrap_effects, 0);
-	format_encode(format, FORMAT_VERSION);
-	rc = counter_next(&a, COUNTER_GATEWAY, &gateway);
-	if (rc == 0) {
-		a.gateway = (uint32_t)gateway;
-		rc = gateway_install(&a, (struct sluice_slice){"default", 7});
-	}
-	if (rc == 0)
-		rc = store_put(txn, STORE_META, format_key(),
-			       (struct sluice_slice){format, sizeof(format)});
-	effects_clear(core->bootstrap_effects);
-	router_cache_drop(core->routers);
-	return rc;
-}
-
-int core_boot(struct core *core, struct store_txn *txn, struct batch_clock clock)
-{
-	struct apply a;
-	int rc = batch_open(core, txn, clock);
-
-	if (rc == 0)
-		rc = age_read(txn, &core->age);
-	if (rc != 0)
-		return rc;
-	/* Sessions need nothing: the engine keeps their timers, which start anew. */
-	apply_init(&a, core, txn, core->bootstrap_effects, 0);
-	rc = queue_boot(&a);
-	effects_clear(core->bootstrap_effects);
-	return rc;
-}
-
 /* ---- batches ---- */
 
 /* A command leaves no pending events to the next. */
@@ -157,10 +99,9 @@ int core_batch_begin(struct core *core, struct store_txn *txn, struct batch_cloc
 	core->grown_count = 0;
 	core->work = (struct core_work){0};
 	router_cache_begin(core->routers);
+	core->aged = false;
 	rc = age_read(txn, &core->age);
-	if (rc == 0 && (core->age.doubting || core->age.epoch == UINT64_MAX))
-		rc = age_batch(txn, core->clock, &core->age);
-	return rc;
+	return rc != 0 ? rc : core_level_read(txn, &core->level);
 }
 
 struct core_work core_batch_work(const struct core *core)
@@ -201,16 +142,33 @@ static int dispatch(struct apply *a, const struct command *command, struct outco
 	}
 }
 
-/* Gateways are numbered from 1 and never deleted. */
-static int gateway_check(struct apply *a, struct outcome *out)
+/* Ages go on with the batch's clock. Not before BOOT, which says what this clock is: how long the
+ * broker was away is not time that the wall clock has confirmed. */
+static int age_on(struct core *core, struct store_txn *txn)
+{
+	core->aged = true;
+	if (!core->age.doubting && core->age.epoch != UINT64_MAX)
+		return 0;
+	return age_batch(txn, core->clock, &core->age);
+}
+
+/* A command of a gateway. Every gateway has an index, from its first moment on. */
+static int command_apply(struct apply *a, const struct command *command, struct outcome *out)
 {
 	uint64_t last;
-	int rc = counter_get(a->txn, 0, COUNTER_GATEWAY, &last);
+	int rc = counter_get(a->txn, a->gateway, COUNTER_INDEX, &last);
 
-	if (rc == 0 && (a->gateway == 0 || a->gateway > last))
+	if (rc == 0 && last == 0)
 		return refuse(out, SLUICE_E_NOT_FOUND, "gateway number %u does not exist",
 			      a->gateway);
-	return rc;
+	if (rc != 0)
+		return rc;
+	invariant(last < UINT64_MAX, "the index of gateway %u is used up", a->gateway);
+	a->index = out->index = last + 1;
+	rc = counter_set(a, COUNTER_INDEX, a->index);
+	if (rc == 0)
+		rc = dispatch(a, command, out);
+	return rc != 0 ? rc : pending_flush(a);
 }
 
 int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
@@ -229,19 +187,16 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	a.random = command->random;
 	core->position++;
 	core->begun = core->work;
+	if (!core->aged && command->type != COMMAND_BOOT)
+		rc = age_on(core, txn);
+	if (rc != 0)
+		return rc;
 	if (command->type == COMMAND_TICK)
 		return tick_apply(&a, command->body, out);
-	rc = gateway_check(&a, out);
-	if (rc == 0 && !refused(out)) {
-		rc = counter_next(&a, COUNTER_INDEX, &a.index);
-		out->index = a.index;
-		invariant(rc != 0 || a.index > 0, "a command of type %u has no index",
-			  command->type);
-		if (rc == 0)
-			rc = dispatch(&a, command, out);
-		if (rc == 0)
-			rc = pending_flush(&a);
-	}
+	if (command->type == COMMAND_BOOT)
+		rc = boot_apply(&a, command->body, out);
+	else
+		rc = command_apply(&a, command, out);
 	if (rc != 0)
 		return rc;
 	text_repair(out->text); /* it was formatted into a fixed buffer */

@@ -150,6 +150,54 @@ static int put_off(struct apply *a, struct sluice_slice key)
 				   timer.id, timer.sub);
 }
 
+/* The first timer of the gateways from this one on, up to the last; NOT_FOUND. Gateways without
+ * timers cost nothing: their numbers may have large gaps. */
+static int timer_first(struct store_txn *txn, uint64_t gateway, uint64_t last,
+		       struct timer_key *ret)
+{
+	struct store_scan *scan;
+	struct sluice_slice found;
+	struct key key;
+	int rc;
+
+	if (gateway > last)
+		return SLUICE_E_NOT_FOUND;
+	key_begin(&key, (uint32_t)gateway);
+	rc = store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan);
+	if (rc != 0)
+		return rc;
+	rc = timer_next(scan, &found);
+	if (rc == 0 && !key_timer_decode(found, ret))
+		rc = store_damaged("its content is not valid");
+	store_scan_end(scan);
+	return rc == 0 && ret->gateway > last ? SLUICE_E_NOT_FOUND : rc;
+}
+
+/* The gateways from one number to another, in order. */
+static int gateways_tick(struct apply *a, uint64_t from, uint64_t to, uint64_t gateways,
+			 uint32_t *io_work)
+{
+	struct timer_key timer;
+	int rc = 0;
+
+	for (; *io_work > 0 && (rc = timer_first(a->txn, from, to, &timer)) == 0;
+	     from = timer.gateway + 1ull) {
+		struct apply ticked = *a, root = *a;
+
+		ticked.gateway = timer.gateway;
+		ticked.index = 0;
+		root.gateway = 0;
+		rc = gateway_tick(&ticked, io_work);
+		if (rc == 0)
+			rc = pending_flush(&ticked);
+		if (rc == 0 && *io_work == 0)
+			rc = counter_set(&root, COUNTER_TICK_FIRST, timer.gateway % gateways);
+		if (rc != 0)
+			return rc;
+	}
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
 int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 {
 	uint32_t work = m->work_max;
@@ -162,22 +210,12 @@ int tick_apply(struct apply *a, const struct cmd_tick *m, struct outcome *out)
 		if (rc != 0)
 			return rc;
 	}
-	root.gateway = 0;
 	rc = counter_get(a->txn, 0, COUNTER_GATEWAY, &gateways);
 	if (rc == 0)
 		rc = counter_get(a->txn, 0, COUNTER_TICK_FIRST, &first);
-	for (uint64_t i = 0; rc == 0 && i < gateways && work > 0; i++) {
-		struct apply ticked = *a;
-
-		ticked.gateway = (uint32_t)(1 + (first + i) % gateways);
-		ticked.index = 0;
-		rc = gateway_tick(&ticked, &work);
-		if (rc == 0)
-			rc = pending_flush(&ticked);
-		if (rc == 0 && work == 0)
-			rc = counter_set(&root, COUNTER_TICK_FIRST, (first + i + 1) % gateways);
-	}
-	return rc;
+	if (rc == 0)
+		rc = gateways_tick(a, first + 1, gateways, gateways, &work);
+	return rc != 0 ? rc : gateways_tick(a, 1, first, gateways, &work);
 }
 
 int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_mono_ms)
@@ -186,27 +224,13 @@ int core_next_deadline(struct core *core, struct store_txn *txn, uint64_t *ret_m
 	 * nothing else happens. */
 	uint64_t gateways,
 		earliest = core->age.doubting ? core->clock.mono_ms + DOUBT_CHECK_MS : UINT64_MAX;
+	struct timer_key timer = {.gateway = 0};
 	int rc = counter_get(txn, 0, COUNTER_GATEWAY, &gateways);
 
-	for (uint64_t gateway = 1; rc == 0 && gateway <= gateways; gateway++) {
-		struct store_scan *scan;
-		struct sluice_slice found;
-		struct timer_key timer = {.gateway = 0};
-		struct key key;
-
-		key_begin(&key, (uint32_t)gateway);
-		rc = store_scan_begin(txn, STORE_TIMER, key_slice(&key), &scan);
-		if (rc != 0)
-			return rc;
-		rc = timer_next(scan, &found);
-		if (rc == 0 && !key_timer_decode(found, &timer))
-			rc = store_damaged("its content is not valid");
-		if (rc == 0 && timer.gateway == gateway)
-			earliest = timer.due_mono_ms < earliest ? timer.due_mono_ms : earliest;
-		store_scan_end(scan);
-		rc = rc == SLUICE_E_NOT_FOUND ? 0 : rc;
-	}
-	if (rc == 0)
-		*ret_mono_ms = earliest;
-	return rc;
+	while (rc == 0 && (rc = timer_first(txn, timer.gateway + 1ull, gateways, &timer)) == 0)
+		earliest = timer.due_mono_ms < earliest ? timer.due_mono_ms : earliest;
+	if (rc != SLUICE_E_NOT_FOUND)
+		return rc;
+	*ret_mono_ms = earliest;
+	return 0;
 }

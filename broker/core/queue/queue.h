@@ -81,7 +81,7 @@ int queue_lease_arm(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 /* Monotone time of the last boot: leases granted before it run from there at the earliest. */
 int queue_boot_mono(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
 
-/* At boot: timed leases run from now at the earliest (no scan). Called by core_boot. */
+/* At boot: timed leases run from now at the earliest (no scan). Called by BOOT. */
 int queue_boot(struct apply *a) SLUICE_MUST_USE;
 /* The queue of a grant from its token alone: a scan of each queue that has grants. NOT_FOUND. */
 int queue_of_grant(struct apply *a, uint64_t token, uint64_t *ret) SLUICE_MUST_USE;

@@ -212,6 +212,8 @@ static struct sluice_slice object_of(const struct command *command, uint64_t *re
 	case COMMAND_SESSION_CLOSE:
 	case COMMAND_SESSION_EXPIRE:
 	case COMMAND_TICK:
+	case COMMAND_BOOT:
+	case COMMAND_LEVEL_RAISE:
 		return none;
 	}
 	return none;
