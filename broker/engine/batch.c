@@ -544,6 +544,7 @@ static int run_once(struct engine *engine, struct batch_clock clock, struct batc
 			return rc;
 		}
 	}
+	engine->batch.damaged = store_txn_damaged(txn);
 	atomic_store(&engine->committing, engine->sequence + 1);
 	commit_watch_applied(&watch);
 	rc = store_commit(txn);
@@ -589,6 +590,8 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		  ULL(engine->sequence), ULL(atomic_load(&engine->committing)));
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
+	if (batch->damaged > 0)
+		atomic_fetch_add(&engine->commits_damaged, 1);
 	batch->commands = 0;
 	handle_committed(engine, clock);
 	release_post(engine);

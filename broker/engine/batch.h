@@ -30,6 +30,9 @@ struct batch {
 	size_t scanned; /* effects that demand has processed */
 	size_t replies; /* replies among the effects */
 	uint64_t commands;
+	/* CORRUPT answers of the run that is committed: it may have done what a store without this
+	 * damage would not */
+	uint64_t damaged;
 };
 
 /* Applies the commands in engine->batch in one transaction and commits. Returns 0 or a failure that

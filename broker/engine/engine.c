@@ -710,6 +710,7 @@ struct batch_clock engine_clock(const struct engine *engine)
 void engine_facts_get(struct engine *engine, struct engine_facts *ret)
 {
 	ret->commits = atomic_load(&engine->commits);
+	ret->commits_damaged = atomic_load(&engine->commits_damaged);
 	ret->commands = atomic_load(&engine->commands);
 	ret->batches_aborted = atomic_load(&engine->aborted);
 	ret->inbox_bytes = atomic_load(&engine->inbox.bytes);

@@ -185,7 +185,10 @@ struct batch_clock engine_clock(
 enum headroom_state { HEADROOM_OK, HEADROOM_PUBLISH_STOPPED, HEADROOM_REPORT_STOPPED };
 enum { HEADROOM_WHY_BYTES = 224 };
 struct engine_facts {
-	uint64_t commits, commands, batches_aborted, inbox_bytes, consumers, sessions_attached;
+	/* commits_damaged: batches that met a damaged record and were committed all the same; what
+	 * they did, a store without this damage would not have done */
+	uint64_t commits, commits_damaged, commands, batches_aborted, inbox_bytes, consumers,
+		sessions_attached;
 	/* changes of consumers and sessions that wait for the engine: at most one per consumer or
 	 * session */
 	uint64_t notes;

@@ -41,6 +41,7 @@ struct engine {
 	uint64_t sequence;
 	_Atomic uint64_t committing; /* sequence of the last batch whose commit began */
 	_Atomic uint64_t commits, commands, aborted;
+	_Atomic uint64_t commits_damaged;
 	_Atomic uint64_t consumer_count, attached_count;
 	_Atomic int headroom_now;
 	pthread_mutex_t headroom_lock; /* of headroom_why */

@@ -313,6 +313,7 @@ static int begin(struct store *store, bool write, struct store_txn **ret)
 		return SLUICE_E_NOMEM;
 	txn->store = store;
 	txn->write = write;
+	txn->corrupt_before = record_corrupt_answers();
 	rc = record_fault(txn, write ? "begin" : "begin_read");
 	/* Locked longer than the implementation's lock, because the cells are updated after its
 	 * commit. */
@@ -432,6 +433,11 @@ uint64_t store_txn_bytes(const struct store_txn *txn)
 uint64_t store_txn_read_cost(const struct store_txn *txn)
 {
 	return txn->read_cost;
+}
+
+uint64_t store_txn_damaged(const struct store_txn *txn)
+{
+	return record_corrupt_answers() - txn->corrupt_before;
 }
 
 int64_t store_txn_growth(const struct store_txn *txn)

@@ -124,6 +124,10 @@ uint64_t store_txn_bytes(const struct store_txn *txn);
  * For readers that work in turns. */
 enum { STORE_READ_COST = 128 };
 uint64_t store_txn_read_cost(const struct store_txn *txn);
+/* How many times this thread was answered CORRUPT since the transaction began, by the store or
+ * through store_damaged(). More than 0: what the transaction writes may depend on damage that only
+ * this disk has, also when no operation failed. In the transaction's thread. */
+uint64_t store_txn_damaged(const struct store_txn *txn);
 /* Growth of the tables' pages in bytes (may be negative) since the last commit, by this write
  * transaction so far: exact for plain tables, an upper bound for hot cells. Costs as much as a few
  * lookups. mem: bytes of values. */

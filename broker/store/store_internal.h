@@ -34,15 +34,18 @@ struct store_txn {
 	bool savepoint;
 	uint64_t put_bytes;
 	uint64_t read_cost;
-	int64_t cell_bytes; /* growth of the cells */
-	int failed;	    /* a write failed half-way: only abort may follow */
-	struct undo *undo;  /* newest first; owned */
+	int64_t cell_bytes;	 /* growth of the cells */
+	uint64_t corrupt_before; /* record_corrupt_answers() at its beginning */
+	int failed;		 /* a write failed half-way: only abort may follow */
+	struct undo *undo;	 /* newest first; owned */
 };
 
 /* ---- store_record.c: records and their frames; no cells, no undo ---- */
 
 /* The result that the fault hook injects for this operation. */
 int record_fault(struct store_txn *txn, const char *operation);
+/* Answers of this thread that were CORRUPT. */
+uint64_t record_corrupt_answers(void);
 /* LIMIT unless the key has 1 to 511 bytes. */
 int record_key_check(struct sluice_slice key);
 /* Sets the record that store_damaged() names: the one that is read or searched for. */

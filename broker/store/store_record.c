@@ -24,6 +24,7 @@ const struct table_spec store_tables[STORE_TABLE_COUNT] = {
 };
 
 static __thread char last_error[512] = "";
+static __thread uint64_t corrupt_answers;
 static __thread struct {
 	enum store_table table;
 	size_t len;
@@ -42,7 +43,13 @@ int store_fail(int code, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(last_error, sizeof(last_error), format, args);
 	va_end(args);
+	corrupt_answers += code == SLUICE_E_CORRUPT;
 	return code;
+}
+
+uint64_t record_corrupt_answers(void)
+{
+	return corrupt_answers;
 }
 
 const char *store_table_name(enum store_table table)
@@ -53,8 +60,10 @@ const char *store_table_name(enum store_table table)
 int record_fault(struct store_txn *txn, const char *operation)
 {
 	struct store *store = txn->store;
+	int rc = store->fault == NULL ? 0 : store->fault(store->fault_user, operation);
 
-	return store->fault == NULL ? 0 : store->fault(store->fault_user, operation);
+	corrupt_answers += rc == SLUICE_E_CORRUPT;
+	return rc;
 }
 
 int record_key_check(struct sluice_slice key)

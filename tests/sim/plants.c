@@ -66,7 +66,9 @@
 	X(LOST_ORPHAN, "lost-orphan", "a source does not count the orphans that wait for it")      \
 	X(STUCK_DAMAGE, "stuck-damage", "a claim does not skip a damaged job")                     \
 	X(BLIND_AUDIT, "blind-audit", "the audit reports nothing")                                 \
-	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session")
+	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session") \
+	X(LOCAL_DAMAGE, "local-damage", "records are damaged in the broker's store only")          \
+	X(UNCOUNTED_DAMAGE, "uncounted-damage", "the same, and the store counts no damage")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -119,7 +121,12 @@ void plants_set(int plant)
 
 bool plants_shadowed(int plant)
 {
-	return plant == HIDDEN_START;
+	return plant == HIDDEN_START || plants_one_sided(plant);
+}
+
+bool plants_one_sided(int plant)
+{
+	return plant == LOCAL_DAMAGE || plant == UNCOUNTED_DAMAGE;
 }
 
 void plants_kill_planned(bool planned)
@@ -250,6 +257,7 @@ WRAP(int, store_scan_begin, struct store_txn *txn, enum store_table table, struc
 
 WRAP(int, store_scan_del, struct store_scan *scan)
 {
+	shadow_wrote('s', STORE_TABLE_COUNT, slice_text(""), slice_text(""));
 	return planted == DUP_GRANT && scan == ready_scan ? 0 : __real_store_scan_del(scan);
 }
 
@@ -363,6 +371,37 @@ WRAP(int, store_commit, struct store_txn *txn)
 	if (rc == 0)
 		shadow_committed();
 	return planted == FAILED_COMMIT ? 0 : rc;
+}
+
+WRAP(int, store_put, struct store_txn *txn, enum store_table table, struct sluice_slice key,
+     struct sluice_slice value)
+{
+	shadow_wrote('p', table, key, value);
+	return __real_store_put(txn, table, key, value);
+}
+
+WRAP(int, store_putv, struct store_txn *txn, enum store_table table, struct sluice_slice key,
+     const struct iovec *parts, int part_count)
+{
+	shadow_wrote('v', table, key, slice_text(""));
+	for (int i = 0; i < part_count; i++)
+		shadow_wrote('+', table, slice_text(""),
+			     (struct sluice_slice){parts[i].iov_base, parts[i].iov_len});
+	return __real_store_putv(txn, table, key, parts, part_count);
+}
+
+WRAP(int, store_del, struct store_txn *txn, enum store_table table, struct sluice_slice key)
+{
+	shadow_wrote('d', table, key, slice_text(""));
+	return __real_store_del(txn, table, key);
+}
+
+WRAP(uint64_t, store_txn_damaged, const struct store_txn *txn)
+{
+	uint64_t damaged = planted == UNCOUNTED_DAMAGE ? 0 : __real_store_txn_damaged(txn);
+
+	shadow_commits(damaged);
+	return damaged;
 }
 
 /* ---- jobs ---- */

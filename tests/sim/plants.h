@@ -22,6 +22,7 @@ int plants_find(const char *name);  /* -1: none with this name */
 const char *plants_name(int plant); /* NULL: after the last. 0 is "none" */
 const char *plants_text(int plant); /* its effect */
 bool plants_shadowed(int plant);    /* the second database (shadow.h) must find it */
+bool plants_one_sided(int plant);   /* damage does not reach the second database */
 void plants_set(int plant);
 /* Claims of one batch, in this life of the broker; 0: unlimited */
 void plants_claims_max(unsigned max);

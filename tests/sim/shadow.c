@@ -21,12 +21,44 @@ static struct {
 	struct batch_clock clock;
 	size_t count;
 	struct sluice_slice commands[COMMANDS_MAX]; /* encoded, owned */
+	uint64_t written[COMMANDS_MAX];		    /* a digest of what each wrote */
+	bool applies;				    /* a command */
+	uint64_t digest;			    /* of the writes of the command at hand */
+	uint64_t damaged;
+	bool differs;
+	uint64_t differs_type, differs_damaged;
 } shadow;
 
 static bool listens(void)
 {
-	return shadow.on && !shadow.replays;
+	return shadow.on && !shadow.replays && !shadow.differs;
 }
+
+static void mix(const void *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		shadow.digest = (shadow.digest ^ ((const uint8_t *)bytes)[i]) * 1099511628211u;
+}
+
+/* How many batches there are decides how often the ages are written. */
+static bool is_age(enum store_table table, struct sluice_slice key)
+{
+	return table == STORE_META && key.len == 3 && memcmp(key.data, "age", 3) == 0;
+}
+
+void shadow_wrote(char operation, enum store_table table, struct sluice_slice key,
+		  struct sluice_slice value)
+{
+	if (!shadow.applies || is_age(table, key))
+		return;
+	mix(&operation, 1);
+	mix(&table, sizeof(table));
+	mix(key.data, key.len);
+	mix(value.data, value.len);
+}
+
+static int applied(struct core *core, struct store_txn *txn, const struct command *command,
+		   struct effects *effects);
 
 static void drop(void)
 {
@@ -61,6 +93,7 @@ WRAP(int, core_batch_begin, struct core *core, struct store_txn *txn, struct bat
 	if (listens()) {
 		drop();
 		shadow.batch = true;
+		shadow.damaged = 0;
 		shadow.clock = clock;
 	}
 	return __real_core_batch_begin(core, txn, clock);
@@ -76,6 +109,8 @@ WRAP(void, core_batch_abort, struct core *core)
 WRAP(int, core_apply, struct core *core, struct store_txn *txn, const struct command *command,
      struct effects *effects)
 {
+	int rc;
+
 	if (listens()) {
 		uint8_t *bytes = malloc(command_size(command));
 
@@ -83,18 +118,39 @@ WRAP(int, core_apply, struct core *core, struct store_txn *txn, const struct com
 		shadow.commands[shadow.count++] =
 			(struct sluice_slice){bytes, command_encode(bytes, command)};
 	}
-	return __real_core_apply(core, txn, command, effects);
+	rc = applied(core, txn, command, effects);
+	if (listens())
+		shadow.written[shadow.count - 1] = shadow.digest;
+	return rc;
+}
+
+/* The command, and in shadow.digest what it wrote. */
+static int applied(struct core *core, struct store_txn *txn, const struct command *command,
+		   struct effects *effects)
+{
+	int rc;
+
+	shadow.digest = 14695981039346656037u;
+	shadow.applies = true;
+	rc = __real_core_apply(core, txn, command, effects);
+	shadow.applies = false;
+	return rc;
 }
 
 /* ---- replay ---- */
 
-static void apply(struct store_txn *txn, struct sluice_slice bytes)
+static void apply(struct store_txn *txn, size_t at)
 {
 	struct command *command;
 	const char *why = "";
 
-	must(command_decode(bytes, &command, &why), why);
+	must(command_decode(shadow.commands[at], &command, &why), why);
 	must(core_apply(shadow.core, txn, command, shadow.effects), "shadow");
+	if (shadow.digest != shadow.written[at]) {
+		shadow.differs = true;
+		shadow.differs_type = command->type;
+		shadow.differs_damaged = shadow.damaged;
+	}
 	command_free(command);
 }
 
@@ -104,16 +160,29 @@ static void replay(void)
 
 	must(store_begin(shadow.store, &txn), "shadow");
 	must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
-	for (size_t i = 0; i < shadow.count; i++) {
+	for (size_t i = 0; i < shadow.count && !shadow.differs; i++) {
 		if (i > 0) {
 			must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
 			must(core_batch_begin(shadow.core, txn, shadow.clock), "shadow");
 		}
-		apply(txn, shadow.commands[i]);
+		apply(txn, i);
 	}
 	must(core_batch_end(shadow.core, txn, shadow.effects), "shadow");
 	effects_clear(shadow.effects);
 	must(store_commit(txn), "shadow");
+}
+
+void shadow_commits(uint64_t damaged)
+{
+	if (listens())
+		shadow.damaged = damaged;
+}
+
+bool shadow_differs(uint64_t *ret_type, uint64_t *ret_damaged)
+{
+	*ret_type = shadow.differs_type;
+	*ret_damaged = shadow.differs_damaged;
+	return shadow.differs;
 }
 
 void shadow_committed(void)

@@ -14,8 +14,17 @@
 
 void shadow_begin(void);
 void shadow_end(void);
-/* The engine committed a write transaction. */
+/* The engine commits a write transaction in which it met so many damaged records. */
+void shadow_commits(uint64_t damaged);
+/* And has committed it: the same here. */
 void shadow_committed(void);
+/* What core asked of the store, in order: compared command by command. Key or value may be empty.
+ */
+void shadow_wrote(char operation, enum store_table table, struct sluice_slice key,
+		  struct sluice_slice value);
+/* The first command that wrote something else here. From it on the second database stays as it is.
+ * False: none. *ret_damaged: records that were damaged for the engine in its batch. */
+bool shadow_differs(uint64_t *ret_type, uint64_t *ret_damaged);
 /* For writes outside of the engine's batches, which must be made in both databases. NULL: there is
  * no second database. */
 struct store *shadow_store(void);

@@ -106,6 +106,8 @@ struct sim {
 	struct batch_clock now;
 	uint64_t skew_ms;
 	bool failed;
+	/* records are damaged in the broker's database, and not in the second one */
+	bool one_sided;
 	bool priority; /* the queue has priorities */
 	bool sourced;  /* clients can judge the jobs of a source */
 	bool drains;   /* every consumer of jobs accepts orphans, and all begin without credit */

@@ -68,7 +68,7 @@ static void spoil(struct store *store, const struct key *key)
 	must(store_commit(txn), "damage");
 }
 
-/* The shadow needs the same damage, or the two databases differ. */
+/* The shadow needs the same damage, or the two databases differ; with one_sided they do. */
 void wild_damage(struct sim *s)
 {
 	struct sluice_slice found, value;
@@ -93,6 +93,7 @@ void wild_damage(struct sim *s)
 		return;
 	shadow_pause(true);
 	spoil(s->store, &key);
-	spoil(shadow_store(), &key);
+	if (!s->one_sided)
+		spoil(shadow_store(), &key);
 	shadow_pause(false);
 }

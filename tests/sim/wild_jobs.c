@@ -170,12 +170,13 @@ static void spoil(struct store *store, enum store_table table, const struct key 
 	must(store_commit(txn), "damage");
 }
 
-/* The shadow needs the same damage, or the two databases differ. */
+/* The shadow needs the same damage, or the two databases differ; with one_sided they do. */
 static void spoil_both(struct sim *s, enum store_table table, const struct key *key)
 {
 	shadow_pause(true);
 	spoil(s->store, table, key);
-	spoil(shadow_store(), table, key);
+	if (!s->one_sided)
+		spoil(shadow_store(), table, key);
 	shadow_pause(false);
 }
 

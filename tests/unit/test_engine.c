@@ -465,6 +465,35 @@ Test(engine, a_tick_that_is_undone_with_its_batch_is_still_due, .timeout = 10)
 	rig_close(&rig);
 }
 
+/* The claim passes by the item and succeeds; without damage it would do something else. */
+Test(engine, a_commit_that_met_damage_is_counted)
+{
+	for (int again = 0; again < 2; again++) {
+		struct engine_facts facts;
+		struct rig rig;
+		uint64_t session;
+
+		rig_open(&rig, again == 1);
+		session = rig_session(&rig);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
+		engine_facts_get(rig.engine, &facts);
+		cr_expect_eq(facts.commits_damaged, 0);
+		damage(&rig, rig_dead_letter(&rig), 1);
+		rig_consume(&rig, session, 2);
+		rig_step(&rig);
+		cr_expect_eq(rig.items, 1, "the other one");
+		engine_facts_get(rig.engine, &facts);
+		cr_expect_eq(facts.commits_damaged, 1);
+		cr_assert_eq(rig_put(&rig, 10), 0);
+		rig_step(&rig);
+		engine_facts_get(rig.engine, &facts);
+		cr_expect_eq(facts.commits_damaged, 1, "the next one met none");
+		rig_close(&rig);
+	}
+}
+
 struct bad_put {
 	int after; /* puts that succeed before the failure */
 	bool met;

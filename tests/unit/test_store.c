@@ -502,3 +502,76 @@ Test(store, a_damaged_record_can_be_deleted_and_its_rollback_keeps_it)
 	store_abort(txn);
 	rig_close(&rig, LMDB);
 }
+
+/* Every way to an answer counts, in the transaction that got it. */
+static void damage_is_counted(enum store_table table)
+{
+	struct rig rig = rig_open(LMDB);
+	struct store_txn *txn = begin(rig.store);
+	struct sluice_slice key, value;
+	struct store_scan *scan;
+
+	put(txn, table, "a", "1");
+	put(txn, table, "bad", "2");
+	cr_assert_eq(store_commit(txn), 0);
+	store_close(rig.store);
+	damage(rig.dir, store_table_name(table), "bad", 5);
+	cr_assert_eq(store_open_lmdb(rig.dir, &options, &rig.store, NULL), 0);
+	txn = begin(rig.store);
+	cr_expect_eq(store_get(txn, table, text("a"), &value), 0);
+	cr_expect_eq(store_get(txn, table, text("no"), &value), SLUICE_E_NOT_FOUND);
+	cr_expect_eq(store_txn_damaged(txn), 0);
+	cr_expect_eq(store_get(txn, table, text("bad"), &value), SLUICE_E_CORRUPT);
+	cr_expect_eq(store_txn_damaged(txn), 1);
+	cr_expect_eq(store_last_le(txn, table, text("bad"), 1, &key, &value), SLUICE_E_CORRUPT);
+	cr_expect_eq(store_txn_damaged(txn), 2);
+	cr_assert_eq(store_scan_begin(txn, table, text("b"), &scan), 0);
+	cr_expect_eq(store_scan_next(scan, &key, &value), SLUICE_E_CORRUPT);
+	store_scan_end(scan);
+	cr_expect_eq(store_txn_damaged(txn), 3);
+	cr_expect_eq(store_damaged("of its caller"), SLUICE_E_CORRUPT);
+	cr_expect_eq(store_txn_damaged(txn), 4);
+	store_abort(txn);
+	txn = begin(rig.store);
+	cr_expect_eq(store_txn_damaged(txn), 0, "the next one begins anew");
+	store_abort(txn);
+	rig_close(&rig, LMDB);
+}
+
+Test(store, damage_that_a_transaction_meets_is_counted)
+{
+	damage_is_counted(STORE_ITEM);
+	damage_is_counted(STORE_GRANT);
+}
+
+static int corrupt_get(void *user, const char *operation)
+{
+	(void)user;
+	return strcmp(operation, "get") == 0 ? SLUICE_E_CORRUPT : 0;
+}
+
+static void *meet_damage(void *user)
+{
+	struct sluice_slice value;
+	struct store_txn *txn;
+
+	cr_assert_eq(store_begin_read(user, &txn), 0);
+	cr_assert_eq(store_get(txn, STORE_ITEM, text("a"), &value), SLUICE_E_CORRUPT);
+	cr_expect_eq(store_txn_damaged(txn), 1);
+	store_abort(txn);
+	return NULL;
+}
+
+Test(store, damage_that_another_thread_meets_is_not_counted)
+{
+	struct rig rig = rig_open(LMDB);
+	struct store_txn *txn = begin(rig.store);
+	pthread_t thread;
+
+	store_fault_set(rig.store, corrupt_get, NULL);
+	cr_assert_eq(pthread_create(&thread, NULL, meet_damage, rig.store), 0);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cr_expect_eq(store_txn_damaged(txn), 0);
+	store_abort(txn);
+	rig_close(&rig, LMDB);
+}
