@@ -111,17 +111,33 @@ enum {
 	BOOT_BYTES = 1 + 4 * 8
 };
 
+/* Versions after the first, and the level of the rules that brought them (levels.def): whoever
+ * applies a level's commands can read them. */
+static const struct {
+	uint16_t type;
+	uint8_t version;
+	uint8_t level;
+} versions[] = {
+	{COMMAND_SESSION_OPEN, 2, 0},
+	{COMMAND_CLAIM, 2, 0},
+	{COMMAND_CLAIM, 3, 0},
+};
+
+uint8_t command_version(uint16_t type, uint32_t level)
+{
+	uint8_t version = 1;
+
+	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
+		if (versions[i].type == type && versions[i].level <= level)
+			version = versions[i].version;
+	}
+	return version;
+}
+
 /* The version that is written; all from 1 on can be read. */
 static uint8_t version_of(uint16_t type)
 {
-	switch (type) {
-	case COMMAND_CLAIM:
-		return 3;
-	case COMMAND_SESSION_OPEN:
-		return 2;
-	default:
-		return 1;
-	}
+	return command_version(type, UINT32_MAX);
 }
 
 /* Members of version 2, after those of version 1. */

@@ -137,11 +137,14 @@ const struct command_spec *command_specs(size_t *ret_count);
  * operations. The type must be known. */
 enum headroom command_headroom(const struct command *command);
 
-/* Encoding: u16 type, u8 version (of the body: 1, CLAIM's 2 and 1), u32 gateway, u64 session, u64
+/* Encoding: u16 type, u8 version (of the body), u32 gateway, u64 session, u64
  * random, u32 body bytes, body. size + encode write the canonical form. decode allocates the
  * command and its body (owned; command_free) and copies what it needs from the input. Errors:
  * PROTOCOL, UNKNOWN_TYPE, VERSION, LIMIT, NOMEM. Thread-safe. */
 size_t command_size(const struct command *command);
+/* The newest version of its body that a level of the rules has; UINT32_MAX: of all. command_encode
+ * writes the newest of all. */
+uint8_t command_version(uint16_t type, uint32_t level);
 size_t command_encode(uint8_t *buf, const struct command *command);
 int command_decode(struct sluice_slice bytes, struct command **ret,
 		   const char **ret_why) SLUICE_MUST_USE;

@@ -56,17 +56,18 @@ static void remove_dir(const char *dir)
 }
 
 /* Of a start. The clocks are those of the batch. */
+static const struct cmd_boot boot_body = {.offset_ms = 0};
+static const struct command boot_command = {.type = COMMAND_BOOT, .body = &boot_body};
+
 static void boot(struct store *store, struct core *core, struct batch_clock clock)
 {
-	static const struct cmd_boot body = {.offset_ms = 0};
-	struct command command = {.type = COMMAND_BOOT, .body = &body};
 	struct effects *effects;
 	struct store_txn *txn;
 
 	MUST(effects_create(&effects));
 	MUST(store_begin(store, &txn));
 	MUST(core_batch_begin(core, txn, clock));
-	MUST(core_apply(core, txn, &command, effects));
+	MUST(core_apply(core, txn, &boot_command, effects));
 	MUST(core_batch_end(core, txn, effects));
 	MUST(store_commit(txn));
 	effects_destroy(effects);
@@ -149,6 +150,11 @@ static uint32_t dump(struct store *store, const char *name)
 	if (file != NULL)
 		fclose(file);
 	return crc;
+}
+
+uint32_t world_digest(struct store *store)
+{
+	return dump(store, NULL);
 }
 
 /* ---- kinds of records ---- */
@@ -352,6 +358,59 @@ static void check_replay(const struct world *world, const struct replay *replay,
 		remove_dir(dir);
 }
 
+/* ---- journals ---- */
+
+enum { JOURNAL_BYTES_MAX = 131072 }; /* of commands: longer worlds are left out */
+
+static size_t journal_bytes(const struct world *world)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < world->step_count; i++) {
+		if (world->steps[i].command != NULL)
+			bytes += command_size(world->steps[i].command);
+	}
+	return bytes;
+}
+
+static void journal_command(FILE *file, struct batch_clock clock, const struct command *command)
+{
+	static uint8_t bytes[JOURNAL_BYTES_MAX + 64];
+	size_t len = command_encode(bytes, command);
+
+	cr_assert_leq(len, sizeof(bytes));
+	fprintf(file, "batch %llu %llu\n", (unsigned long long)clock.mono_ms,
+		(unsigned long long)clock.wall_ms);
+	for (size_t i = 0; i < len; i++)
+		fprintf(file, "%02x", bytes[i]);
+	fputc('\n', file);
+}
+
+static void journal_write(const struct world *world, uint32_t digest)
+{
+	const struct batch_clock first = {1000, 1700000000000};
+	const char *path = getenv("SLUICE_JOURNAL");
+	Sluice__LevelRaise raise = SLUICE__LEVEL_RAISE__INIT;
+	struct command level = {.type = COMMAND_LEVEL_RAISE, .gateway = 1, .message = &raise.base};
+	FILE *file;
+
+	if (path == NULL || journal_bytes(world) > JOURNAL_BYTES_MAX)
+		return;
+	file = fopen(path, "a");
+	cr_assert_not_null(file);
+	fputs("begin\n", file);
+	journal_command(file, first, &boot_command);
+	raise.level = world->level;
+	if (world->level > 0)
+		journal_command(file, first, &level);
+	for (size_t i = 0; i < world->step_count; i++)
+		journal_command(file, world->steps[i].clock,
+				world->steps[i].command != NULL ? world->steps[i].command
+								: &boot_command);
+	fprintf(file, "digest %08x\n", digest);
+	cr_assert_eq(fclose(file), 0);
+}
+
 /* ---- life ---- */
 
 void world_open(struct world *world, enum world_store kind)
@@ -393,6 +452,7 @@ void world_close(struct world *world)
 	}
 	for (size_t i = 0; i < sizeof(replays) / sizeof(replays[0]); i++)
 		check_replay(world, &replays[i], expected);
+	journal_write(world, expected);
 	world_discard(world);
 }
 

@@ -8,6 +8,9 @@
  * database when every batch is aborted and applied again, when they are put into other batches, and
  * on the other kind of store.
  *
+ * SLUICE_JOURNAL=PATH appends the commands of each world that is closed to that file, with the
+ * digest of the database (tests/data/README.md has the form, test_core_journal.c reads it).
+ *
  * Failures of the environment fail the test at once; refusals are outcomes.
  */
 #ifndef SLUICE_TESTS_CORE_WORLD_H
@@ -40,7 +43,9 @@ struct world {
 void world_open(struct world *world, enum world_store kind);
 /* The same at an older level of the rules: levels.def. */
 void world_open_at(struct world *world, enum world_store kind, uint32_t level);
-void world_close(struct world *world);	 /* with the proofs */
+void world_close(struct world *world); /* with the proofs */
+/* Of all records, in order, but for what is not part of the data (core_record_data). */
+uint32_t world_digest(struct store *store);
 void world_discard(struct world *world); /* without the proofs: for a test that damaged the store */
 void world_restart(
 	struct world *world); /* another core on the same store; the lmdb store is opened anew */

@@ -195,6 +195,14 @@ Test(core_command, the_table_is_sound)
 	cr_assert_eq(command_spec(COMMAND_ACK)->headroom, HEADROOM_ALWAYS);
 }
 
+Test(core_command, a_version_belongs_to_a_level)
+{
+	cr_assert_eq(command_version(COMMAND_TICK, 0), 1);
+	cr_assert_eq(command_version(COMMAND_SESSION_OPEN, 0), 2);
+	cr_assert_eq(command_version(COMMAND_CLAIM, 0), 3);
+	cr_assert_eq(command_version(COMMAND_CLAIM, UINT32_MAX), 3);
+}
+
 static int decode(const uint8_t *body, size_t len, uint16_t type, uint8_t version)
 {
 	uint8_t bytes[256] = {0};
