@@ -3,13 +3,17 @@
  * One batch: apply, claim for consumers that have credit, commit, release. The only place that
  * calls store_commit and the only one that hands effects out, in that order.
  *
- * A batch that fails before its commit is aborted and run again without the cause of the failure:
+ * A run has two phases (run_all). In the first one commands are applied, and can be refused. If it
+ * fails, the batch is aborted and run again without the cause of the failure:
  *   NO_SPACE  publishes are refused (then reports); commands that free room are applied. If that
  *             fails too, the engine stops.
  *   CORRUPT   the command that met the damaged record is refused with it (of a CLAIM: its consumer
  *             is closed), a timer is put off; the other commands are applied.
- *   other     also a commit that failed with I/O: the engine stops. The outcome is unknown, so no
- *             command is answered.
+ *   other     the engine stops.
+ * The second phase is the commit. Its failure stops the engine: the outcome is unknown, so no
+ * command is answered. The one exception is NO_SPACE, after which nothing was written: it is
+ * handled as in the first phase. With a journal, where others have the batch before the commit,
+ * there will be no exception.
  *
  * Repetition because of damage is bounded: after 4,096 commands and four times the batch were
  * applied again, the rest of the batch is committed in parts of 32, where damage costs at most
@@ -513,52 +517,98 @@ static bool refuse_for(struct engine *engine, int rc, const struct batch_failure
 	return rc == SLUICE_E_NO_SPACE && headroom_refuse(engine, failure->submission);
 }
 
-static int run_once(struct engine *engine, struct batch_clock clock, struct batch_failure *failure)
-{
-	struct store_txn *txn = NULL;
-	/* of the committed state: a TICK that is undone is still due */
-	const uint64_t deadline_ms = engine->next_deadline_ms;
+/* ---- a run: two phases ---- */
+
+/* The first phase ends with all applied in an open transaction: until then every command can be
+ * refused. The second one makes it final. */
+struct run {
+	struct store_txn *txn;
+	struct batch_failure failure;
 	struct commit_watch watch;
+	bool applied; /* the first phase is over */
+};
+
+static int run_begin(struct engine *engine, struct batch_clock clock, struct run *run)
+{
+	int rc = store_begin(engine->store, &run->txn);
+
+	if (rc != 0)
+		return rc;
+	rc = apply_all(engine, run->txn, clock, &run->failure);
+	if (rc != 0)
+		store_abort(run->txn);
+	return rc;
+}
+
+/* The first phase. After a failure there is no transaction. */
+static int run_apply(struct engine *engine, struct batch_clock clock, struct run *run)
+{
+	const uint64_t deadline_ms = engine->next_deadline_ms;
 	int rc;
 
-	memset(failure, 0, sizeof(*failure));
-	commit_watch_begin(&watch);
-	rc = store_begin(engine->store, &txn);
-	if (rc != 0)
+	memset(run, 0, sizeof(*run));
+	commit_watch_begin(&run->watch);
+	rc = run_begin(engine, clock, run);
+	if (rc != 0 || !engine->config.abort_every_batch)
 		return rc;
-	rc = apply_all(engine, txn, clock, failure);
-	if (rc != 0) {
-		store_abort(txn);
-		return rc;
-	}
-	if (engine->config.abort_every_batch) {
-		store_abort(txn);
+	store_abort(run->txn);
+	run_undo(engine);
+	engine->next_deadline_ms = deadline_ms;
+	return run_begin(engine, clock, run);
+}
+
+/* The second phase. With replicas the batch is in their journal by then: a failure ends the
+ * process. */
+static int run_commit(struct engine *engine, struct run *run)
+{
+	int rc;
+
+	run->applied = true;
+	engine->batch.damaged = store_txn_damaged(run->txn);
+	atomic_store(&engine->committing, engine->sequence + 1);
+	commit_watch_applied(&run->watch);
+	rc = store_commit(run->txn);
+	commit_watch_end(&run->watch, engine, rc);
+	return rc;
+}
+
+/* After a commit that failed: whether the batch may run again, with publishes refused. Only without
+ * room, because then nothing was written, and only because nobody but this broker has the batch.
+ * After everything else its outcome is unknown. */
+static bool commit_refused(struct engine *engine, int rc)
+{
+	return rc == SLUICE_E_NO_SPACE && headroom_refuse(engine, NULL);
+}
+
+/* Runs until a run is committed, or nothing is left to refuse. */
+static int run_all(struct engine *engine, struct batch_clock clock)
+{
+	/* of the committed state: a TICK that is undone is still due */
+	const uint64_t deadline_ms = engine->next_deadline_ms;
+	struct batch *batch = &engine->batch;
+	struct run run;
+	size_t claims;
+	int rc;
+
+	for (;;) {
+		rc = run_apply(engine, clock, &run);
+		if (rc == 0)
+			rc = run_commit(engine, &run);
+		if (rc == 0)
+			return 0;
+		claims = batch->claim_count;
 		run_undo(engine);
 		engine->next_deadline_ms = deadline_ms;
-		rc = store_begin(engine->store, &txn);
-		if (rc != 0)
+		if (run.applied ? !commit_refused(engine, rc)
+				: !refuse_for(engine, rc, &run.failure, claims, clock))
 			return rc;
-		rc = apply_all(engine, txn, clock, failure);
-		if (rc != 0) {
-			store_abort(txn);
-			return rc;
-		}
 	}
-	engine->batch.damaged = store_txn_damaged(txn);
-	atomic_store(&engine->committing, engine->sequence + 1);
-	commit_watch_applied(&watch);
-	rc = store_commit(txn);
-	commit_watch_end(&watch, engine, rc);
-	if (rc != 0)
-		engine->next_deadline_ms = deadline_ms;
-	return rc;
 }
 
 /* One commit: the submissions from batch->first on, usually all of them. */
 static int run_part(struct engine *engine, struct batch_clock clock)
 {
 	struct batch *batch = &engine->batch;
-	struct batch_failure failure;
 	int rc = release_new(&batch->release);
 
 	if (rc != 0)
@@ -572,13 +622,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	batch->claim_max = engine->config.claims_max; /* the next batch serves the others */
 	batch->claim_failures = 0;
 	(void)lag_check(engine);
-	while ((rc = run_once(engine, clock, &failure)) != 0) {
-		size_t claims = batch->claim_count;
-
-		run_undo(engine);
-		if (!refuse_for(engine, rc, &failure, claims, clock))
-			break;
-	}
+	rc = run_all(engine, clock);
 	if (rc != 0) {
 		release_unref(batch->release);
 		batch->release = NULL;

@@ -276,6 +276,35 @@ Test(engine, a_failed_commit_answers_nobody_and_stops)
 	rig_close(&rig);
 }
 
+static unsigned commits_tried;
+
+static int corrupt_commit(void *user, const char *operation)
+{
+	(void)user;
+	if (strcmp(operation, "commit") != 0)
+		return 0;
+	commits_tried++;
+	return SLUICE_E_CORRUPT;
+}
+
+/* Damage refuses one command, but only before the commit: then the batch may be what others have.
+ */
+Test(engine, a_commit_that_meets_damage_refuses_nothing_and_stops)
+{
+	struct rig rig;
+
+	rig_open(&rig, false);
+	commits_tried = 0;
+	store_fault_set(rig.store, corrupt_commit, NULL);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	cr_assert_eq(rig_put(&rig, 10), 0);
+	rig_step(&rig);
+	cr_expect_eq(rig.failed, SLUICE_E_CORRUPT);
+	cr_expect_eq(rig.replies, 0);
+	cr_expect_eq(commits_tried, 1, "it is not run again");
+	rig_close(&rig);
+}
+
 static int no_space_once(void *user, const char *operation)
 {
 	int *left = user;
