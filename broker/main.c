@@ -321,7 +321,7 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 			       rc == SLUICE_E_NOMEM    ? "out of memory"
 			       : rc == SLUICE_E_SCHEMA ? "a newer version has written it"
 						       : store_last_error());
-	return rc;
+	return rc != 0 ? rc : engine_end_ephemeral(broker->engine, now);
 }
 
 static int start_net(struct broker *broker, char *why, size_t why_bytes)

@@ -185,6 +185,7 @@ struct session_row {
 	uint32_t gateway;
 	uint64_t session;
 	uint32_t timeout_ms;
+	uint8_t flags;		     /* enum session_flag */
 	struct sluice_slice address; /* borrowed for the call */
 };
 /* Calls each for every session of the store (the engine's boot: it keeps their timers). Stops at a

@@ -82,6 +82,7 @@ struct effect {
 	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
 	uint16_t run_count; /* GRANT */
+	uint8_t flags;	    /* SESSION_OPENED: enum session_flag */
 	bool lapsed;	    /* SESSION_ENDED: it expired, without a connection for too long */
 	bool orphan;	    /* QUEUE_READY: only for consumers that accept orphans */
 	uint64_t source;    /* QUEUE_READY: only for consumers of this source; 0: any */

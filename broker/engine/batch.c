@@ -356,20 +356,20 @@ static void run_undo(struct engine *engine)
 
 /* Without a timer a session would never expire. After a failure here the next start gives it
  * one. */
-static void session_opened(struct engine *engine, const struct effect *effect,
-			   struct batch_clock clock)
+static void session_opened(struct engine *engine, const struct effect *effect)
 {
 	struct session_seen seen = {.gateway = effect->gateway,
 				    .session = effect->id,
 				    .timeout_ms = effect->lease_ms,
 				    .named = effect->count != 0,
+				    .standing = (effect->flags & SESSION_STANDING) != 0,
 				    .address = effect->name};
 
-	if (heartbeats_add(&engine->heartbeats, &seen, clock.mono_ms) != 0)
+	if (heartbeats_add(&engine->heartbeats, &seen, engine->live_ms) != 0)
 		memory_fail_stop("a session's heartbeat");
 }
 
-static void handle_committed(struct engine *engine, struct batch_clock clock)
+static void handle_committed(struct engine *engine)
 {
 	const struct effects *effects = engine->batch.release->public.effects;
 	size_t count = effects_count(effects);
@@ -379,7 +379,7 @@ static void handle_committed(struct engine *engine, struct batch_clock clock)
 
 		switch (effect->kind) {
 		case FX_SESSION_OPENED:
-			session_opened(engine, effect, clock);
+			session_opened(engine, effect);
 			break;
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);
@@ -637,7 +637,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	if (batch->damaged > 0)
 		atomic_fetch_add(&engine->commits_damaged, 1);
 	batch->commands = 0;
-	handle_committed(engine, clock);
+	handle_committed(engine);
 	release_post(engine);
 	return 0;
 }
@@ -686,6 +686,8 @@ void batch_release_all(struct engine *engine)
 	for (size_t i = 0; i < batch->count; i++) {
 		bytes += batch->submissions[i]->bytes;
 		inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
+		if (engine->moved.conns != NULL)
+			moved_answered(&engine->moved, batch->submissions[i]);
 		batch->submissions[i]->destroy(batch->submissions[i]);
 	}
 	invariant(bytes == batch->bytes, "a batch of %llu bytes has %llu", ULL(batch->bytes),

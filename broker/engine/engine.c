@@ -28,6 +28,13 @@ static uint64_t durable_mono(struct engine *engine, uint64_t process_mono_ms)
 	return mono;
 }
 
+/* For the sessions, in this round. */
+static void time_set(struct engine *engine, struct batch_clock durable, struct batch_clock process)
+{
+	engine->stopped_ms = run_clock_check(&engine->run_clock, process.mono_ms);
+	engine->live_ms = durable.mono_ms - engine->stopped_ms;
+}
+
 static struct batch_clock process_clock(void)
 {
 	return (struct batch_clock){clock_mono_ns() / 1000000, (uint64_t)clock_wall_ms()};
@@ -91,11 +98,13 @@ int engine_open(const struct engine_config *config, struct store *store, struct 
 	engine->headroom_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	engine->next_deadline_ms = UINT64_MAX;
 	engine->heartbeats.next_ms = UINT64_MAX;
+	run_clock_init(&engine->run_clock);
 	demand_init(&engine->demand);
 	taken_init(&engine->taken);
 	shares_init(&engine->shares);
 	rc = inbox_init(&engine->inbox, engine->config.inbox_bytes_max);
 	if (rc != 0) {
+		run_clock_fini(&engine->run_clock);
 		free(engine);
 		return rc;
 	}
@@ -112,6 +121,7 @@ int engine_open(const struct engine_config *config, struct store *store, struct 
 
 int engine_lead(struct engine *engine, struct batch_clock now, const struct cmd_boot *boot)
 {
+	struct batch_clock clock;
 	struct store_facts facts;
 	struct store_room room;
 	int rc;
@@ -119,9 +129,9 @@ int engine_lead(struct engine *engine, struct batch_clock now, const struct cmd_
 	invariant(engine->role == ENGINE_OPEN, "an engine takes the lead in role %d",
 		  (int)engine->role);
 	atomic_store(&engine->mono_offset_ms, (int64_t)boot->offset_ms);
-	rc = lead_commit(engine,
-			 (struct batch_clock){durable_mono(engine, now.mono_ms), now.wall_ms},
-			 boot);
+	clock = (struct batch_clock){durable_mono(engine, now.mono_ms), now.wall_ms};
+	time_set(engine, clock, now);
+	rc = lead_commit(engine, clock, boot);
 	if (rc != 0)
 		return rc;
 	store_facts_get(engine->store, &facts);
@@ -177,6 +187,7 @@ static void taken_drop(struct taken *taken)
 		DL_DELETE(taken->notes, note);
 		free(note);
 	}
+	taken_fini(taken);
 }
 
 void engine_destroy(struct engine *engine)
@@ -193,6 +204,8 @@ void engine_destroy(struct engine *engine)
 	inbox_fini(&engine->inbox);
 	demand_fini(&engine->demand);
 	heartbeats_fini(&engine->heartbeats);
+	moved_fini(&engine->moved);
+	run_clock_fini(&engine->run_clock);
 	batch_fini(&engine->batch);
 	core_destroy(engine->core);
 	(void)pthread_mutex_destroy(&engine->headroom_lock);
@@ -214,6 +227,9 @@ static void handle_consumer(struct engine *engine, const struct note *note)
 	const struct consumer_spec *spec = &note->spec;
 
 	if (note->open) {
+		/* No client would receive its deliveries. */
+		if (moved_has(&engine->moved, spec->sink, spec->conn))
+			return;
 		if (demand_open(&engine->demand, spec) != 0)
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("engine.no_memory", "no memory for a consumer"),
@@ -227,19 +243,55 @@ static void handle_consumer(struct engine *engine, const struct note *note)
 		demand_close(&engine->demand, spec->sink, spec->tag);
 }
 
-static void handle_session(struct engine *engine, const struct note *note, uint64_t mono_ms)
+static void handle_session(struct engine *engine, const struct note *note)
 {
 	const struct consumer_spec *spec = &note->spec;
+	struct consumer_key lost;
 
 	if (note->attach && heartbeats_attach(&engine->heartbeats, spec->gateway, spec->session,
-					      spec->sink, spec->tag))
+					      spec->sink, spec->tag, &lost)) {
 		demand_session_moved(&engine->demand, spec->gateway, spec->session);
-	if (note->detach)
-		heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink,
-				  spec->tag, note->idle_ms, note->used, mono_ms);
+		moved_add(&engine->moved, lost.sink, lost.tag, spec->gateway, spec->session);
+	}
+	if (!note->detach)
+		return;
+	heartbeats_detach(&engine->heartbeats, spec->gateway, spec->session, spec->sink, spec->tag,
+			  note->idle_ms, note->used, engine->live_ms);
+	if (note->moved)
+		moved_gone(&engine->moved, spec->sink, spec->tag, spec->gateway, spec->session);
+	else if (engine->moved.conns != NULL)
+		moved_detached(&engine->moved, spec->sink, spec->tag, spec->gateway, spec->session);
 }
 
-static void handle_notes(struct engine *engine, uint64_t mono_ms)
+static void count_lane(void *user, const struct lane *lane)
+{
+	const struct submission *submission;
+
+	LL_FOREACH(lane->head, submission)
+		moved_count(user, submission);
+}
+
+/* Connections that moved were freed. All that they submitted is in the lanes now. */
+static void count_moved(struct engine *engine)
+{
+	if (!engine->moved.uncounted)
+		return;
+	count_lane(&engine->moved, &engine->taken.control);
+	count_lane(&engine->moved, &engine->taken.data);
+	shares_each(&engine->shares, count_lane, &engine->moved);
+	moved_counted(&engine->moved);
+}
+
+static void handle_touches(struct engine *engine)
+{
+	const struct touches *touches = &engine->taken.touches;
+
+	for (size_t i = 0; i < touches->count; i++)
+		heartbeats_touch(&engine->heartbeats, touches->list[i].gateway,
+				 touches->list[i].session, touches->list[i].at_ms);
+}
+
+static void handle_notes(struct engine *engine)
 {
 	size_t closed = 0;
 	struct note *note;
@@ -250,11 +302,12 @@ static void handle_notes(struct engine *engine, uint64_t mono_ms)
 		if (note->kind == NOTE_CONSUMER)
 			handle_consumer(engine, note);
 		else
-			handle_session(engine, note, mono_ms);
+			handle_session(engine, note);
 		closed += note->close || note->detach;
 	}
 	inbox_notes_done(&engine->inbox, engine->taken.notes, closed);
 	engine->taken.notes = NULL;
+	count_moved(engine);
 	atomic_store(&engine->consumer_count, engine->demand.count);
 }
 
@@ -288,7 +341,7 @@ static void expiry_destroy(struct submission *submission)
 	struct expiry *expiry = (struct expiry *)submission; /* its first member */
 
 	heartbeats_again(&expiry->engine->heartbeats, submission->command.gateway,
-			 expiry->body.session, expiry->engine->mono_last_ms + EXPIRY_AGAIN_MS);
+			 expiry->body.session, expiry->engine->live_ms + EXPIRY_AGAIN_MS);
 	free(expiry);
 }
 
@@ -314,13 +367,13 @@ static int batch_add_expiry(struct engine *engine, const struct session_timer *t
 	return rc;
 }
 
-static int batch_take_expired(struct engine *engine, uint64_t mono_ms)
+static int batch_take_expired(struct engine *engine)
 {
 	struct session_timer *timer;
 
 	/* The others stay due, and the next batch follows at once. */
 	for (int n = 0; n < EXPIRIES_PER_BATCH_MAX &&
-			(timer = heartbeats_due(&engine->heartbeats, mono_ms)) != NULL;
+			(timer = heartbeats_due(&engine->heartbeats, engine->live_ms)) != NULL;
 	     n++) {
 		int rc = batch_add_expiry(engine, timer);
 
@@ -419,7 +472,9 @@ static int batch_take(struct engine *engine, struct lane *lane)
 		const struct command_spec *spec = command_spec(submission->command.type);
 		int refused_code = 0, rc = 0;
 
-		if (submission->command.type == COMMAND_SESSION_OPEN)
+		if (engine->moved.conns != NULL && moved_refuses(&engine->moved, submission))
+			refused_code = SLUICE_E_SESSION_GONE;
+		else if (submission->command.type == COMMAND_SESSION_OPEN)
 			rc = session_admit(engine, submission, &refused_code);
 		if (rc == 0)
 			rc = batch_add(batch, submission);
@@ -485,8 +540,9 @@ static uint64_t next_wait_ms(const struct engine *engine, uint64_t mono_ms)
 	if (engine->taken.control.head != NULL || engine->taken.data.head != NULL ||
 	    engine->shares.waiting > 0 || claims_wait(engine))
 		return 0;
-	if (engine->heartbeats.next_ms < due)
-		due = engine->heartbeats.next_ms;
+	if (engine->heartbeats.next_ms < UINT64_MAX - engine->stopped_ms &&
+	    engine->heartbeats.next_ms + engine->stopped_ms < due)
+		due = engine->heartbeats.next_ms + engine->stopped_ms;
 	if (headroom_state(&engine->gate) != HEADROOM_OK && due > mono_ms + HEADROOM_AGAIN_MS)
 		due = mono_ms + HEADROOM_AGAIN_MS;
 	if (due == UINT64_MAX)
@@ -522,8 +578,10 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	clock = (struct batch_clock){durable_mono(engine, now.mono_ms), now.wall_ms};
 	invariant(engine->batch.count == 0 && engine->batch.bytes == 0,
 		  "%zu submissions of the batch before", engine->batch.count);
+	time_set(engine, clock, now);
 	inbox_take(&engine->inbox, &engine->taken);
-	handle_notes(engine, clock.mono_ms);
+	handle_notes(engine);
+	handle_touches(engine);
 	if (lag_check(engine)) {
 		*ret_wait_ms = UINT64_MAX; /* a sink that catches up ends the wait */
 		return 0;
@@ -531,7 +589,7 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	heartbeats_batch(&engine->heartbeats);
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
-		rc = batch_take_expired(engine, clock.mono_ms);
+		rc = batch_take_expired(engine);
 	shares_choose(&engine->shares, &engine->taken, engine->config.batch_bytes_max);
 	if (rc == 0)
 		rc = batch_take(engine, &engine->taken.control);
@@ -544,6 +602,16 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	batch_release_all(engine);
 	*ret_wait_ms = next_wait_ms(engine, clock.mono_ms);
 	return 0;
+}
+
+int engine_end_ephemeral(struct engine *engine, struct batch_clock now)
+{
+	uint64_t wait_ms;
+	int rc = 0;
+
+	while (rc == 0 && engine->heartbeats.ending > 0)
+		rc = engine_step(engine, now, &wait_ms);
+	return rc;
 }
 
 /* ---- thread ---- */
@@ -625,7 +693,7 @@ int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec
 {
 	struct note note = {.kind = NOTE_CONSUMER, .spec = *spec, .open = true};
 
-	return inbox_note(&engine->inbox, &note, NULL);
+	return inbox_note(&engine->inbox, &note);
 }
 
 int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint64_t tag,
@@ -634,7 +702,7 @@ int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint
 	struct note note = {.kind = NOTE_CONSUMER,
 			    .spec = {.sink = sink, .tag = tag, .credit = more}};
 
-	return inbox_note(&engine->inbox, &note, NULL);
+	return inbox_note(&engine->inbox, &note);
 }
 
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
@@ -645,7 +713,7 @@ int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint6
 			    .pause = true,
 			    .paused = paused};
 
-	return inbox_note(&engine->inbox, &note, NULL);
+	return inbox_note(&engine->inbox, &note);
 }
 
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint64_t tag)
@@ -654,7 +722,7 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint6
 			    .spec = {.sink = sink, .tag = tag},
 			    .close = true};
 
-	return inbox_note(&engine->inbox, &note, NULL);
+	return inbox_note(&engine->inbox, &note);
 }
 
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session,
@@ -664,15 +732,11 @@ int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t sess
 		{.kind = NOTE_SESSION,
 		 .spec = {.gateway = gateway, .session = session, .sink = sink, .tag = tag},
 		 .attach = true};
-	struct consumer_spec gone;
-	int rc = inbox_note(&engine->inbox, &note, &gone);
+	int rc = inbox_note(&engine->inbox, &note);
 
-	if (rc != 0)
-		return rc;
-	atomic_fetch_add(&engine->attached_count, 1);
-	if (gone.sink != NULL)
-		gone.sink->kick(gone.sink, gone.tag);
-	return 0;
+	if (rc == 0)
+		atomic_fetch_add(&engine->attached_count, 1);
+	return rc;
 }
 
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session,
@@ -686,7 +750,22 @@ int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t sess
 		 .used = used};
 
 	atomic_fetch_sub(&engine->attached_count, 1);
-	return inbox_note(&engine->inbox, &note, NULL);
+	return inbox_note(&engine->inbox, &note);
+}
+
+int engine_session_touch(struct engine *engine, const struct session_number *sessions, size_t count,
+			 uint64_t mono_ms)
+{
+	uint64_t stopped_ms = run_clock_check(&engine->run_clock, mono_ms);
+
+	return inbox_touch(&engine->inbox, sessions, count,
+			   (uint64_t)((int64_t)mono_ms + atomic_load(&engine->mono_offset_ms)) -
+				   stopped_ms);
+}
+
+void engine_report_running(struct engine *engine, uint64_t mono_ms)
+{
+	(void)run_clock_report(&engine->run_clock, mono_ms);
 }
 
 int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence)

@@ -67,6 +67,8 @@ struct submission {
 	size_t bytes; /* of the command, for the batch limit */
 	struct engine_sink *sink;
 	uint64_t tag;
+	uint64_t conn;	 /* the connection's tag in session_attach; 0: of none */
+	bool by_sink;	 /* made by the sink because the connection ends */
 	bool control;	 /* the lane ahead of publishes */
 	int forced_code; /* engine: refused by admission or after a failed apply */
 	int64_t guess;	 /* engine: estimated work, in records; 0: none */
@@ -109,6 +111,10 @@ int engine_lead(struct engine *engine, struct batch_clock now,
 int engine_create(const struct engine_config *config, struct store *store, struct batch_clock now,
 		  struct engine **ret) SLUICE_MUST_USE;
 void engine_destroy(struct engine *engine); /* accepts NULL; the thread must have been stopped */
+/* Ends the ephemeral sessions that the start has found, in commits of their own. Blocks. Called
+ * once, before a port is open and before engine_start. 0 or the failure that fail_stop was called
+ * with. */
+int engine_end_ephemeral(struct engine *engine, struct batch_clock now) SLUICE_MUST_USE;
 int engine_sink_add(struct engine *engine,
 		    struct engine_sink *sink) SLUICE_MUST_USE; /* before engine_start; at most 64 */
 
@@ -151,6 +157,7 @@ struct consumer_spec {
 	uint32_t extend_max_ms; /* as in cmd_claim */
 	struct engine_sink *sink;
 	uint64_t tag;	 /* unique in the sink */
+	uint64_t conn;	 /* the connection's tag in session_attach; 0: of none */
 	uint64_t source; /* as in cmd_claim */
 };
 int engine_consumer_open(struct engine *engine, const struct consumer_spec *spec) SLUICE_MUST_USE;
@@ -164,15 +171,38 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink,
 
 /* ---- sessions: heartbeats touch RAM only ---- */
 /* Attaches the session to a connection (an older one is kicked). While attached it does not expire:
- * the sink closes silent connections. */
+ * the sink closes silent connections. tag: not 0, of one connection of the sink for ever.
+ *
+ * From the attach until the older connection has detached the session, that connection has moved:
+ * its submissions (submission.conn) that enter a batch after the attach are answered SESSION_GONE
+ * and not applied, and its consumers get nothing. The exception is a SESSION_CLOSE by the sink
+ * (submission.by_sink) of a session that the connection did not lose. Errors: NOMEM; BUSY: try
+ * again, too many connections came and went during this commit. */
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session,
 			  struct engine_sink *sink, uint64_t tag) SLUICE_MUST_USE;
 /* Detaches the session; called once for each attach, also when the connection was kicked or the
- * session has ended. It expires `timeout - idle_ms` from now, or sooner if it was never used: no
- * command, no subscription, not resumed (LIMIT_SESSION_UNUSED_MS). used: by this connection. */
+ * session has ended. A connection that was kicked submits nothing after it. The session expires
+ * `timeout - idle_ms` from now, or sooner if it was never used: no command, no subscription, not
+ * resumed (LIMIT_SESSION_UNUSED_MS). used: by this connection. */
 int engine_session_detach(struct engine *engine, uint32_t gateway, uint64_t session,
 			  struct engine_sink *sink, uint64_t tag, uint32_t idle_ms,
 			  bool used) SLUICE_MUST_USE;
+
+struct session_number {
+	uint32_t gateway;
+	uint64_t session;
+};
+/* Signs of life of sessions without a connection, all at mono_ms of the process's clock: each
+ * expires its whole timeout later, unless it is standing. Memory only; does not wake the engine. A
+ * sink gathers them and calls this once each 100 ms. Sessions that have ended are ignored: the
+ * sink knows from FX_SESSION_ENDED that a session is gone. borrows. Any thread. 0; BUSY, NOMEM:
+ * nothing was taken, try again with the next. */
+int engine_session_touch(struct engine *engine, const struct session_number *sessions, size_t count,
+			 uint64_t mono_ms) SLUICE_MUST_USE;
+/* The calling thread runs at mono_ms of the process's clock: called each 100 ms by each sink's
+ * thread. When no thread called for over a second more, the process did not run, and in that time
+ * no session comes closer to its end. Without any call there are no such times. */
+void engine_report_running(struct engine *engine, uint64_t mono_ms);
 
 /* ---- reads ---- */
 /* A snapshot of the last commit; end with store_abort. The snapshot includes every release up to

@@ -7,10 +7,12 @@
 #include <pthread.h>
 
 #include "broker/engine/batch.h"
+#include "broker/engine/run_clock.h"
 #include "broker/engine/demand.h"
 #include "broker/engine/headroom.h"
 #include "broker/engine/heartbeat.h"
 #include "broker/engine/inbox.h"
+#include "broker/engine/moved.h"
 #include "broker/engine/share.h"
 
 struct engine {
@@ -21,6 +23,8 @@ struct engine {
 	struct taken taken; /* taken from the inbox, not yet in a batch */
 	struct demand demand;
 	struct heartbeats heartbeats;
+	struct run_clock run_clock; /* has its own lock */
+	struct moved moved;
 	struct headroom_gate gate;
 	struct shares shares;
 	struct batch batch;
@@ -31,6 +35,8 @@ struct engine {
 	/* durable mono = process mono + offset; the offset is set when it takes the lead */
 	_Atomic int64_t mono_offset_ms;
 	uint64_t mono_last_ms;
+	uint64_t stopped_ms;	   /* time in which the process did not run, as of this round */
+	uint64_t live_ms;	   /* durable mono without that time: sessions expire by it */
 	uint64_t next_deadline_ms; /* of core's timers */
 	/* no TICK before: the last failed on a damaged record, and its timer is not
 	 * known */

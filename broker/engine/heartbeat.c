@@ -9,9 +9,12 @@
  * connection and never did anything (no command, no subscription: nothing to resume) ends soon, and
  * an address may have few of them.
  *
+ * The deadline of a session without a connection moves with its signs of life (heartbeats_touch); a
+ * standing one has none. All times are of engine.live_ms, the time in which the process ran.
+ *
  * Invariants: a timer is in the heap if and only if it has a deadline and is not expiring; in
- * `detached` if and only if it has no sink; in its peer's `unused` if and only if it has no sink
- * and was not used.
+ * `detached` if and only if it has no sink and is not standing; in its peer's `unused` if and only
+ * if it has no sink and was not used. A standing one counts as used.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -201,8 +204,10 @@ static void detached_add(struct heartbeats *heartbeats, struct session_timer *ti
 
 	if (!timer->used && deadline_ms > now_ms + LIMIT_SESSION_UNUSED_MS)
 		deadline_ms = now_ms + LIMIT_SESSION_UNUSED_MS;
-	DL_APPEND(heartbeats->detached, timer);
 	timer->sink = NULL;
+	if (timer->standing)
+		return;
+	DL_APPEND(heartbeats->detached, timer);
 	deadline_set(heartbeats, timer, deadline_ms);
 	unused_add(timer);
 	if (timer->peer == NULL || timer->peer->unused_count <= LIMIT_SESSIONS_UNUSED_MAX)
@@ -214,7 +219,7 @@ static void detached_add(struct heartbeats *heartbeats, struct session_timer *ti
 
 static void detached_remove(struct heartbeats *heartbeats, struct session_timer *timer)
 {
-	if (timer->sink != NULL)
+	if (timer->sink != NULL || timer->standing)
 		return;
 	unused_remove(timer);
 	DL_DELETE(heartbeats->detached, timer);
@@ -247,7 +252,9 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 	timer->timeout_ms = seen->timeout_ms;
 	timer->place = NO_PLACE;
 	/* A named session counts as used: its name may be opened again later. */
-	timer->used = seen->used || seen->named;
+	timer->used = seen->used || seen->named || seen->standing;
+	timer->standing = seen->standing && !seen->ends;
+	timer->ends = seen->ends;
 	HASH_ADD(hh, heartbeats->timers, key, sizeof(timer->key), timer);
 	if (!HASHED(hh, timer)) {
 		free(timer);
@@ -259,8 +266,15 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 	timer->peer = peer;
 	if (peer != NULL)
 		peer->sessions++;
-	detached_add(heartbeats, timer, now_ms + seen->timeout_ms, now_ms);
+	heartbeats->ending += timer->ends;
+	detached_add(heartbeats, timer, timer->ends ? 0 : now_ms + seen->timeout_ms, now_ms);
 	return 0;
+}
+
+static void ends_clear(struct heartbeats *heartbeats, struct session_timer *timer)
+{
+	heartbeats->ending -= timer->ends;
+	timer->ends = false;
 }
 
 static void session_timer_drop(struct heartbeats *heartbeats, struct session_timer *timer)
@@ -269,6 +283,7 @@ static void session_timer_drop(struct heartbeats *heartbeats, struct session_tim
 		  "session %llu is attached, and ends at %llu",
 		  (unsigned long long)timer->key.session, (unsigned long long)timer->deadline_ms);
 	detached_remove(heartbeats, timer);
+	ends_clear(heartbeats, timer);
 	HASH_DELETE(hh, heartbeats->timers, timer);
 	timer->tenant->sessions--;
 	timer->tenant->expiring -= timer->expiring;
@@ -299,7 +314,7 @@ static void expiring_clear(struct session_timer *timer)
 }
 
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
-		       struct engine_sink *sink, uint64_t tag)
+		       struct engine_sink *sink, uint64_t tag, struct consumer_key *ret_lost)
 {
 	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
 	bool moved;
@@ -307,9 +322,12 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	if (timer == NULL)
 		return false; /* it has ended meanwhile: FX_SESSION_ENDED notifies the sink */
 	moved = timer->sink != NULL && (timer->sink != sink || timer->tag != tag);
-	if (moved)
+	if (moved) {
+		*ret_lost = (struct consumer_key){timer->sink, timer->tag};
 		timer->sink->kick(timer->sink, timer->tag);
+	}
 	detached_remove(heartbeats, timer);
+	ends_clear(heartbeats, timer);
 	expiring_clear(timer); /* if its end is under way, FX_SESSION_ENDED notifies the sink */
 	timer->sink = sink;
 	timer->tag = tag;
@@ -332,6 +350,23 @@ void heartbeats_detach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 		     now_ms);
 }
 
+void heartbeats_touch(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+		      uint64_t at_ms)
+{
+	struct session_timer *timer = session_timer_find(heartbeats, gateway, session);
+	uint64_t deadline_ms;
+
+	if (timer == NULL || timer->sink != NULL || timer->standing || timer->expiring ||
+	    timer->ends)
+		return;
+	deadline_ms = at_ms + timer->timeout_ms;
+	if (timer->used && deadline_ms <= timer->deadline_ms)
+		return;
+	detached_remove(heartbeats, timer);
+	timer->used = true;
+	detached_add(heartbeats, timer, deadline_ms, at_ms);
+}
+
 static void expiring_set(struct heartbeats *heartbeats, struct session_timer *timer)
 {
 	invariant(!timer->expiring && timer->sink == NULL,
@@ -339,6 +374,7 @@ static void expiring_set(struct heartbeats *heartbeats, struct session_timer *ti
 		  (unsigned long long)timer->key.session);
 	deadline_clear(heartbeats, timer);
 	unused_remove(timer);
+	ends_clear(heartbeats, timer);
 	timer->expiring = true;
 	timer->tenant->expiring++;
 	if (timer->peer != NULL)

@@ -61,6 +61,12 @@ void taken_init(struct taken *taken)
 	lane_init(&taken->control);
 	lane_init(&taken->data);
 	taken->notes = NULL;
+	taken->touches = (struct touches){0};
+}
+
+void taken_fini(struct taken *taken)
+{
+	free(taken->touches.list);
 }
 
 int inbox_init(struct inbox *inbox, uint64_t bytes_max)
@@ -81,7 +87,9 @@ int inbox_init(struct inbox *inbox, uint64_t bytes_max)
 	lane_init(&inbox->data);
 	inbox->notes = inbox->spares = NULL;
 	memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
-	inbox->note_count = inbox->spare_count = inbox->reserved = 0;
+	inbox->note_count = inbox->gone = 0;
+	inbox->spare_count = inbox->reserved = 0;
+	inbox->touches = (struct touches){0};
 	atomic_init(&inbox->bytes, 0);
 	inbox->bytes_max = bytes_max;
 	inbox->stop = inbox->nudged = false;
@@ -108,6 +116,7 @@ void inbox_fini(struct inbox *inbox)
 		inbox->spares = note->bucket_next;
 		free(note);
 	}
+	free(inbox->touches.list);
 	(void)pthread_cond_destroy(&inbox->wake);
 	(void)pthread_mutex_destroy(&inbox->lock);
 }
@@ -146,12 +155,18 @@ void inbox_nudge(struct inbox *inbox)
 
 /* ---- notes; all below with the lock held ---- */
 
+static bool same_holder(const struct note *a, const struct note *b)
+{
+	return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
+}
+
+/* Of one consumer, or of one session. */
 static bool same(const struct note *a, const struct note *b)
 {
 	if (a->kind != b->kind)
 		return false;
 	if (a->kind == NOTE_CONSUMER)
-		return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
+		return same_holder(a, b);
 	return a->spec.gateway == b->spec.gateway && a->spec.session == b->spec.session;
 }
 
@@ -268,54 +283,62 @@ static void consumer_merge(struct inbox *inbox, struct note *waiting, const stru
 	unreserve(inbox, 1);
 }
 
-static bool same_holder(const struct note *a, const struct note *b)
+/* `last` is the last pending note of the session, of any connection. The engine has not seen a
+ * connection whose attach is pending, so one that is gone again needs no note, unless another
+ * connection took the session from it: then its commands are to be refused. */
+static int session_attach(struct inbox *inbox, struct note *last, const struct note *note)
 {
-	return a->spec.sink == b->spec.sink && a->spec.tag == b->spec.tag;
-}
+	bool same_one = same_holder(last, note);
 
-/* Of several pending attaches only the final owner of the session matters, and the owner that it
- * replaces. */
-static int session_merge(struct inbox *inbox, struct note *waiting, const struct note *note,
-			 struct consumer_spec *ret_gone)
-{
-	if (note->attach) {
-		if (waiting->attach && !waiting->detach && !same_holder(waiting, note) &&
-		    ret_gone != NULL)
-			*ret_gone = waiting->spec;
-		/* The pending detach of the previous connection is dropped, with its reserve. */
-		if (waiting->detach)
-			unreserve(inbox, 1);
-		waiting->spec = note->spec;
-		waiting->attach = true;
-		waiting->detach = false;
-		return 0;
-	}
-	if (waiting->attach && !waiting->detach && same_holder(waiting, note)) {
-		waiting->detach = true;
-		waiting->idle_ms = note->idle_ms;
-		waiting->used = note->used;
-		return 0;
-	}
-	if (!waiting->attach)
-		return note_append(inbox,
-				   /* another connection's; only one of the two still has the
-				    * session */
-				   note);
-	unreserve(inbox, 1); /* of the connection that lost the session */
+	if (!same_one && !(last->attach && last->detach))
+		return note_append(inbox, note);
+	if (last->detach)
+		unreserve(inbox, 1);
+	last->spec = note->spec;
+	last->attach = true;
+	last->detach = false;
 	return 0;
 }
 
-static int note_put(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone)
+static int session_detach(struct inbox *inbox, struct note *last, const struct note *note)
+{
+	struct note *own = last;
+	bool moved = false;
+
+	for (; own != NULL; own = own->bucket_next) {
+		if (!same(own, note))
+			continue;
+		if (same_holder(own, note) && own->attach && !own->detach)
+			break;
+		moved |= own->attach;
+	}
+	if (own == NULL)
+		return note_append(inbox, note); /* the engine knows that it has the session */
+	own->detach = true;
+	own->moved = moved;
+	inbox->gone += moved;
+	own->idle_ms = note->idle_ms;
+	own->used = note->used;
+	return 0;
+}
+
+static int note_put(struct inbox *inbox, const struct note *note)
 {
 	struct note *waiting = note_find(inbox, note);
-	int rc = note->open || note->attach ? reserve(inbox) : 0;
+	int rc = 0;
+
+	if (note->attach && waiting != NULL && inbox->gone >= LIMIT_SESSION_MOVES_MAX)
+		return SLUICE_E_BUSY;
+	if (note->open || note->attach)
+		rc = reserve(inbox);
 
 	if (rc != 0)
 		return rc;
 	if (waiting == NULL || note->open)
 		return note_append(inbox, note);
 	if (note->kind == NOTE_SESSION)
-		return session_merge(inbox, waiting, note, ret_gone);
+		return note->attach ? session_attach(inbox, waiting, note)
+				    : session_detach(inbox, waiting, note);
 	if (!waiting->close)
 		consumer_merge(inbox, waiting, note);
 	return 0;
@@ -323,14 +346,12 @@ static int note_put(struct inbox *inbox, const struct note *note, struct consume
 
 /* ---- without the lock ---- */
 
-int inbox_note(struct inbox *inbox, const struct note *note, struct consumer_spec *ret_gone)
+int inbox_note(struct inbox *inbox, const struct note *note)
 {
 	int rc;
 
-	if (ret_gone != NULL)
-		ret_gone->sink = NULL;
 	(void)pthread_mutex_lock(&inbox->lock);
-	rc = note_put(inbox, note, ret_gone);
+	rc = note_put(inbox, note);
 	(void)pthread_mutex_unlock(&inbox->lock);
 	if (rc == 0)
 		(void)pthread_cond_signal(&inbox->wake);
@@ -348,6 +369,41 @@ void inbox_notes_done(struct inbox *inbox, struct note *notes, size_t closed)
 	(void)pthread_mutex_unlock(&inbox->lock);
 }
 
+static int touches_reserve(struct touches *touches, size_t count)
+{
+	size_t capacity = touches->capacity == 0 ? 1024 : touches->capacity;
+	struct touch *list;
+
+	if (count <= touches->capacity)
+		return 0;
+	while (capacity < count)
+		capacity *= 2;
+	list = realloc(touches->list, capacity * sizeof(*list));
+	if (list == NULL)
+		return SLUICE_E_NOMEM;
+	touches->list = list;
+	touches->capacity = capacity;
+	return 0;
+}
+
+int inbox_touch(struct inbox *inbox, const struct session_number *sessions, size_t count,
+		uint64_t at_ms)
+{
+	struct touches *touches = &inbox->touches;
+	int rc = SLUICE_E_BUSY;
+
+	(void)pthread_mutex_lock(&inbox->lock);
+	if (count <= LIMIT_SESSION_TOUCHES_MAX &&
+	    touches->count <= LIMIT_SESSION_TOUCHES_MAX - count)
+		rc = touches_reserve(touches, touches->count + count);
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		touches->list[touches->count++] = (struct touch){.gateway = sessions[i].gateway,
+								 .session = sessions[i].session,
+								 .at_ms = at_ms};
+	(void)pthread_mutex_unlock(&inbox->lock);
+	return rc;
+}
+
 size_t inbox_notes_waiting(struct inbox *inbox)
 {
 	size_t count;
@@ -362,12 +418,21 @@ void inbox_take(struct inbox *inbox, struct taken *io_taken)
 {
 	(void)pthread_mutex_lock(&inbox->lock);
 	inbox->nudged = false;
+	if (inbox->touches.count > 0) {
+		struct touches handled = io_taken->touches;
+
+		io_taken->touches = inbox->touches;
+		inbox->touches = handled;
+	} else {
+		io_taken->touches.count = 0;
+	}
+	inbox->touches.count = 0;
 	lane_move(&io_taken->control, &inbox->control);
 	lane_move(&io_taken->data, &inbox->data);
 	if (inbox->notes != NULL) {
 		DL_CONCAT(io_taken->notes, inbox->notes);
 		inbox->notes = NULL;
-		inbox->note_count = 0;
+		inbox->note_count = inbox->gone = 0;
 		memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
 	}
 	(void)pthread_mutex_unlock(&inbox->lock);

@@ -10,8 +10,10 @@
 
 /* Changes of demand and of sessions travel with the control commands, so that they keep their order
  * with them. Pending changes of one consumer are merged into one note: credit is summed, the last
- * pause counts, an open that is closed again leaves nothing. The same holds for a session. So the
- * number of notes is bounded by consumers and attached sessions, for any number of frames and any
+ * pause counts, an open that is closed again leaves nothing. So do those of one connection and
+ * session; one that attached and detached is followed by the next in the same note, unless another
+ * connection took the session in between. So the number of notes is bounded by consumers, attached
+ * sessions, and SESSION_MOVES_MAX of closed connections, for any number of frames and any
  * commit time. Memory for the note is reserved when a consumer opens or a session is attached: no
  * later change fails with NOMEM. */
 enum note_kind { NOTE_CONSUMER, NOTE_SESSION };
@@ -26,10 +28,21 @@ struct note {
 	bool open, pause, paused, close; /* pause: `paused` is set */
 	/* SESSION, in this order */
 	bool attach, detach;
+	bool moved; /* between the two, another connection took the session */
 	uint32_t idle_ms;
 	bool used; /* detach: the connection did more than open the session */
 };
 enum { NOTE_BUCKETS = 1024 };
+
+/* Signs of life of sessions without a connection. */
+struct touch {
+	uint64_t session, at_ms; /* at_ms: of engine.live_ms */
+	uint32_t gateway;
+};
+struct touches {
+	struct touch *list;
+	size_t count, capacity;
+};
 
 struct lane {
 	struct submission *head, **tail;
@@ -40,7 +53,8 @@ struct inbox {
 	struct lane control, data;
 	struct note *notes;			 /* utlist, in order of arrival */
 	struct note *note_buckets[NOTE_BUCKETS]; /* by consumer and by session, the newest first */
-	size_t note_count;
+	size_t note_count, gone;		 /* gone: that have `moved` */
+	struct touches touches;
 	struct note *spares; /* by bucket_next; together with pending notes at least `reserved` */
 	size_t spare_count, reserved;
 	_Atomic uint64_t bytes; /* of all submissions that are not answered yet */
@@ -58,19 +72,25 @@ void inbox_wake(struct inbox *inbox);
 /* The current or next inbox_wait() returns at once. */
 void inbox_nudge(struct inbox *inbox);
 /* Adds one change of a consumer or session: copied, or merged into its pending note. NOMEM: of an
- * open or attach only. *ret_gone, when not NULL: sink and tag of a pending attach that this one
- * replaces; its sink is NULL otherwise. */
-int inbox_note(struct inbox *inbox, const struct note *note,
-	       struct consumer_spec *ret_gone) SLUICE_MUST_USE;
+ * open or attach only. BUSY: of an attach only, at SESSION_MOVES_MAX, if
+ * another connection's note of the session is pending. */
+int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE;
+/* Adds these signs of life, all of the same moment; all or none. Does not wake the engine,
+ * which takes them before it ends a session. BUSY: too many wait; NOMEM. */
+int inbox_touch(struct inbox *inbox, const struct session_number *sessions, size_t count,
+		uint64_t at_ms) SLUICE_MUST_USE;
 /* Gives back notes from inbox_take; `closed` of them closed a consumer or detached a session. */
 void inbox_notes_done(struct inbox *inbox, struct note *notes, size_t closed);
 size_t inbox_notes_waiting(struct inbox *inbox); /* any thread */
-/* Moves all that is pending to the ends of *io_control, *io_data and *io_notes. */
+/* Moves all that is pending to the ends of the lanes and of the notes. touches: those before were
+ * handled. */
 struct taken {
 	struct lane control, data;
 	struct note *notes;
+	struct touches touches;
 };
 void taken_init(struct taken *taken);
+void taken_fini(struct taken *taken); /* the lanes and the notes are empty */
 void inbox_take(struct inbox *inbox, struct taken *io_taken);
 void inbox_answered(struct inbox *inbox, uint64_t bytes);
 /* Waits until something is pending, the inbox is stopped, or wait_ms have passed (UINT64_MAX:

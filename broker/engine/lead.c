@@ -11,22 +11,19 @@
 #include "broker/engine/engine_internal.h"
 #include "broker/engine/release.h"
 
-struct armed {
-	struct engine *engine;
-	uint64_t mono_ms;
-};
-
 /* Whether it was used before the start is not known. */
 static int session_arm(void *user, const struct session_row *row)
 {
-	struct armed *armed = user;
+	struct engine *engine = user;
 	struct session_seen seen = {.gateway = row->gateway,
 				    .session = row->session,
 				    .timeout_ms = row->timeout_ms,
 				    .used = true,
+				    .standing = (row->flags & SESSION_STANDING) != 0,
+				    .ends = (row->flags & SESSION_EPHEMERAL) != 0,
 				    .address = row->address};
 
-	return heartbeats_add(&armed->engine->heartbeats, &seen, armed->mono_ms);
+	return heartbeats_add(&engine->heartbeats, &seen, engine->live_ms);
 }
 
 /* One command that must not be refused. */
@@ -66,7 +63,6 @@ static int lead_apply(struct engine *engine, struct store_txn *txn, struct batch
 static int lead_run(struct engine *engine, struct batch_clock clock, const struct cmd_boot *boot,
 		    bool commit, struct effects *effects)
 {
-	struct armed armed = {engine, clock.mono_ms};
 	struct store_txn *txn = NULL;
 	int rc = store_begin(engine->store, &txn);
 
@@ -75,7 +71,7 @@ static int lead_run(struct engine *engine, struct batch_clock clock, const struc
 	rc = lead_apply(engine, txn, clock, boot, effects);
 	effects_clear(effects);
 	if (rc == 0 && commit)
-		rc = core_session_each(txn, session_arm, &armed);
+		rc = core_session_each(txn, session_arm, engine);
 	if (rc == 0 && commit)
 		return store_commit(txn);
 	store_abort(txn);

@@ -413,6 +413,18 @@ void shares_return(struct shares *shares, struct taken *taken, struct submission
 	waiting_add(shares, share, 1);
 }
 
+void shares_each(const struct shares *shares, void (*each)(void *user, const struct lane *lane),
+		 void *user)
+{
+	const struct share *share = &shares->rest;
+
+	while (share != NULL) {
+		each(user, &share->control);
+		each(user, &share->data);
+		share = share == &shares->rest ? shares->all : share->hh.next;
+	}
+}
+
 struct submission *shares_pop(struct shares *shares)
 {
 	struct share *share = shares->rest.waiting > 0 ? &shares->rest : shares->all;

@@ -53,6 +53,9 @@ void shares_charge(struct shares *shares, struct submission *const *done, size_t
  * reverse order. */
 void shares_return(struct shares *shares, struct taken *taken, struct submission *submission);
 struct submission *shares_pop(struct shares *shares); /* any; NULL: nothing is pending */
-void shares_fini(struct shares *shares);	      /* nothing may be pending */
+/* Calls each for the lanes of all sessions. */
+void shares_each(const struct shares *shares, void (*each)(void *user, const struct lane *lane),
+		 void *user);
+void shares_fini(struct shares *shares); /* nothing may be pending */
 
 #endif

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import tap
 from frame_proxy import FrameProxy
@@ -434,6 +436,69 @@ def test_a_name_is_not_lost_to_nobody():
                 tap.check(False, "its session was taken over")
             except Closed as closed:
                 tap.equal(closed.failure.code, -24, "a name that another client opened")
+
+
+def clients(one):
+    """The clients of all sessions, of a broker that has many."""
+    names, after = [], 0
+    while True:
+        reply = one.call("session_list", after=after, max=1000)
+        names += [row.client for row in reply.sessions]
+        if not reply.more:
+            return names
+        after = reply.sessions[-1].id
+
+
+def test_no_ephemeral_session_survives_a_start():
+    with tap.Scratch() as data:
+        with tap.Broker(data=data) as broker, Connection(broker.port) as one:
+            one.call("queue_create", config=dict(name="work"))
+            one.publish(
+                [envelope(b"%d" % n) for n in range(7)], "put", target=client.TO_QUEUE, name="work"
+            )
+        left = subprocess.run(
+            [tap.program("tests/integration/leave_sessions"), data, "work", "3000"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        tap.equal((left.returncode, left.stdout), (0, "7\n"), f"what it holds: {left.stderr}")
+        with tap.Broker(data=data) as broker, Connection(broker.port, client="first") as one:
+            names = clients(one)
+            tap.equal(names.count("ephemeral"), 0, "the first that comes finds none")
+            tap.equal(names.count("free"), 1, "the others are still there")
+            tap.equal(
+                one.call("queue_show", name="work").queues[0].ready, 7, "what it held is ready"
+            )
+
+
+STOPPED_SECONDS, STOPPED_TIMEOUT_MS = 14, 10000
+
+
+def test_no_session_ends_by_time_in_which_the_broker_is_stopped():
+    with tap.Broker() as broker:
+        attached = Connection(broker.port, session_timeout_ms=STOPPED_TIMEOUT_MS)
+        waiting = Connection(broker.port, hello=False)  # it has not said HELLO
+        gone = Connection(broker.port, session_name="gone", session_timeout_ms=STOPPED_TIMEOUT_MS)
+        gone.close()
+        tap.wait_until(
+            lambda: attached.call("status_get").status.connections == 2, 30, "it is gone"
+        )
+        broker.signal(signal.SIGSTOP)
+        time.sleep(STOPPED_SECONDS)
+        broker.signal(signal.SIGCONT)
+        tap.equal(
+            attached.call("queue_create", config=dict(name="work")).code,
+            0,
+            "one with a connection that was silent",
+        )
+        back = Connection(
+            broker.port,
+            session_id=gone.welcome.session_id,
+            session_secret=gone.welcome.session_secret,
+        )
+        tap.equal(back.welcome.resumed, True, "one without a connection")
+        tap.check(waiting.hello().session_id != 0, "a connection before its HELLO")
 
 
 tap.main(globals())

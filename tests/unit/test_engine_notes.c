@@ -13,33 +13,17 @@ struct rig {
 	struct engine_sink sink;
 };
 
-static unsigned kicked;
-static uint64_t kicked_tag;
-
-static void on_kick(struct engine_sink *sink, uint64_t tag)
-{
-	(void)sink;
-	kicked++;
-	kicked_tag = tag;
-}
-
 static void rig_open(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
-	rig->sink.kick = on_kick;
-	kicked = 0;
 	cr_assert_eq(inbox_init(&rig->inbox, 1 << 20), 0);
 	taken_init(&rig->taken);
 }
 
 static void give(struct rig *rig, struct note note)
 {
-	struct consumer_spec gone;
-
 	note.spec.sink = &rig->sink;
-	cr_assert_eq(inbox_note(&rig->inbox, &note, &gone), 0);
-	if (gone.sink != NULL)
-		gone.sink->kick(gone.sink, gone.tag);
+	cr_assert_eq(inbox_note(&rig->inbox, &note), 0);
 }
 
 static void opened(struct rig *rig, uint64_t tag, uint32_t credit)
@@ -177,73 +161,112 @@ static void detach(struct rig *rig, uint64_t session, uint64_t tag)
 				.detach = true});
 }
 
-Test(notes, a_session_that_connections_take_from_each_other_is_one_note)
+Test(notes, a_session_that_connections_take_from_each_other_is_a_note_of_each_connection)
 {
 	struct rig rig;
 
 	rig_open(&rig);
-	for (uint64_t tag = 1; tag <= 10000; tag++)
+	for (uint64_t tag = 1; tag <= 1000; tag++)
 		attach(&rig, 5, tag);
-	cr_expect_eq(only(&rig)->spec.tag, 10000);
-	cr_expect_eq(kicked, 9999, "each was notified: %u", kicked);
-	cr_expect_eq(kicked_tag, 9999);
-	for (uint64_t tag = 1; tag <= 10000; tag++)
+	cr_expect_eq(inbox_notes_waiting(&rig.inbox), 1000);
+	cr_expect_eq(rig.inbox.reserved, 1000);
+	for (uint64_t tag = 1; tag <= 1000; tag++)
 		detach(&rig, 5, tag);
-	cr_expect(only(&rig)->attach && only(&rig)->detach);
-	cr_assert_eq(take(&rig), 1);
+	cr_expect_eq(inbox_notes_waiting(&rig.inbox), 1000, "each but the last lost it");
+	cr_assert_eq(take(&rig), 1000);
 	cr_expect_eq(rig.inbox.reserved, 0);
-	/* One after the other: no connection has to be notified. */
-	kicked = 0;
+	cr_expect_eq(rig.inbox.spare_count, 0);
+	/* One after the other: no connection loses the session. */
 	for (uint64_t tag = 1; tag <= 10000; tag++) {
 		attach(&rig, 5, tag);
 		detach(&rig, 5, tag);
 	}
-	cr_expect_eq(inbox_notes_waiting(&rig.inbox), 1);
-	cr_expect_eq(kicked, 0);
+	cr_expect(only(&rig)->attach && only(&rig)->detach && !only(&rig)->moved);
+	cr_expect_eq(only(&rig)->spec.tag, 10000);
 	cr_assert_eq(take(&rig), 1);
 	cr_expect_eq(rig.inbox.reserved, 0);
 	inbox_fini(&rig.inbox);
 }
 
-/* What the engine keeps: the connection that has the session. */
-static void holder_hear(uint64_t *holder, const struct note *note, bool kicks[])
+/* limit: SESSION_MOVES_MAX: during one commit each connection takes the session from the one
+ * before, which closes. */
+Test(notes, closed_connections_that_lost_a_session_are_bounded)
 {
-	if (note->attach) {
-		if (*holder != 0 && *holder != note->spec.tag)
-			kicks[*holder] = true;
-		*holder = note->spec.tag;
+	struct note note = {.kind = NOTE_SESSION,
+			    .spec = {.gateway = 1, .session = 5},
+			    .attach = true};
+	struct rig rig;
+	uint64_t tag = 1;
+	int rc = 0;
+
+	rig_open(&rig);
+	note.spec.sink = &rig.sink;
+	attach(&rig, 5, tag);
+	while (rc == 0 && tag < 2 * LIMIT_SESSION_MOVES_MAX) {
+		note.spec.tag = tag + 1;
+		rc = inbox_note(&rig.inbox, &note);
+		if (rc == 0)
+			detach(&rig, 5, tag++);
 	}
-	if (note->detach && *holder == note->spec.tag)
-		*holder = 0;
+	cr_expect_eq(rc, SLUICE_E_BUSY);
+	cr_expect_eq(inbox_notes_waiting(&rig.inbox), LIMIT_SESSION_MOVES_MAX + 1);
+	detach(&rig, 5, tag);
+	cr_assert_eq(take(&rig), LIMIT_SESSION_MOVES_MAX + 1);
+	cr_expect_eq(rig.inbox.reserved, 0);
+	cr_expect_eq(rig.inbox.spare_count, 0);
+	attach(&rig, 5, tag + 1);
+	cr_assert_eq(take(&rig), 1);
+	inbox_fini(&rig.inbox);
 }
 
-Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
+/* What the engine keeps: the connection that has the session, and those that lost it. */
+struct holder {
+	uint64_t tag;
+	bool lost[64];
+};
+
+static void holder_handle(struct holder *holder, const struct note *note)
+{
+	if (note->attach) {
+		if (holder->tag != 0 && holder->tag != note->spec.tag)
+			holder->lost[holder->tag] = true;
+		holder->tag = note->spec.tag;
+	}
+	if (note->moved)
+		holder->lost[note->spec.tag] = true;
+	if (note->detach && holder->tag == note->spec.tag)
+		holder->tag = 0;
+}
+
+Test(notes, merged_sessions_end_with_the_holder_and_the_losers_that_they_would_have_had)
 {
 	enum { ROUNDS = 20000, TAGS = 40 };
 	uint64_t seed = 3;
 
 	for (int round = 0; round < ROUNDS; round++) {
-		bool kicks[TAGS] = {false}, expected_kicks[TAGS] = {false},
-		     is_attached[TAGS] = {false};
-		uint64_t holder = 0, expected = 0, next = 1;
+		struct holder holder = {0}, expected = {0};
+		bool is_attached[TAGS] = {false};
+		struct note *taken;
+		uint64_t next = 1;
 		struct rig rig;
 
 		rig_open(&rig);
-		for (int n = 0; n < 12; n++) {
+		for (int n = 0; n <= 12; n++) {
 			struct note note = {.kind = NOTE_SESSION,
 					    .spec = {.gateway = 1,
 						     .session = 9,
 						     .sink = &rig.sink}};
-			struct consumer_spec gone;
 
 			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-			if (seed >> 62 == 0) { /* the engine handles the notes */
-				struct note *heard;
+			if (seed >> 62 == 0 || n == 12) { /* the engine handles the notes */
+				size_t closed = 0;
 
 				inbox_take(&rig.inbox, &rig.taken);
-				DL_FOREACH(rig.taken.notes, heard)
-					holder_hear(&holder, heard, kicks);
-				inbox_notes_done(&rig.inbox, rig.taken.notes, 0);
+				DL_FOREACH(rig.taken.notes, taken) {
+					holder_handle(&holder, taken);
+					closed += taken->detach;
+				}
+				inbox_notes_done(&rig.inbox, rig.taken.notes, closed);
 				rig.taken.notes = NULL;
 				continue;
 			}
@@ -253,21 +276,48 @@ Test(notes, merged_sessions_end_with_the_holder_that_they_would_have_had)
 			if (note.attach)
 				note.spec.tag = next++;
 			is_attached[note.spec.tag] = note.attach;
-			holder_hear(&expected, &note, expected_kicks);
-			cr_assert_eq(inbox_note(&rig.inbox, &note, &gone), 0);
-			if (gone.sink != NULL)
-				kicks[gone.tag] = true;
+			holder_handle(&expected, &note);
+			cr_assert_eq(inbox_note(&rig.inbox, &note), 0);
 		}
-		inbox_take(&rig.inbox, &rig.taken);
-		for (struct note *heard = rig.taken.notes; heard != NULL; heard = heard->next)
-			holder_hear(&holder, heard, kicks);
-		inbox_notes_done(&rig.inbox, rig.taken.notes, 0);
-		cr_assert_eq(holder, expected, "round %d", round);
-		/* A notification of a closed connection is harmless; an open one must be
-		 * notified. */
+		cr_assert_eq(holder.tag, expected.tag, "round %d", round);
 		for (int tag = 1; tag < TAGS; tag++)
-			cr_assert(kicks[tag] || !expected_kicks[tag] || !is_attached[tag],
-				  "round %d: %d", round, tag);
+			cr_assert_eq(holder.lost[tag], expected.lost[tag], "round %d: %d", round,
+				     tag);
+		next = 0;
+		for (int tag = 1; tag < TAGS; tag++)
+			next += is_attached[tag];
+		cr_assert_eq(rig.inbox.reserved, next);
 		inbox_fini(&rig.inbox);
 	}
+}
+
+/* ---- signs of life ---- */
+
+/* limit: SESSION_TOUCHES_MAX */
+Test(notes, signs_of_life_are_bounded_and_a_call_beyond_adds_none)
+{
+	enum { AT_ONCE = 1000 };
+	struct session_number sessions[AT_ONCE];
+	struct rig rig;
+	size_t count = 0;
+	int rc;
+
+	rig_open(&rig);
+	for (uint64_t i = 0; i < AT_ONCE; i++)
+		sessions[i] = (struct session_number){1, i + 1};
+	while ((rc = inbox_touch(&rig.inbox, sessions, AT_ONCE, 7)) == 0)
+		count += AT_ONCE;
+	cr_expect_eq(rc, SLUICE_E_BUSY);
+	cr_expect_eq(count, LIMIT_SESSION_TOUCHES_MAX / AT_ONCE * AT_ONCE);
+	inbox_take(&rig.inbox, &rig.taken);
+	cr_assert_eq(rig.taken.touches.count, count);
+	cr_expect_eq(rig.taken.touches.list[count - 1].session, AT_ONCE);
+	cr_expect_eq(rig.taken.touches.list[count - 1].at_ms, 7);
+	cr_expect_eq(inbox_touch(&rig.inbox, sessions, 1, 8), 0, "again");
+	inbox_take(&rig.inbox, &rig.taken);
+	cr_expect_eq(rig.taken.touches.count, 1);
+	inbox_take(&rig.inbox, &rig.taken);
+	cr_expect_eq(rig.taken.touches.count, 0, "the earlier ones were handled");
+	taken_fini(&rig.taken);
+	inbox_fini(&rig.inbox);
 }

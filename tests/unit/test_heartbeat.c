@@ -10,6 +10,7 @@
 
 static struct heartbeats heartbeats;
 static struct engine_sink sink;
+static struct consumer_key lost;
 
 static void begin(void)
 {
@@ -41,7 +42,7 @@ static void came_and_went(uint64_t session, uint32_t timeout_ms, const char *add
 			  uint64_t now_ms)
 {
 	add(session, timeout_ms, address, false, now_ms);
-	heartbeats_attach(&heartbeats, 1, session, &sink, session);
+	heartbeats_attach(&heartbeats, 1, session, &sink, session, &lost);
 	heartbeats_detach(&heartbeats, 1, session, &sink, session, 0, used, now_ms);
 }
 
@@ -59,7 +60,7 @@ Test(heartbeat, deadlines_are_in_order_and_attached_sessions_have_none)
 
 	for (uint64_t i = 0; i < 8; i++)
 		came_and_went(i + 1, timeouts[i], "", true, 0);
-	heartbeats_attach(&heartbeats, 1, 4, &sink, 44);
+	heartbeats_attach(&heartbeats, 1, 4, &sink, 44, &lost);
 	cr_expect_eq(heartbeats.next_ms, 2000);
 	heartbeats_remove(&heartbeats, 1, 8);
 	cr_expect_eq(heartbeats.next_ms, 3000);
@@ -89,7 +90,7 @@ Test(heartbeat, many_deadlines_that_change_stay_in_order)
 
 		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
 		session = 1 + random % 500;
-		heartbeats_attach(&heartbeats, 1, session, &sink, session);
+		heartbeats_attach(&heartbeats, 1, session, &sink, session, &lost);
 		heartbeats_detach(&heartbeats, 1, session, &sink, session, 0, true, random % 50000);
 	}
 	for (;;) {
@@ -114,13 +115,13 @@ Test(heartbeat, an_unused_session_lasts_a_minute_and_a_used_one_its_whole_timeou
 	came_and_went(2, day, "192.0.2.1", true, 0);
 	came_and_went(3, 5000, "192.0.2.1", false, 0);
 	add(4, day, "192.0.2.1", true, 0); /* named */
-	heartbeats_attach(&heartbeats, 1, 4, &sink, 4);
+	heartbeats_attach(&heartbeats, 1, 4, &sink, 4, &lost);
 	heartbeats_detach(&heartbeats, 1, 4, &sink, 4, 0, false, 0);
 	/* Used by one of its connections, not by the next. */
 	add(5, day, "192.0.2.1", false, 0);
-	heartbeats_attach(&heartbeats, 1, 5, &sink, 5);
+	heartbeats_attach(&heartbeats, 1, 5, &sink, 5, &lost);
 	heartbeats_detach(&heartbeats, 1, 5, &sink, 5, 0, true, 0);
-	heartbeats_attach(&heartbeats, 1, 5, &sink, 6);
+	heartbeats_attach(&heartbeats, 1, 5, &sink, 6, &lost);
 	heartbeats_detach(&heartbeats, 1, 5, &sink, 6, 0, false, 0);
 	cr_expect_eq(due(4999), 0);
 	cr_expect_eq(due(5000), 3);
@@ -189,7 +190,7 @@ Test(heartbeat, a_session_that_replaces_another_is_opened_at_a_bound)
 
 	for (uint64_t n = 1; n <= LIMIT_SESSIONS_ADDRESS_MAX; n++)
 		add(n, 30000, "192.0.2.1", true, 0);
-	heartbeats_attach(&heartbeats, 1, attached, &sink, 9);
+	heartbeats_attach(&heartbeats, 1, attached, &sink, 9, &lost);
 	heartbeats_batch(&heartbeats);
 	cr_expect_eq(heartbeats_admit(&heartbeats, 1, here, 0), BOUND_ADDRESS);
 	for (int n = 0; n < 3; n++)
@@ -225,7 +226,7 @@ Test(heartbeat, an_unused_session_is_evicted_before_an_older_one)
 	came_and_went(3, 30000, "a", true, 0);
 	came_and_went(4, 30000, "b", false, 5);
 	add(6, 30000, "a", false, 0);
-	heartbeats_attach(&heartbeats, 1, 6, &sink, 6);
+	heartbeats_attach(&heartbeats, 1, 6, &sink, 6, &lost);
 	timer = heartbeats_oldest(&heartbeats, 1, (struct sluice_slice){NULL, 0}, owns_even, NULL);
 	cr_assert_not_null(timer);
 	cr_expect_eq(timer->key.session, 4);
@@ -277,9 +278,64 @@ Test(heartbeat, a_session_that_is_resumed_while_its_end_is_refused_stays)
 {
 	came_and_went(1, 1000, "a", true, 0);
 	cr_expect_eq(due(1000), 1);
-	heartbeats_attach(&heartbeats, 1, 1, &sink, 7);
+	heartbeats_attach(&heartbeats, 1, 1, &sink, 7, &lost);
 	heartbeats_again(&heartbeats, 1, 1, 61000);
 	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "it has a connection");
 	heartbeats_detach(&heartbeats, 1, 1, &sink, 7, 0, true, 70000);
 	cr_expect_eq(due(71000), 1);
+}
+
+/* ---- without a connection ---- */
+
+Test(heartbeat, a_sign_of_life_moves_the_deadline_and_makes_a_session_used)
+{
+	const uint32_t day = 86400000;
+
+	add(1, day, "a", false, 0);
+	heartbeats_touch(&heartbeats, 1, 1, 50);
+	cr_expect_eq(heartbeats.peers->unused_count, 0);
+	cr_expect_eq(due(LIMIT_SESSION_UNUSED_MS), 0, "it is used");
+	cr_expect_eq(heartbeats.next_ms, day + 50);
+	heartbeats_touch(&heartbeats, 1, 1, 40);
+	cr_expect_eq(heartbeats.next_ms, day + 50, "an older one moves nothing back");
+	heartbeats_attach(&heartbeats, 1, 1, &sink, 1, &lost);
+	heartbeats_touch(&heartbeats, 1, 1, 100);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "it has a connection");
+	heartbeats_detach(&heartbeats, 1, 1, &sink, 1, 0, true, 200);
+	cr_expect_eq(due(day + 200), 1);
+	heartbeats_touch(&heartbeats, 1, 1, day + 300);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "its end is under way");
+	heartbeats_touch(&heartbeats, 1, 2, 0);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX, "nobody is there");
+}
+
+Test(heartbeat, the_least_recently_used_gives_way_and_a_standing_one_never)
+{
+	struct sluice_slice unknown = {NULL, 0};
+	struct session_seen standing = {.gateway = 1,
+					.session = 1,
+					.timeout_ms = 1000,
+					.standing = true,
+					.address = {"a", 1}};
+	struct session_timer *timer;
+
+	cr_assert_eq(heartbeats_add(&heartbeats, &standing, 0), 0);
+	cr_expect_eq(heartbeats.next_ms, UINT64_MAX);
+	cr_expect_eq(heartbeats.peers->unused_count, 0);
+	add(3, 30000, "a", true, 0);
+	add(5, 30000, "a", true, 0);
+	heartbeats_touch(&heartbeats, 1, 3, 10);
+	heartbeats_touch(&heartbeats, 1, 1, 10);
+	timer = heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL);
+	cr_assert_not_null(timer);
+	cr_expect_eq(timer->key.session, 5);
+	timer = heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL);
+	cr_assert_not_null(timer);
+	cr_expect_eq(timer->key.session, 3);
+	cr_expect_null(heartbeats_oldest(&heartbeats, 1, unknown, owns_even, NULL));
+	cr_expect_eq(due(UINT64_MAX - 1), 0);
+	heartbeats_attach(&heartbeats, 1, 1, &sink, 1, &lost);
+	heartbeats_detach(&heartbeats, 1, 1, &sink, 1, 0, false, 0);
+	cr_expect_eq(due(UINT64_MAX - 1), 0);
+	heartbeats_remove(&heartbeats, 1, 1);
 }

@@ -209,6 +209,7 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 	effect.id = id;
 	effect.lease_ms = session.timeout_ms;
 	effect.count = m->name.len > 0;
+	effect.flags = session.flags;
 	effect.name.len = m->address.len;
 	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
 	if (effect.name.data == NULL)

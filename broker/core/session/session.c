@@ -282,8 +282,9 @@ int core_session_each(struct store_txn *txn, int (*each)(void *user, const struc
 		rc = key_one_decode(found, &id) ? session_decode(value, &session)
 						: store_damaged("its content is not valid");
 		if (rc == 0 && !session.ended)
-			rc = each(user, &(struct session_row){id.gateway, id.number,
-							      session.timeout_ms, session.address});
+			rc = each(user,
+				  &(struct session_row){id.gateway, id.number, session.timeout_ms,
+							session.flags, session.address});
 		if (rc != 0)
 			break;
 	}

@@ -309,6 +309,7 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 	own->submission.bytes = bytes;
 	own->submission.sink = &conn->io->sink;
 	own->submission.tag = (uint64_t)(uintptr_t)pending;
+	own->submission.conn = conn->id;
 	own->submission.control = control;
 	own->submission.destroy = net_submission_destroy;
 	rc = engine_submit_quietly(conn->io->engine, &own->submission);

@@ -17,6 +17,7 @@
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/state.h"
 #include "protocol/limits.h"
 
 /* ---- gateways ---- */
@@ -153,6 +154,8 @@ static int session_resume(struct conn *conn, const struct door_session_spec *spe
 		return rc;
 	conn->used = true;
 	rc = conn_attach(conn, conn->gateway, spec->session, session.timeout_ms);
+	if (rc == SLUICE_E_BUSY)
+		conn_block(conn);
 	if (rc != 0)
 		return rc;
 	ret->session = spec->session;

@@ -158,6 +158,7 @@ struct io {
 	uint64_t drain_unsent, drain_moved_ms; /* unsent output, and when it last changed */
 	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */
 	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
+	uint64_t timer_ms;	/* of the last on_timer() */
 	uint64_t released;	/* sequence of the last release handled; release.c */
 
 	/* Version of the rules that this thread's verdicts are made of; raised by what takes rights

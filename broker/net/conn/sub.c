@@ -175,6 +175,7 @@ int sub_consume(struct sub *sub, struct consumer_spec *spec)
 	int rc;
 
 	spec->tag = sub->tag;
+	spec->conn = sub->conn->id;
 	rc = engine_consumer_open(sub->conn->io->engine, spec);
 	sub->opened = rc == 0;
 	if (rc != 0)

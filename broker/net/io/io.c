@@ -26,7 +26,8 @@
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
 
-enum { TIMER_MS = 100, DRAIN_STILL_MS = 1000, LINGER_MS = 500 };
+/* LATE_MS: a timer that is later means that the thread did not run. */
+enum { TIMER_MS = 100, LATE_MS = 1000, DRAIN_STILL_MS = 1000, LINGER_MS = 500 };
 
 /* ---- notes from other threads ---- */
 
@@ -297,6 +298,20 @@ static void lives_end(struct io *io, uint64_t now)
 	}
 }
 
+/* Peers were not silent in time in which this thread did not run (SIGSTOP, a paused machine). The
+ * deadlines of waiters stay: clients expect their answers by then. */
+static void lives_move(struct io *io, uint64_t now)
+{
+	uint64_t gap = now - io->timer_ms;
+	struct conn *conn, *next;
+
+	io->timer_ms = now;
+	if (gap <= TIMER_MS + LATE_MS)
+		return;
+	HASH_ITER(hh, io->conns, conn, next)
+		conn->active_ms = conn->active_ms + gap < now ? conn->active_ms + gap : now;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *user)
 {
 	struct io *io = user;
@@ -305,6 +320,8 @@ static void on_timer(evutil_socket_t fd, short what, void *user)
 
 	(void)fd;
 	(void)what;
+	engine_report_running(io->engine, now);
+	lives_move(io, now);
 	lives_extend(io, now);
 	lives_end(io, now);
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
@@ -316,6 +333,8 @@ static void *io_run(void *user)
 {
 	struct io *io = user;
 
+	io->timer_ms = io_now_ms();
+	engine_report_running(io->engine, io->timer_ms);
 	(void)event_base_loop(io->base, EVLOOP_NO_EXIT_ON_EMPTY);
 	return NULL;
 }

@@ -113,7 +113,7 @@ static int session_take(struct native *native, struct door_session *ret, bool *r
 					: SLUICE_E_SESSION_GONE;
 
 	*ret_resumed = rc == 0;
-	if (rc == 0 || rc == SLUICE_E_STALE_ATTEMPT)
+	if (rc == 0 || rc == SLUICE_E_STALE_ATTEMPT || rc == SLUICE_E_BUSY)
 		return rc;
 	spec.how = DOOR_SESSION_OPEN;
 	return door_session(native->conn, 0, &spec, ret, ret_why);
