@@ -39,6 +39,10 @@ void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, con
 	own->submission.control = op.type != COMMAND_PUBLISH;
 	own->submission.destroy = own_free;
 	own->submission.tag = s->op_count;
+	if (op.client >= 0 && op.connection == 0)
+		op.connection = s->clients[op.client].connection;
+	own->submission.conn = op.connection;
+	own->submission.by_sink = op.type == COMMAND_SESSION_CLOSE && op.number < 0;
 	op.open = true;
 	s->ops[s->op_count++] = op;
 	must(engine_submit(s->engine, &own->submission), "submit");
@@ -54,6 +58,19 @@ static void on_fail(void *user, int code, const char *why)
 static struct batch_clock process_now(const struct sim *s)
 {
 	return (struct batch_clock){s->now.mono_ms + s->skew_ms, s->now.wall_ms};
+}
+
+void report_running(struct sim *s)
+{
+	if (s->engine != NULL)
+		engine_report_running(s->engine, process_now(s).mono_ms);
+}
+
+void touch(struct sim *s, uint64_t session)
+{
+	const struct session_number number = {1, session};
+
+	must(engine_session_touch(s->engine, &number, 1, process_now(s).mono_ms), "touch");
 }
 
 static void store_open(struct sim *s)
@@ -86,7 +103,9 @@ void boot(struct sim *s)
 	s->failed = s->answers_lost = s->answers = false;
 	s->skew_ms = roll(s, 1000000000);
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
+	must(engine_end_ephemeral(s->engine, process_now(s)), "ephemeral sessions");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
+	report_running(s);
 	plants_claims_max(config.claims_max);
 	must(store_begin_read(s->store, &txn), "read");
 	must(core_clock_read(txn, &durable), "clock");

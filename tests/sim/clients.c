@@ -13,6 +13,8 @@ static void session_open(struct sim *s, int number)
 {
 	struct cmd_session_open open = {.client = text("sim"), .timeout_ms = SESSION_MS};
 
+	if (s->clients[number].ephemeral)
+		open.flags = SESSION_EPHEMERAL;
 	s->clients[number].opening = true;
 	submit(s, (struct op){.type = COMMAND_SESSION_OPEN, .number = number, .client = -1}, 1, 0,
 	       &open);
@@ -102,18 +104,10 @@ static void consumer_close(struct sim *s, int number, enum feed feed)
 		s->clients[number].jobs_taken = false;
 }
 
-void client_connect(struct sim *s, int number)
+static void attach(struct sim *s, int number)
 {
 	struct client *client = &s->clients[number];
 
-	if (client->connection != 0 || client->opening || client->closing)
-		return;
-	if (client->session != 0 && !session_lives(s, client->session))
-		client->session = 0;
-	if (client->session == 0) {
-		session_open(s, number);
-		return;
-	}
 	client->connection = ++s->connections;
 	must(engine_session_attach(s->engine, 1, client->session, &s->sink, client->connection),
 	     "attach");
@@ -126,6 +120,37 @@ void client_connect(struct sim *s, int number)
 	source_send(s, number);
 }
 
+void client_connect(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->connection != 0 || client->opening || client->closing)
+		return;
+	if (client->session != 0 && !session_lives(s, client->session))
+		client->session = 0;
+	if (client->session == 0) {
+		session_open(s, number);
+		return;
+	}
+	attach(s, number);
+}
+
+/* Like a listener: it closes an ephemeral session with its connection, before it detaches it. */
+static void release(struct sim *s, uint64_t session, uint64_t connection, bool ephemeral, bool lost)
+{
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+
+	if (ephemeral)
+		submit(s,
+		       (struct op){.type = COMMAND_SESSION_CLOSE,
+				   .number = -1,
+				   .client = -1,
+				   .connection = connection,
+				   .lost = lost},
+		       1, session, &close);
+	must(engine_session_detach(s->engine, 1, session, &s->sink, connection, 0, true), "detach");
+}
+
 void client_leave(struct sim *s, int number)
 {
 	struct client *client = &s->clients[number];
@@ -134,9 +159,7 @@ void client_leave(struct sim *s, int number)
 		return;
 	for (enum feed feed = 0; feed < FEEDS; feed++)
 		consumer_close(s, number, feed);
-	must(engine_session_detach(s->engine, 1, client->session, &s->sink, client->connection, 0,
-				   true),
-	     "detach");
+	release(s, client->session, client->connection, client->ephemeral, false);
 	oracle_session_detached(s->oracle, client->session);
 	client->connection = 0;
 }
@@ -151,6 +174,95 @@ void client_close(struct sim *s, int number)
 	client->closing = true;
 	submit(s, (struct op){.type = COMMAND_SESSION_CLOSE, .number = number, .client = number}, 1,
 	       client->session, &close);
+}
+
+/* Commands and a consumer of a connection that was not notified yet that it lost its session. */
+void stale_act(struct sim *s, int number)
+{
+	const struct client *client = &s->clients[number];
+	struct op op = {.client = number, .connection = client->stale, .lost = true};
+	const struct held *h = &s->held[(s->held_count + HELD_MAX - 1) % HELD_MAX];
+	struct consumer_spec spec = {.gateway = 1,
+				     .queue = s->queue,
+				     .session = client->stale_session,
+				     .credit = 8,
+				     .claim_flags = CLAIM_RESUME,
+				     .sink = &s->sink,
+				     .tag = OPS_MAX + FEEDS * CLIENTS * UINT64_C(1000000),
+				     .conn = client->stale};
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
+	uint64_t what = roll(s, 4);
+
+	if (client->stale == 0)
+		return;
+	if (what == 0 && s->held_count > 0) {
+		uint8_t run[12] = {0};
+		struct cmd_ack ack = {.queue = s->queue,
+				      .token = h->token,
+				      .op = ACK_DONE,
+				      .run_count = 1,
+				      .runs = run};
+
+		for (int i = 0; i < 8; i++)
+			run[i] = (uint8_t)(h->item >> (56 - 8 * i));
+		run[11] = 1;
+		op.type = COMMAND_ACK;
+		submit(s, op, 1, client->stale_session, &ack);
+	} else if (what == 1) {
+		op.type = COMMAND_SESSION_CLOSE;
+		close.session = roll(s, 2) == 0 ? s->frees[0].session : 0;
+		submit(s, op, 1, client->stale_session, &close);
+	} else if (what == 2) {
+		op.type = COMMAND_JOB_CANCEL;
+		cancel.job = (char *)"j0";
+		submit(s, op, 1, client->stale_session, &cancel);
+	} else {
+		must(engine_consumer_open(s->engine, &spec), "consume");
+		must(engine_consumer_credit(s->engine, &s->sink, spec.tag, 1), "credit");
+	}
+}
+
+void stale_free(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->stale == 0)
+		return;
+	for (enum feed feed = 0; feed < FEEDS; feed++) {
+		struct client before = {.connection = client->stale};
+
+		must(engine_consumer_close(s->engine, &s->sink,
+					   consumer_tag(&before, number, feed)),
+		     "close");
+	}
+	must(engine_consumer_close(s->engine, &s->sink,
+				   OPS_MAX + FEEDS * CLIENTS * UINT64_C(1000000)),
+	     "close");
+	release(s, client->stale_session, client->stale, client->ephemeral, true);
+	client->stale = 0;
+}
+
+void client_return(struct sim *s, int number)
+{
+	struct client *client = &s->clients[number];
+
+	if (client->connection == 0 || client->stale != 0 || client->cut_off || client->cut != 0 ||
+	    !session_lives(s, client->session))
+		return;
+	for (size_t i = s->op_first; i < s->op_count; i++)
+		s->ops[i].lost |= s->ops[i].open && s->ops[i].connection == client->connection;
+	for (enum feed feed = 0; feed < FEEDS; feed++)
+		oracle_consumer_closed(s->oracle, consumer_number(number, feed));
+	client->stale = client->connection;
+	client->stale_session = client->session;
+	client->stale_kicked = client->closing = false;
+	attach(s, number);
+	/* The broker may learn of all this at once. */
+	if (roll(s, 3) == 0) {
+		stale_act(s, number);
+		stale_free(s, number);
+	}
 }
 
 void client_cut_off(struct sim *s, int number)

@@ -275,8 +275,25 @@ static void audit(struct sim *s, struct store_txn *txn)
 	sluice__reply__free_unpacked(r, NULL);
 }
 
-static void inspect_sessions(struct sim *s, struct store_txn *txn)
+static void inspect_frees(struct sim *s, struct store_txn *txn)
 {
+	for (int i = 0; i < FREE; i++) {
+		struct free_client *client = &s->frees[i];
+		struct session_ref ref;
+		int rc;
+
+		if (client->session == 0)
+			continue;
+		rc = core_session_find(txn, 1, client->session, &ref);
+		oracle_session_shown(s->oracle, client->session, rc == 0);
+		if (rc != 0)
+			client->session = 0;
+	}
+}
+
+void inspect_sessions(struct sim *s, struct store_txn *txn)
+{
+	inspect_frees(s, txn);
 	for (int i = 0; i < CLIENTS; i++) {
 		struct client *client = &s->clients[i];
 		struct session_ref ref;

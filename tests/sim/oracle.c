@@ -3,8 +3,10 @@
  * The oracle's own state, time, the first broken promise, and sessions; it calls no other file of
  * the oracle. Includes nothing of the broker: the rules are written a second time, independently.
  *
- * A session lives while it is attached, and for exactly its timeout after that: reads come after
- * the broker has run at the same time.
+ * A session lives while it is attached, and for exactly its timeout after that or after the last
+ * sign of life: reads come after the broker has run at the same time. An ephemeral one
+ * ends with its connection, a standing one only when it is closed. Time in which the process did
+ * not run does not count. A connection that lost its session to another has no more effect.
  */
 #include "tests/sim/oracle.h"
 
@@ -101,7 +103,7 @@ bool session_surely(const struct oracle *o, uint64_t id)
 {
 	const struct session *s = find((struct oracle *)o, id);
 
-	return s != NULL && s->open && !s->maybe_ended &&
+	return s != NULL && s->open && !s->maybe_ended && !s->left &&
 	       (s->attached || o->now_ms < s->deadline_ms);
 }
 
@@ -119,9 +121,23 @@ bool session_maybe_before(const struct oracle *o, uint64_t id)
 	return s != NULL && s->open && (s->attached || o->before_ms < s->deadline_ms);
 }
 
-void oracle_session_opened(struct oracle *o, uint64_t id)
+bool session_ephemeral(const struct oracle *o, uint64_t id)
 {
-	note(o, 20, id, 0);
+	for (uint32_t i = 0; i < o->session_count; i++) {
+		if (o->sessions[i].kind == ORACLE_EPHEMERAL && (id == 0 || o->sessions[i].id == id))
+			return true;
+	}
+	return false;
+}
+
+static uint64_t deadline_of(const struct oracle *o, enum oracle_session_kind kind)
+{
+	return kind == ORACLE_STANDING ? UINT64_MAX : o->now_ms + o->rules.session_ms;
+}
+
+void oracle_session_opened(struct oracle *o, uint64_t id, enum oracle_session_kind kind)
+{
+	note(o, 20, id, kind);
 	if (find(o, id) != NULL)
 		broken(o, "session %llu was opened twice", U(id));
 	if (o->session_count == ORACLE_SESSIONS_MAX)
@@ -130,7 +146,8 @@ void oracle_session_opened(struct oracle *o, uint64_t id)
 		o->sessions[o->session_count++] =
 			(struct session){.id = id,
 					 .open = true,
-					 .deadline_ms = o->now_ms + o->rules.session_ms};
+					 .kind = kind,
+					 .deadline_ms = deadline_of(o, kind)};
 }
 
 void oracle_session_attached(struct oracle *o, uint64_t id)
@@ -140,8 +157,10 @@ void oracle_session_attached(struct oracle *o, uint64_t id)
 	note(o, 21, id, 0);
 	if (s == NULL)
 		return;
-	/* It may be resumed until the broker has run after its deadline. */
-	if (!s->open || (!s->attached && !s->maybe_ended && s->deadline_ms <= o->before_ms))
+	/* It may be resumed until the broker has run after its deadline. The end of an
+	 * ephemeral one is shown by reads. */
+	if (!s->open || (!s->attached && !s->maybe_ended && s->kind != ORACLE_EPHEMERAL &&
+			 s->deadline_ms <= o->before_ms))
 		broken(o, "session %llu still lives after its end", U(id));
 	s->attached = true;
 }
@@ -154,7 +173,36 @@ void oracle_session_detached(struct oracle *o, uint64_t id)
 	if (s == NULL)
 		return;
 	s->attached = false;
-	s->deadline_ms = o->now_ms + o->rules.session_ms;
+	s->left = s->kind == ORACLE_EPHEMERAL;
+	s->deadline_ms = s->left ? o->now_ms : deadline_of(o, s->kind);
+}
+
+void oracle_session_touched(struct oracle *o, uint64_t id)
+{
+	struct session *s = find(o, id);
+
+	note(o, 70, id, 0);
+	/* The broker has had no turn since the last time. */
+	if (s != NULL && s->open && !s->attached && s->deadline_ms > o->before_ms)
+		s->deadline_ms = deadline_of(o, s->kind);
+}
+
+void oracle_stopped(struct oracle *o, uint64_t ms)
+{
+	note(o, 71, ms, 0);
+	for (uint32_t i = 0; i < o->session_count; i++) {
+		struct session *s = &o->sessions[i];
+
+		if (!s->attached && s->deadline_ms != UINT64_MAX)
+			s->deadline_ms += ms;
+	}
+}
+
+void oracle_lost_answered(struct oracle *o, bool gone)
+{
+	note(o, 72, gone, 0);
+	if (!gone)
+		broken(o, "a command of a connection that lost its session was applied");
 }
 
 void oracle_session_closed(struct oracle *o, uint64_t id)
@@ -185,7 +233,7 @@ void oracle_session_shown(struct oracle *o, uint64_t id, bool exists)
 	note(o, 25, id, exists);
 	if (s == NULL)
 		return;
-	if (exists && !session_maybe(o, id))
+	if (exists && (s->left || !session_maybe(o, id)))
 		broken(o, "session %llu still lives after its end", U(id));
 	if (!exists && session_surely(o, id))
 		broken(o, "session %llu ended too early", U(id));

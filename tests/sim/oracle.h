@@ -60,7 +60,19 @@ void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
 void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
 
 /* ---- sessions ---- An opened session is not attached yet. */
-void oracle_session_opened(struct oracle *oracle, uint64_t session);
+enum oracle_session_kind {
+	ORACLE_FREE,
+	ORACLE_EPHEMERAL, /* ends with its connection, or with the broker */
+	ORACLE_STANDING	  /* ends when it is closed */
+};
+void oracle_session_opened(struct oracle *oracle, uint64_t session, enum oracle_session_kind kind);
+/* A sign of life of one that is not attached. */
+void oracle_session_touched(struct oracle *oracle, uint64_t session);
+/* The process did not run for this time, until now. */
+void oracle_stopped(struct oracle *oracle, uint64_t ms);
+/* The answer to a command of a connection that had lost its session before the command entered a
+ * batch. gone: SESSION_GONE. */
+void oracle_lost_answered(struct oracle *oracle, bool gone);
 void oracle_session_attached(struct oracle *oracle, uint64_t session);
 void oracle_session_detached(struct oracle *oracle, uint64_t session);
 void oracle_session_closed(struct oracle *oracle, uint64_t session);

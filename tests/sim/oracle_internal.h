@@ -48,6 +48,8 @@ struct item {
 struct session {
 	uint64_t id;
 	bool open, attached, maybe_ended;
+	enum oracle_session_kind kind;
+	bool left;	      /* ephemeral, and its connection has ended: it is attached in vain */
 	uint64_t deadline_ms; /* not attached */
 };
 
@@ -70,7 +72,8 @@ struct job {
 	/* it existed and is no longer checked: a late retry may create it anew */
 	bool forgotten;
 	bool unknown;	    /* a request was not answered: the next read shows the result */
-	bool maybe_claimed; /* it may have been granted without being received */
+	bool maybe_claimed; /* it may have been granted without being received, */
+	bool maybe_left;    /* and to an ephemeral session, which has ended */
 	char state[64];
 	bool terminal, cancel, intent, due_known, again;
 	enum oracle_claim claim;
@@ -133,6 +136,8 @@ bool session_surely(const struct oracle *o, uint64_t session);
 bool session_maybe(const struct oracle *o, uint64_t session);
 /* The same, before the deadlines between the previous time and now. */
 bool session_maybe_before(const struct oracle *o, uint64_t session);
+/* Of this session, or (0) of any. */
+bool session_ephemeral(const struct oracle *o, uint64_t session);
 /* Whether a consumer of jobs of this session is open: then it received all notices of its jobs. */
 bool jobs_consumed_by(const struct oracle *o, uint64_t session);
 

@@ -138,7 +138,7 @@ void oracle_job_claimed(struct oracle *o, int job, const struct oracle_job_seen 
 		broken(o, "job %d was delivered as %s, which it is not", job,
 		       orphan ? "an orphan" : "one that is ready");
 	j->exists = true;
-	j->maybe_claimed = false; /* this session is the only holder */
+	j->maybe_claimed = j->maybe_left = false; /* this session is the only holder */
 	j->claim = ORACLE_LEASED;
 	j->session = seen->session;
 	j->source = seen->source;
@@ -210,8 +210,10 @@ void jobs_unreceived(struct oracle *o, uint64_t session)
 		if (session == 0 || j->lost_session == session)
 			j->lost_token = 0;
 
-		if (j->exists && !j->terminal && !leased_surely(o, j))
-			j->maybe_claimed = true;
+		if (!j->exists || j->terminal || leased_surely(o, j))
+			continue;
+		j->maybe_claimed = true;
+		j->maybe_left |= session_ephemeral(o, session);
 	}
 }
 
@@ -346,7 +348,7 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 		broken(o, "a reset of job %d opened attempt %u after %u", job, attempt, j->attempt);
 	j->exists = true;
 	j->attempt = attempt;
-	j->cancel = j->intent = j->maybe_claimed = false;
+	j->cancel = j->intent = j->maybe_claimed = j->maybe_left = false;
 	j->claim = ORACLE_READY;
 	j->token = 0;
 	j->source = 0;
@@ -424,7 +426,8 @@ static void check_unknown(struct oracle *o, int job, const struct oracle_job_see
 	     seen->cancel != j->cancel))
 		broken(o, "job %d is %s in attempt %u without a request", job, seen->state,
 		       seen->attempt);
-	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED)
+	if (!j->unknown && !claim_is(o, j, seen->claim) && seen->claim != ORACLE_LEASED &&
+	    !(seen->claim == ORACLE_ORPHANED && j->maybe_left))
 		broken(o, "the claim of job %d became %d without a request", job, (int)seen->claim);
 }
 
@@ -515,7 +518,7 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	if (seen->attempt != j->attempt)
 		j->terminal = false; /* after an unreceived reset: another attempt's end */
 	j->exists = true;
-	j->unknown = j->maybe_claimed = false;
+	j->unknown = j->maybe_claimed = j->maybe_left = false;
 	j->attempt = seen->attempt;
 	j->token = seen->token;
 	if (seen->token > j->top_token)

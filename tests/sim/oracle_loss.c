@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Events that affect sessions, items and jobs together: a session was redelivered its entries, a
- * connection broke, the broker died. A crash gives every session a whole timeout. */
+ * connection broke, the broker died. A crash gives every session a whole timeout, and ends the
+ * ephemeral ones. */
 #include "tests/sim/oracle_internal.h"
 
 void oracle_resumed(struct oracle *o, uint64_t session, bool jobs)
@@ -27,7 +28,10 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 		if (s->open && !s->attached && s->deadline_ms <= o->now_ms)
 			s->maybe_ended = true;
 		s->attached = false;
-		s->deadline_ms = o->now_ms + o->rules.session_ms;
+		if (s->kind == ORACLE_FREE)
+			s->deadline_ms = o->now_ms + o->rules.session_ms;
+		else if (s->kind == ORACLE_EPHEMERAL)
+			s->open = false;
 	}
 }
 

@@ -68,7 +68,26 @@
 	X(BLIND_AUDIT, "blind-audit", "the audit reports nothing")                                 \
 	X(LOST_GRANT, "lost-grant", "a lease whose entry is damaged stays with its ended session") \
 	X(LOCAL_DAMAGE, "local-damage", "records are damaged in the broker's store only")          \
-	X(UNCOUNTED_DAMAGE, "uncounted-damage", "the same, and the store counts no damage")
+	X(UNCOUNTED_DAMAGE, "uncounted-damage", "the same, and the store counts no damage")        \
+	X(MOVED_APPLIED, "moved-applied",                                                          \
+	  "a command of a connection that lost its session is applied")                            \
+	X(MOVED_CLOSES, "moved-closes", "a connection closes a session that it has lost")          \
+	X(MOVED_FORGOTTEN, "moved-forgotten",                                                      \
+	  "waiting commands of a connection that lost its session are applied when it closes")     \
+	X(MOVED_UNSEEN, "moved-unseen",                                                            \
+	  "commands of a connection that attached and lost its session between two batches are "   \
+	  "applied")                                                                               \
+	X(MOVED_CONSUMES, "moved-consumes",                                                        \
+	  "items are granted to a connection that lost its session")                               \
+	X(ATTACHED_ENDS, "attached-ends", "a session expires while it has a connection")           \
+	X(EPHEMERAL_STAYS, "ephemeral-stays", "an ephemeral session survives a start")             \
+	X(EPHEMERAL_LATE, "ephemeral-late", "ephemeral sessions end after a start served clients") \
+	X(LOST_TOUCH, "lost-touch", "a sign of life is dropped")                                   \
+	X(LONG_TOUCH, "long-touch",                                                                \
+	  "a session lives longer than its timeout after a sign of life")                          \
+	X(STANDING_ENDS, "standing-ends", "a standing session expires")                            \
+	X(STOPPED_COUNTS, "stopped-counts",                                                        \
+	  "sessions expire by time in which the process did not run")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -581,4 +600,80 @@ WRAP(int, core_next_deadline, struct core *core, struct store_txn *txn, uint64_t
 	if (planted == LATE_TIMER && rc == 0 && *ret_mono_ms != UINT64_MAX)
 		*ret_mono_ms += LATE_MS;
 	return rc;
+}
+
+/* ---- sessions ---- */
+
+WRAP(bool, moved_refuses, const struct moved *moved, const struct submission *submission)
+{
+	if (planted == MOVED_APPLIED)
+		return false;
+	if (planted == MOVED_CLOSES && submission->command.type == COMMAND_SESSION_CLOSE)
+		return false;
+	return __real_moved_refuses(moved, submission);
+}
+
+WRAP(void, moved_count, struct moved *moved, const struct submission *submission)
+{
+	if (planted != MOVED_FORGOTTEN)
+		__real_moved_count(moved, submission);
+}
+
+WRAP(void, moved_gone, struct moved *moved, struct engine_sink *sink, uint64_t conn,
+     uint32_t gateway, uint64_t session)
+{
+	if (planted != MOVED_UNSEEN)
+		__real_moved_gone(moved, sink, conn, gateway, session);
+}
+
+WRAP(bool, moved_has, const struct moved *moved, struct engine_sink *sink, uint64_t conn)
+{
+	return planted != MOVED_CONSUMES && __real_moved_has(moved, sink, conn);
+}
+
+enum { LONG_MS = 5000 };
+static uint64_t round_ms; /* of the engine's last round, in the time of sessions */
+
+WRAP(struct session_timer *, heartbeats_due, struct heartbeats *heartbeats, uint64_t now_ms)
+{
+	round_ms = now_ms;
+	return __real_heartbeats_due(heartbeats, now_ms);
+}
+
+WRAP(bool, heartbeats_attach, struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+     struct engine_sink *sink, uint64_t tag, struct consumer_key *ret_lost)
+{
+	bool moved = __real_heartbeats_attach(heartbeats, gateway, session, sink, tag, ret_lost);
+
+	if (planted == ATTACHED_ENDS)
+		heartbeats_detach(heartbeats, gateway, session, sink, tag, 0, true, round_ms);
+	return moved;
+}
+
+WRAP(void, heartbeats_touch, struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,
+     uint64_t at_ms)
+{
+	if (planted != LOST_TOUCH)
+		__real_heartbeats_touch(heartbeats, gateway, session,
+					at_ms + (planted == LONG_TOUCH ? LONG_MS : 0));
+}
+
+WRAP(int, heartbeats_add, struct heartbeats *heartbeats, const struct session_seen *seen,
+     uint64_t now_ms)
+{
+	struct session_seen bent = *seen;
+
+	bent.standing &= planted != STANDING_ENDS;
+	bent.ends &= planted != EPHEMERAL_STAYS;
+	return __real_heartbeats_add(heartbeats, &bent, now_ms);
+}
+
+WRAP(int, engine_end_ephemeral, struct engine *engine, struct batch_clock now)
+{
+	return planted == EPHEMERAL_LATE ? 0 : __real_engine_end_ephemeral(engine, now);
+}
+
+WRAP(uint64_t, run_clock_check, struct run_clock *clock, uint64_t now_ms)
+{
+	return planted == STOPPED_COUNTS ? 0 : __real_run_clock_check(clock, now_ms);
 }

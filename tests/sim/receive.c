@@ -126,7 +126,8 @@ static void session_opened(struct sim *s, struct client *client, const struct ou
 	if (out->code != 0)
 		return;
 	client->session = out->id;
-	oracle_session_opened(s->oracle, out->id);
+	oracle_session_opened(s->oracle, out->id,
+			      client->ephemeral ? ORACLE_EPHEMERAL : ORACLE_FREE);
 }
 
 static void session_closed(struct sim *s, struct client *client, const struct outcome *out)
@@ -183,8 +184,14 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		oracle_settled(s->oracle, &op->settle, out->code == 0 && out->count > 0, false);
 	else if (op->type == COMMAND_TXN)
 		transacted(s, out);
+	else if (op->type == COMMAND_SESSION_OPEN && op->number >= CLIENTS)
+		free_opened(s, op->number - CLIENTS, out);
 	else if (op->type == COMMAND_SESSION_OPEN)
 		session_opened(s, &s->clients[op->number], out);
+	else if (op->type == COMMAND_SESSION_CLOSE && op->number >= CLIENTS)
+		free_closed(s, op->number - CLIENTS, out);
+	else if (op->type == COMMAND_SESSION_CLOSE && op->number < 0)
+		return; /* nobody waits for the answer */
 	else if (op->type == COMMAND_SESSION_CLOSE)
 		session_closed(s, &s->clients[op->number], out);
 	else if (op->type == COMMAND_SOURCE_SEEN)
@@ -343,6 +350,11 @@ static void noticed(struct sim *s, const struct effect *e)
 
 static void replied(struct sim *s, struct op *op, const struct outcome *out)
 {
+	if (op->lost) {
+		op->open = false;
+		oracle_lost_answered(s->oracle, out->code == SLUICE_E_SESSION_GONE);
+		return;
+	}
 	if (op->open && op->client >= 0 && !frame_received(s, op->client))
 		return;
 	if (op->open)

@@ -13,17 +13,34 @@
 
 enum { CLOSE_INSPECT_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
 
+/* A connection is notified that it lost its session. */
 static void on_kick(struct engine_sink *sink, uint64_t tag)
 {
-	(void)sink, (void)tag;
+	struct sim *s = (struct sim *)sink;
+
+	for (int i = 0; i < CLIENTS; i++) {
+		s->clients[i].stale_kicked |= s->clients[i].stale == tag;
+		if (s->clients[i].connection == tag)
+			oracle_blame(s->oracle, "a connection that lost no session is kicked", i,
+				     0);
+	}
 }
 
 /* ---- a run ---- */
 
-static void pass(struct sim *s, uint64_t ms)
+enum { SOME_MS = 500 };
+
+/* stopped: the process does not run meanwhile. */
+static void pass(struct sim *s, uint64_t ms, bool stopped)
 {
-	s->now.mono_ms += ms, s->now.wall_ms += ms;
+	for (uint64_t left = ms, some; left > 0; left -= some) {
+		some = stopped || left < SOME_MS ? left : SOME_MS;
+		s->now.mono_ms += some, s->now.wall_ms += some;
+		report_running(s);
+	}
 	oracle_time(s->oracle, s->now.mono_ms);
+	if (stopped)
+		oracle_stopped(s->oracle, ms);
 }
 
 /* Usually a few milliseconds; sometimes most of a lease's term, or longer than a lease or a
@@ -39,10 +56,17 @@ static uint64_t some_time(struct sim *s)
 	return roll(s, what < 12 ? LEASE_MS : 200);
 }
 
+static void client_come(struct sim *s, int client)
+{
+	client_connect(s, client);
+	if (roll(s, 4) == 0)
+		client_return(s, client);
+}
+
 static void act(struct sim *s)
 {
 	int client = (int)roll(s, CLIENTS);
-	uint64_t what = roll(s, 79);
+	uint64_t what = roll(s, 84);
 
 	if (what < 1)
 		reopen(s, (int)roll(s, PRODUCERS));
@@ -59,7 +83,7 @@ static void act(struct sim *s)
 	else if (what < 56)
 		credit(s, client, some_credit(s));
 	else if (what < 59)
-		client_connect(s, client);
+		client_come(s, client);
 	else if (what < 61)
 		client_slow(s, client, !s->clients[client].slow);
 	else if (what < 64)
@@ -74,6 +98,12 @@ static void act(struct sim *s)
 		owned_grant_damage(s);
 	else if (what < 78)
 		wild_job_do(s);
+	else if (what >= 79 && what < 81)
+		client_return(s, client);
+	else if (what >= 81 && what < 83)
+		stale_act(s, client);
+	else if (what >= 83)
+		stale_free(s, client);
 	else if (roll(s, 4) == 0)
 		purge(s);
 	else if (roll(s, 4) == 0)
@@ -97,15 +127,29 @@ static void settle_down(struct sim *s)
 	}
 	if (!drive(s))
 		crash(s);
+	for (int i = 0; i < CLIENTS; i++) {
+		if (s->clients[i].stale != 0 && !s->clients[i].stale_kicked)
+			oracle_blame(s->oracle,
+				     "a connection is not notified that it lost its session", i, 0);
+	}
 }
+
+enum { STOPPED_MIN_MS = 1200, STOPPED_MAX_MS = 60000 };
 
 static void one_step(struct sim *s)
 {
 	uint64_t actions = 1 + roll(s, 6);
 
-	pass(s, some_time(s));
+	if (roll(s, 40) == 0)
+		pass(s, STOPPED_MIN_MS + roll(s, STOPPED_MAX_MS), true);
+	else
+		pass(s, some_time(s), false);
 	for (uint64_t i = 0; i < actions; i++)
 		act(s);
+	for (int i = 0; i < FREE; i++) {
+		if (roll(s, 6) == 0)
+			free_do(s, i);
+	}
 	faults_plan(s);
 	settle_down(s);
 	(void)inspect(s, s->step % CLOSE_INSPECT_EVERY == 0);
@@ -119,14 +163,16 @@ static void drain(struct sim *s)
 	struct oracle_counts shown = {.ready = 1};
 
 	s->drains = true;
-	for (int c = 0; c < CLIENTS; c++)
+	for (int c = 0; c < CLIENTS; c++) {
 		client_leave(s, c);
+		stale_free(s, c);
+	}
 	if (!drive(s))
 		must(SLUICE_E_INTERNAL, "drain");
 	for (int i = 0; i < DRAIN_ROUNDS_MAX && oracle_why(s->oracle) == NULL &&
 			(i < DRAIN_ROUNDS_MIN || shown.ready + shown.leased + shown.delayed > 0);
 	     i++) {
-		pass(s, 2 * LEASE_MS);
+		pass(s, 2 * LEASE_MS, false);
 		client_leave(s, CLIENTS - 1);
 		for (int c = 0; c < CLIENTS - 1; c++) {
 			client_connect(s, c);
@@ -186,6 +232,7 @@ static struct sim *sim_create(const struct sim_spec *spec)
 	s->now = (struct batch_clock){1000, 1700000000000};
 	s->priority = roll(s, 3) == 0;
 	s->sourced = roll(s, 4) != 0;
+	s->clients[1].ephemeral = roll(s, 2) == 0;
 	rules.fifo = !s->priority;
 	s->oracle = oracle_create(&rules);
 	if (s->oracle == NULL || (spec->lmdb && !dir_make(s)))
@@ -224,7 +271,7 @@ bool sim_run(const struct sim_spec *spec, uint64_t *ret_hash)
 	s->one_sided = plants_one_sided(spec->plant) || (spec->plant == 0 && spec->seed % 4 == 0);
 	if (shadowed)
 		shadow_begin();
-	pass(s, 0);
+	pass(s, 0, false);
 	boot(s);
 	world_make(s);
 	for (s->step = 0; s->step < spec->steps && oracle_why(s->oracle) == NULL; s->step++)

@@ -14,6 +14,7 @@ enum {
 	/* including ORACLE_TXN_PRODUCER; sim_target gives the targets of the others */
 	PRODUCERS = 7,
 	CLIENTS = 4, /* the last one holds items until its session ends */
+	FREE = 3,    /* clients without a connection; the last one's session has no deadline */
 	SOURCES = 2, /* from 1 on; 0 is none */
 	JOBS = 12,   /* at a time: a deleted job is replaced by one with a new number */
 	WILD_JOBS = 24,
@@ -41,7 +42,10 @@ struct op {
 	uint32_t count;
 	struct oracle_settlement settle;
 	struct oracle_report report;
-	bool flag;     /* reset: force; cursor: back; publish: of an old epoch; source: take */
+	bool flag; /* reset: force; cursor: back; publish: of an old epoch; source: take */
+	/* The connection that submitted it; 0: none. lost: that had lost its session before */
+	uint64_t connection;
+	bool lost;
 	bool wild;     /* for a wild queue: the oracle does not get it */
 	bool wild_job; /* for the wild jobs: `number` is the job's */
 };
@@ -78,7 +82,17 @@ struct client {
 	bool jobs_taken;
 	/* its source was taken over: it consumes no more jobs on this connection */
 	bool jobs_left;
+	bool ephemeral; /* its sessions end with their connection */
+	/* A connection that lost this session to `connection` and is not freed yet; 0: none */
+	uint64_t stale, stale_session;
+	bool stale_kicked;
 	bool slow; /* its connection does not accept deliveries: its consumers are paused */
+};
+
+struct free_client {
+	uint64_t session; /* 0: none */
+	bool opening, closing;
+	bool silent; /* no more signs of life */
 };
 
 struct wild_job {
@@ -123,6 +137,7 @@ struct sim {
 	struct publisher publishers[PRODUCERS];
 	struct txn_plan txn;
 	struct client clients[CLIENTS];
+	struct free_client frees[FREE];
 	struct held held[HELD_MAX];
 	struct held wild_held[HELD_MAX];
 	size_t wild_count;
@@ -175,6 +190,9 @@ void faults_pause(struct sim *s);
 void faults_resume(struct sim *s);
 
 /* broker.c */
+/* The broker's threads report that they run. */
+void report_running(struct sim *s);
+void touch(struct sim *s, uint64_t session);
 void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, const void *body);
 void boot(struct sim *s);
 /* Until the engine is idle. False: the broker crashed, or will at the end of the step. */
@@ -195,11 +213,21 @@ void client_cut_off(struct sim *s, int client);
 void client_break(struct sim *s, int client);
 /* Begins or ends the state in which its connection accepts no deliveries. */
 void client_slow(struct sim *s, int client, bool slow);
+/* It resumes its session while its connection is open, which is stale from then on: its commands
+ * that wait, and those that it submits later, must have no effect. */
+void client_return(struct sim *s, int client);
+void stale_act(struct sim *s, int client);
+void stale_free(struct sim *s, int client);
 void credit(struct sim *s, int client, uint32_t more);
 uint32_t some_credit(struct sim *s);
 /* Registers its source, if it has one; consumes jobs once it may. */
 void source_send(struct sim *s, int client);
 void source_answered(struct sim *s, const struct op *op, const struct outcome *out);
+
+/* free.c: clients whose sessions have no connection */
+void free_do(struct sim *s, int number);
+void free_opened(struct sim *s, int number, const struct outcome *out);
+void free_closed(struct sim *s, int number, const struct outcome *out);
 
 /* jobs.c: actions of clients on jobs, the cursor and transactions */
 void job_do(struct sim *s);
@@ -226,6 +254,7 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 void on_post(struct engine_sink *sink, struct engine_release *release);
 
 /* inspect.c: reads */
+void inspect_sessions(struct sim *s, struct store_txn *txn);
 struct oracle_counts inspect(struct sim *s, bool closely);
 
 /* faults_plan.c */

@@ -9,6 +9,7 @@
 void crash(struct sim *s)
 {
 	const struct client *last = &s->clients[CLIENTS - 1];
+	struct store_txn *txn;
 
 	faults_off(s);
 	engine_destroy(s->engine);
@@ -27,8 +28,13 @@ void crash(struct sim *s)
 		s->clients[i].connection = s->clients[i].cut = 0;
 		s->clients[i].slow = s->clients[i].jobs_taken = false;
 		s->clients[i].opening = s->clients[i].closing = s->clients[i].cut_off = false;
+		s->clients[i].stale = 0;
 	}
 	boot(s);
+	/* Nobody was served yet, and the ephemeral sessions are gone. */
+	must(store_begin_read(s->store, &txn), "read");
+	inspect_sessions(s, txn);
+	store_abort(txn);
 	/* Most clients reconnect at once, some later. */
 	for (int i = 0; i < CLIENTS; i++) {
 		if (roll(s, 4) != 0)
