@@ -172,6 +172,8 @@ int core_stream_seek_time(struct store_txn *txn, uint32_t gateway, uint64_t log,
 struct session_ref {
 	uint8_t secret[16];
 	uint32_t timeout_ms;
+	uint8_t flags; /* enum session_flag */
+	uint8_t face;  /* enum session_face */
 };
 int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t session,
 		      struct session_ref *ret) SLUICE_MUST_USE;

@@ -245,6 +245,8 @@ int core_session_find(struct store_txn *txn, uint32_t gateway, uint64_t id, stru
 		return rc;
 	memcpy(ret->secret, session.secret, sizeof(ret->secret));
 	ret->timeout_ms = session.timeout_ms;
+	ret->flags = session.flags;
+	ret->face = session.face;
 	return 0;
 }
 

@@ -24,6 +24,7 @@
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/net/conn/wait.h"
@@ -57,7 +58,7 @@ static void log_closed(const struct conn *conn)
 	log_line(LOG_LEVEL_DEBUG, log_id("net.closed", "a connection has ended"),
 		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-		 log_str("reason", conn->why), log_u64("session", conn->session),
+		 log_str("reason", conn->why), log_u64("session", conn_session(conn)),
 		 log_u64("ms", io_now_ms() - conn->opened_ms),
 		 log_u64("unanswered", conn->pending_count), log_u64("left_out", left_out));
 }
@@ -68,7 +69,9 @@ enum { HELLO_MS = 10000 };
 
 uint64_t conn_life_ms(const struct conn *conn)
 {
-	return conn->gateway == 0 ? HELLO_MS : conn->session_timeout_ms;
+	if (conn->gateway == 0)
+		return HELLO_MS;
+	return conn->own != NULL ? conn->own->timeout_ms : 0;
 }
 
 /* Incoming bytes do not move the deadline: it is checked when it is due, and set anew. */
@@ -133,23 +136,11 @@ struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, con
 	return conn;
 }
 
-static void session_unlist(struct conn *conn)
-{
-	invariant(conn->session == 0 || conn->session_prev != NULL,
-		  "connection %llu is not listed by session %llu", (unsigned long long)conn->id,
-		  (unsigned long long)conn->session);
-	if (conn->session != 0)
-		DL_DELETE2(*conn_session_list(conn->io, conn->session), conn, session_prev,
-			   session_next);
-	conn->session = 0;
-}
-
 static void conn_free(struct conn *conn)
 {
 	struct io *io = conn->io;
 	struct pending *pending, *next_pending;
 	struct sub *sub, *next_sub;
-	uint64_t idle = io_now_ms() - conn->active_ms;
 
 	log_closed(conn);
 	HASH_ITER(hh_number, conn->subs, sub, next_sub)
@@ -176,12 +167,7 @@ static void conn_free(struct conn *conn)
 		  (unsigned long long)conn->pending_bytes, (unsigned long long)conn->waiter_count);
 	if (conn->blocked)
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
-	if (conn->attached &&
-	    engine_session_detach(io->engine, conn->gateway, conn->session, &io->sink, conn->id,
-				  (uint32_t)idle, conn->used) != 0)
-		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
-			 log_u64("session", conn->session));
-	session_unlist(conn);
+	sessions_let_go(conn);
 	instance_unref(io->net->instances, conn->instance);
 	if (conn->state != NULL)
 		conn->protocol->closed(conn);
@@ -199,23 +185,6 @@ void conns_reap(struct io *io)
 		io->dead = conn->dead_next;
 		conn_free(conn);
 	}
-}
-
-int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session, uint32_t timeout_ms)
-{
-	int rc = engine_session_attach(conn->io->engine, gateway, session, &conn->io->sink,
-				       conn->id);
-
-	if (rc != 0)
-		return rc;
-	conn->gateway = gateway;
-	session_unlist(conn);
-	conn->session = session;
-	DL_APPEND2(*conn_session_list(conn->io, session), conn, session_prev, session_next);
-	conn->session_timeout_ms = timeout_ms;
-	conn->attached = true;
-	conn_life_set(conn);
-	return 0;
 }
 
 /* ---- commands ---- */
@@ -288,6 +257,18 @@ static struct net_submission *submission_new(struct door_block block)
 	return own;
 }
 
+/* The session that the command names, or the attached one. */
+static uint64_t session_used(struct conn *conn, const struct command *command)
+{
+	struct held_session *held =
+		command->session != 0 ? session_held(conn, command->session) : conn->own;
+
+	if (held == NULL)
+		return 0;
+	held->used |= command->type != COMMAND_SESSION_CLOSE;
+	return held->session;
+}
+
 int conn_submit(struct conn *conn, const struct command *command, struct door_block block,
 		size_t bytes, bool control, uint64_t tag, bool quiet)
 {
@@ -303,8 +284,7 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 	}
 	own->submission.command = *command;
 	own->submission.command.gateway = conn->gateway;
-	own->submission.command.session = conn->session;
-	conn->used |= conn->session != 0 && command->type != COMMAND_SESSION_CLOSE;
+	own->submission.command.session = session_used(conn, command);
 	own->submission.command.random = random_u64(conn->io);
 	own->submission.bytes = bytes;
 	own->submission.sink = &conn->io->sink;

@@ -9,6 +9,7 @@
 
 struct conn;
 struct io;
+struct opening;
 struct protocol_ops;
 
 /* One command on its way to the engine. */
@@ -16,8 +17,9 @@ struct pending {
 	struct conn *conn; /* NULL: it was closed meanwhile */
 	uint64_t ordinal;  /* of its connection's commands */
 	uint64_t bytes;
-	uint64_t tag; /* the protocol's */
-	bool quiet;   /* answered only when refused */
+	uint64_t tag;		 /* the protocol's */
+	bool quiet;		 /* answered only when refused */
+	struct opening *opening; /* of a SESSION_OPEN: door_session.c's; owned */
 	struct pending *prev, *next;
 };
 
@@ -26,8 +28,6 @@ struct pending {
 struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
 			 int fd);
 void conns_reap(struct io *io); /* frees those that are dead */
-int conn_attach(struct conn *conn, uint32_t gateway, uint64_t session,
-		uint32_t timeout_ms) SLUICE_MUST_USE;
 /* Its time limit has changed or begins: 10 s until HELLO, then the timeout of its session. */
 void conn_life_set(struct conn *conn);
 uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */

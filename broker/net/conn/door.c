@@ -13,6 +13,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/reading.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
@@ -51,8 +52,9 @@ void door_facts(const struct conn *conn, struct door_facts *ret)
 	*ret = (struct door_facts){.thread = (uint64_t)(conn->io - conn->io->net->ios),
 				   .id = conn->id,
 				   .gateway = conn->gateway,
-				   .session = conn->session,
-				   .session_timeout_ms = conn->session_timeout_ms,
+				   .session = conn_session(conn),
+				   .session_timeout_ms =
+					   conn->own != NULL ? conn->own->timeout_ms : 0,
 				   .zstd = conn->io->net->config.zstd};
 }
 
@@ -122,10 +124,12 @@ bool door_may_take(const struct conn *conn)
 /* ---- commands ---- */
 
 /* Whether the connection may send commands. */
-static int ready(const struct conn *conn)
+static int ready(const struct conn *conn, uint64_t session)
 {
 	if (door_is_ending(conn))
 		return SLUICE_E_CLOSED;
+	if (session != 0 && session_held(conn, session) == NULL)
+		return SLUICE_E_DENIED;
 	return conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
 }
 
@@ -142,7 +146,7 @@ int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 	int rc;
 
 	invariant(command->type != COMMAND_PUBLISH, "a PUBLISH that door_publish has not checked");
-	rc = ready(conn);
+	rc = ready(conn, command->session);
 	if (rc == 0)
 		rc = admit_command(conn, command);
 	if (rc != 0) {
@@ -208,14 +212,14 @@ static struct publish_block *publish_copy(const struct frame_publish *publish, c
 	return block;
 }
 
-int door_publish(struct conn *conn, uint64_t tag, const struct frame_publish *publish,
-		 const char **ret_why)
+int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
+		 const struct frame_publish *publish, const char **ret_why)
 {
-	struct command command = {.type = COMMAND_PUBLISH};
+	struct command command = {.type = COMMAND_PUBLISH, .session = session};
 	struct publish_block *block;
 	uint8_t *raw = NULL;
 	size_t payload_len = 0;
-	int rc = ready(conn);
+	int rc = ready(conn, session);
 
 	*ret_why = "";
 	if (rc != 0)
@@ -251,7 +255,7 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 	const size_t run_bytes = (size_t)ack->run_count * FRAME_RUN_BYTES;
 	struct command command = {.type = COMMAND_ACK};
 	struct ack_block *block;
-	int rc = ready(conn);
+	int rc = ready(conn, 0);
 
 	if (rc != 0)
 		return rc;
@@ -260,6 +264,7 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 	block = malloc(sizeof(*block) + run_bytes + ack->reason.len);
 	if (block == NULL)
 		return SLUICE_E_NOMEM;
+	command.session = session_held(conn, sub->session) != NULL ? sub->session : 0;
 	block->ack = *ack;
 	block->ack.queue = sub->key.id;
 	if (run_bytes > 0)

@@ -75,12 +75,21 @@ int door_enter(struct conn *conn, struct sluice_slice gateway) SLUICE_MUST_USE;
 
 /* Of struct door_session_spec.instance. */
 enum { DOOR_INSTANCE_BYTES = 16 };
-enum door_session_how { DOOR_SESSION_OPEN = 1, DOOR_SESSION_RESUME };
+enum door_session_how { DOOR_SESSION_OPEN = 1, DOOR_SESSION_RESUME, DOOR_SESSION_USE };
+enum door_session_flag {
+	/* carried by this connection: it does not expire meanwhile, and an older carrier is closed
+	 */
+	DOOR_SESSION_ATTACH = 1,
+	/* OPEN: it ends with this connection, and at a start of the broker */
+	DOOR_SESSION_EPHEMERAL = 2,
+};
 struct door_session_spec {
 	enum door_session_how how;
+	uint8_t flags;	     /* enum door_session_flag */
 	uint8_t face;	     /* enum session_face */
 	uint32_t timeout_ms; /* OPEN: moved into LIMIT_SESSION_TIMEOUT_MS_MIN to _MAX */
-	/* RESUME: both. A wrong secret, or a session that has ended: SESSION_GONE. */
+	/* RESUME: both. A wrong secret, or a session that has ended: SESSION_GONE. USE: session;
+	 * DENIED if another face opened it. */
 	uint64_t session;
 	struct sluice_slice secret;
 	struct sluice_slice name, client; /* OPEN; may be empty */
@@ -94,11 +103,18 @@ struct door_session {
 	uint8_t secret[16];
 	uint32_t timeout_ms;
 };
-/* Attaches a session to the connection: it does not expire while the connection is there, and an
- * older connection that had it is closed. RESUME: done, *ret is filled. OPEN: a command; `session`
- * of the table follows with the tag. *ret_why is borrowed until the next call. */
+/* From then on the connection holds the session, and effects for the session go to it. It holds
+ * LIMIT_HELD_SESSIONS_MAX; beyond, the least used free one (neither attached nor ephemeral) is let
+ * go. RESUME, USE: done, *ret is filled. OPEN: a command; `session` of the table follows with the
+ * tag. *ret_why is borrowed until the next call. LIMIT, BUSY. */
 int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
 		 struct door_session *ret, const char **ret_why) SLUICE_MUST_USE;
+/* A sign of life of a free session that it holds, memory only; given to the engine with others
+ * every 100 ms. SESSION_GONE: not held. */
+int door_touch(struct conn *conn, uint64_t session) SLUICE_MUST_USE;
+/* Lets a session go that it holds: free ones live on for their timeout, ephemeral ones are closed.
+ * SESSION_GONE. */
+int door_session_drop(struct conn *conn, uint64_t session) SLUICE_MUST_USE;
 
 /* ---- commands ---- */
 enum door_lane { DOOR_DATA, DOOR_CONTROL };
@@ -108,16 +124,17 @@ struct door_block {
 	void *plain; /* malloc'd */
 	struct message_block *message;
 };
-/* Sends a command. Gateway, session and random of *command are the door's. bytes: of the command,
- * for the bounds. Answer: `reply`, after its commit and its other effects; the answers of one lane
- * come in the order of the calls. Not for PUBLISH. */
+/* Sends a command. Gateway and random of *command are the door's; session: one that the connection
+ * holds, else DENIED; 0: the attached one, if there is one. bytes: of the command, for the bounds.
+ * Answer: `reply`, after its commit and its other effects; the answers of one lane come in the
+ * order of the calls. Not for PUBLISH. */
 int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 		struct door_block block, size_t bytes, enum door_lane lane,
 		unsigned flags) SLUICE_MUST_USE;
-/* Sends a PUBLISH, in the data lane. Checks all that core relies on; publish is copied. *ret_why:
- * of static storage. */
-int door_publish(struct conn *conn, uint64_t tag, const struct frame_publish *publish,
-		 const char **ret_why) SLUICE_MUST_USE;
+/* Sends a PUBLISH, in the data lane; session as in door_submit. Checks all that core relies on;
+ * publish is copied. *ret_why: of static storage. */
+int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
+		 const struct frame_publish *publish, const char **ret_why) SLUICE_MUST_USE;
 /* Sends an ACK, in the control lane. number: of a consumer that is open, or was closed recently.
  * ack->queue is the door's. */
 int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_ack *ack,
@@ -149,6 +166,7 @@ struct door_sub_spec {
 	struct sluice_slice filter; /* a pattern; empty: all */
 	bool raw;		    /* compressed batches are given as stored */
 	/* ---- CONSUME ---- */
+	uint64_t session; /* that holds what is granted; 0: the attached one */
 	uint32_t lease_ms, extend_max_ms;
 	uint8_t claim_flags;	    /* enum claim_flag */
 	struct sluice_slice source; /* of orphans; empty: any */
@@ -162,8 +180,8 @@ struct door_subscribed {
 	uint32_t queue_kind, lease_ms;
 	char why[320]; /* after an error */
 };
-/* Begins a subscription; deliveries come after this call. A consumer needs an attached session
- * (WRONG_STATE). EXISTS, LIMIT, INVAL, NOT_FOUND, BUSY. */
+/* Begins a subscription; deliveries come after this call. A consumer needs a session (WRONG_STATE)
+ * that the connection holds (DENIED). EXISTS, LIMIT, INVAL, NOT_FOUND, BUSY. */
 int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
 		   struct door_subscribed *ret) SLUICE_MUST_USE;
 /* Adds credit; above LIMIT_CREDIT_MAX in one call: LIMIT. NOT_FOUND. */

@@ -17,6 +17,7 @@
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "protocol/limits.h"
 
@@ -38,7 +39,7 @@ int door_enter(struct conn *conn, struct sluice_slice gateway)
 	if (rc != 0)
 		return rc;
 	if (conn->gateway != 0 && conn->gateway != number &&
-	    (conn->session != 0 || conn->subs != NULL || conn->pending_count != 0))
+	    (conn->sessions != NULL || conn->subs != NULL || conn->pending_count != 0))
 		return SLUICE_E_WRONG_STATE;
 	conn->gateway = number;
 	conn_life_set(conn);
@@ -46,6 +47,15 @@ int door_enter(struct conn *conn, struct sluice_slice gateway)
 }
 
 /* ---- sessions ---- */
+
+static int hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8_t flags)
+{
+	int rc = session_hold(conn, session, timeout_ms, flags);
+
+	if (rc == 0)
+		conn_life_set(conn);
+	return rc;
+}
 
 static uint32_t timeout_bounded(uint32_t timeout_ms)
 {
@@ -55,6 +65,14 @@ static uint32_t timeout_bounded(uint32_t timeout_ms)
 		return (uint32_t)LIMIT_SESSION_TIMEOUT_MS_MAX;
 	return timeout_ms;
 }
+
+/* A SESSION_OPEN under way. */
+struct opening {
+	uint32_t gateway;
+	uint32_t timeout_ms;
+	uint8_t flags;
+	uint8_t secret[16];
+};
 
 struct open_block {
 	struct cmd_session_open open;
@@ -77,51 +95,72 @@ static int session_open(struct conn *conn, uint64_t tag, const struct door_sessi
 	const size_t bytes =
 		sizeof(struct open_block) + spec->name.len + spec->client.len + address.len;
 	struct open_block *block = calloc(1, bytes);
+	struct opening *opening = calloc(1, sizeof(*opening));
 	struct command command = {.type = COMMAND_SESSION_OPEN};
 	uint8_t *at;
 	int rc;
 
-	if (block == NULL)
+	if (block == NULL || opening == NULL) {
+		free(block);
+		free(opening);
 		return SLUICE_E_NOMEM;
+	}
 	at = block->bytes;
 	if (getrandom(block->open.secret, sizeof(block->open.secret), 0) !=
 	    (ssize_t)sizeof(block->open.secret)) {
 		free(block);
+		free(opening);
 		return SLUICE_E_INTERNAL;
 	}
-	memcpy(conn->opening.secret, block->open.secret, sizeof(conn->opening.secret));
-	conn->opening.timeout_ms = timeout_bounded(spec->timeout_ms);
+	memcpy(opening->secret, block->open.secret, sizeof(opening->secret));
+	opening->gateway = conn->gateway;
+	opening->flags = spec->flags;
+	opening->timeout_ms = timeout_bounded(spec->timeout_ms);
 	block->open.name = put(&at, spec->name);
 	block->open.client = put(&at, spec->client);
 	block->open.address = put(&at, address);
 	block->open.face = spec->face;
-	block->open.timeout_ms = conn->opening.timeout_ms;
+	block->open.flags = (spec->flags & DOOR_SESSION_EPHEMERAL) != 0 ? SESSION_EPHEMERAL : 0;
+	block->open.timeout_ms = opening->timeout_ms;
 	command.body = &block->open;
 	rc = admit_command(conn, &command);
 	if (rc != 0) {
 		free(block);
+		free(opening);
 		return rc;
 	}
 	rc = conn_submit(conn, &command, (struct door_block){.plain = block}, bytes, true, tag,
 			 false);
 	if (rc == 0)
-		conn->opening.ordinal = conn->ordinal;
+		conn->pendings->prev->opening = opening; /* the last one */
+	else
+		free(opening);
 	return rc;
 }
 
-void door_session_opened(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+void door_session_opened(struct conn *conn, const struct pending *pending,
+			 const struct outcome *outcome)
 {
-	struct door_session session = {.session = outcome->id,
-				       .timeout_ms = conn->opening.timeout_ms};
+	const struct opening *opening = pending->opening;
+	struct door_session session = {.session = outcome->id, .timeout_ms = opening->timeout_ms};
 	int code = outcome->code;
 
-	conn->opening.ordinal = 0;
-	memcpy(session.secret, conn->opening.secret, sizeof(session.secret));
+	memcpy(session.secret, opening->secret, sizeof(session.secret));
 	if (code == 0)
-		code = conn_attach(conn, conn->gateway, session.session, session.timeout_ms);
-	conn->protocol->session(conn, tag, code,
+		code = hold(conn, session.session, session.timeout_ms, opening->flags);
+	/* What this connection cannot hold nobody holds. */
+	if (code != 0 && outcome->code == 0)
+		door_session_unclaimed(conn->io, pending, outcome);
+	conn->protocol->session(conn, pending->tag, code,
 				code == outcome->code ? outcome->text : sluice_error_text(code),
 				&session);
+}
+
+void door_session_unclaimed(struct io *io, const struct pending *pending,
+			    const struct outcome *outcome)
+{
+	if (outcome->code == 0 && (pending->opening->flags & DOOR_SESSION_EPHEMERAL) != 0)
+		session_close_later(io, pending->opening->gateway, outcome->id);
 }
 
 /* Compares all bytes, also after a difference: the time reveals nothing about the secret. */
@@ -148,16 +187,21 @@ static int session_resume(struct conn *conn, const struct door_session_spec *spe
 	if (rc == 0)
 		rc = core_session_find(txn, conn->gateway, spec->session, &session);
 	store_abort(txn);
-	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && !secret_equal(session.secret, spec->secret)))
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && spec->how == DOOR_SESSION_RESUME &&
+					 !secret_equal(session.secret, spec->secret)))
 		return SLUICE_E_SESSION_GONE;
+	/* By the number alone only what the same kind of client has opened. */
+	if (rc == 0 && spec->how == DOOR_SESSION_USE && session.face != spec->face)
+		return SLUICE_E_DENIED;
 	if (rc != 0)
 		return rc;
-	conn->used = true;
-	rc = conn_attach(conn, conn->gateway, spec->session, session.timeout_ms);
+	rc = hold(conn, spec->session, session.timeout_ms,
+		  (uint8_t)(spec->flags & DOOR_SESSION_ATTACH));
 	if (rc == SLUICE_E_BUSY)
 		conn_block(conn);
 	if (rc != 0)
 		return rc;
+	session_held(conn, spec->session)->used = true;
 	ret->session = spec->session;
 	ret->timeout_ms = session.timeout_ms;
 	memcpy(ret->secret, session.secret, sizeof(ret->secret));
@@ -167,8 +211,8 @@ static int session_resume(struct conn *conn, const struct door_session_spec *spe
 static int session_take(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
 			struct door_session *ret)
 {
-	return spec->how == DOOR_SESSION_RESUME ? session_resume(conn, spec, ret)
-						: session_open(conn, tag, spec);
+	return spec->how == DOOR_SESSION_OPEN ? session_open(conn, tag, spec)
+					      : session_resume(conn, spec, ret);
 }
 
 int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
@@ -184,7 +228,7 @@ int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec
 	*ret_why = "a session could not be opened";
 	if (conn->dead || conn->closing)
 		return SLUICE_E_CLOSED;
-	if (conn->gateway == 0 || conn->session != 0 || conn->opening.ordinal != 0)
+	if (conn->gateway == 0)
 		return SLUICE_E_WRONG_STATE;
 	if (spec->instance.len == 0)
 		return session_take(conn, tag, spec, ret);
@@ -204,4 +248,28 @@ int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec
 	if (rc == 0)
 		conn->instance = instance;
 	return rc;
+}
+
+int door_touch(struct conn *conn, uint64_t session)
+{
+	struct held_session *held = session_held(conn, session);
+
+	if (held == NULL)
+		return SLUICE_E_SESSION_GONE;
+	session_touch(held);
+	return 0;
+}
+
+int door_session_drop(struct conn *conn, uint64_t session)
+{
+	struct held_session *held = session_held(conn, session);
+	bool ephemeral;
+
+	if (held == NULL)
+		return SLUICE_E_SESSION_GONE;
+	ephemeral = (held->flags & DOOR_SESSION_EPHEMERAL) != 0;
+	session_let_go(held);
+	if (ephemeral)
+		session_close_later(conn->io, conn->gateway, session);
+	return 0;
 }

@@ -6,8 +6,14 @@
 #include "broker/core/effects.h"
 
 struct conn;
+struct io;
+struct pending;
 
-/* Attaches the session and calls conn->protocol->session. */
-void door_session_opened(struct conn *conn, uint64_t tag, const struct outcome *outcome);
+/* The connection holds the session; calls conn->protocol->session. */
+void door_session_opened(struct conn *conn, const struct pending *pending,
+			 const struct outcome *outcome);
+/* Its connection is gone: an ephemeral one is closed. */
+void door_session_unclaimed(struct io *io, const struct pending *pending,
+			    const struct outcome *outcome);
 
 #endif

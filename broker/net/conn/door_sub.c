@@ -8,6 +8,7 @@
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/door.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
@@ -183,11 +184,11 @@ static int consume_find(struct conn *conn, const struct door_sub_spec *spec,
 }
 
 static int consume_add(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
-		       const struct queue_ref *queue, uint64_t source)
+		       const struct queue_ref *queue, uint64_t source, uint64_t session)
 {
 	struct consumer_spec consumer = {.gateway = conn->gateway,
 					 .queue = queue->id,
-					 .session = conn->session,
+					 .session = session,
 					 .lease_ms = spec->lease_ms,
 					 .credit = spec->credit,
 					 .claim_flags = spec->claim_flags,
@@ -202,6 +203,7 @@ static int consume_add(struct conn *conn, uint64_t number, const struct door_sub
 	sub->kind = DOOR_CONSUME;
 	sub->key = (struct sub_key){conn->gateway, queue->id};
 	sub->queue_kind = queue->kind;
+	sub->session = session;
 	rc = sub_add(conn, &sub, number);
 	return rc != 0 ? rc : sub_consume(sub_find(conn, number), &consumer);
 }
@@ -210,11 +212,16 @@ static int consume(struct conn *conn, uint64_t number, const struct door_sub_spe
 		   struct door_subscribed *ret)
 {
 	struct queue_ref queue = {0};
+	struct held_session *held;
 	uint64_t source = 0;
 	int rc;
 
-	if (!conn->attached)
+	held = spec->session != 0 ? session_held(conn, spec->session) : conn->own;
+	if (held == NULL && spec->session == 0)
 		return REFUSE(ret, SLUICE_E_WRONG_STATE, "a consumer needs a session");
+	if (held == NULL)
+		return REFUSE(ret, SLUICE_E_DENIED, "this connection does not hold session %llu",
+			      ULL(spec->session));
 	if (spec->lease_ms != 0 &&
 	    (spec->lease_ms < LIMIT_LEASE_MS_MIN || spec->lease_ms > LIMIT_LEASE_MS_MAX))
 		return REFUSE(ret, SLUICE_E_LIMIT, "lease_ms is %u; expected 0 or %llu to %llu",
@@ -225,7 +232,8 @@ static int consume(struct conn *conn, uint64_t number, const struct door_sub_spe
 	if (spec->items_only && queue.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
 		return REFUSE(ret, SLUICE_E_UNSUPPORTED, "queue '%.*s' holds jobs",
 			      TEXT(spec->name, 200));
-	rc = consume_add(conn, number, spec, &queue, source);
+	held->used = true;
+	rc = consume_add(conn, number, spec, &queue, source, held->session);
 	if (rc != 0)
 		return fail(ret, rc);
 	ret->id = queue.id;

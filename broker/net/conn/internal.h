@@ -20,8 +20,10 @@
 #include "broker/util/hash.h"
 
 struct answer;
+struct closing;
 struct deferred;
 struct followed;
+struct held_session;
 struct instance;
 struct instances;
 struct io;
@@ -41,11 +43,11 @@ struct conn {
 	struct io *io;
 	UT_hash_handle hh; /* in io->conns */
 	uint64_t opened_ms;
-	char address[48];			  /* of the peer, as text; empty: not known */
-	struct wheel_entry due;			  /* when it may have been silent for too long */
-	struct conn *session_prev, *session_next; /* while session is not 0 */
-	uint64_t session;
-	bool attached;
+	char address[48];	       /* of the peer, as text; empty: not known */
+	struct wheel_entry due;	       /* when it may have been silent for too long */
+	struct held_session *sessions; /* sessions.c; and */
+	struct held_session *own;      /* the first one that is attached; NULL: none */
+	uint32_t session_count;
 	/* ---- admit.c ---- */
 	bool admitted; /* the next call to the engine or the store was asked for */
 	struct {       /* the last verdict that granted */
@@ -54,7 +56,6 @@ struct conn {
 		uint8_t on_bytes;
 		uint8_t on[63];
 	} granted;
-	/* ---- conn.c ---- */
 	uint64_t ordinal;	  /* of the last command */
 	struct pending *pendings; /* in order */
 	/* Commands, reads that wait for them, answers that wait for a release. Each file that lists
@@ -66,15 +67,8 @@ struct conn {
 	const void *listener; /* the listener of its port */
 	void *state;
 	uint32_t gateway; /* 0: no HELLO yet */
-	uint32_t session_timeout_ms;
-	/* ---- door_session.c ---- */
-	struct {		  /* the SESSION_OPEN under way */
-		uint64_t ordinal; /* of its command; 0: none */
-		uint32_t timeout_ms;
-		uint8_t secret[16];
-	} opening;
+
 	struct instance *instance; /* of its client; NULL: the client sent no instance */
-	bool used;		   /* its session did more than open; set by conn.c and sub.c */
 	bool held;		   /* waits for an answer before it parses more */
 	/* the protocol needs this number of bytes before it parses again; 0: any number */
 	size_t wanted;
@@ -166,8 +160,11 @@ struct io {
 	uint64_t security;
 
 	/* ---- conn.c ---- */
-	struct conn *conns;		      /* by id */
-	struct conn *sessions[SESSION_LISTS]; /* those that have one, by its number */
+	struct conn *conns;			      /* by id */
+	struct held_session *sessions[SESSION_LISTS]; /* by number */
+	struct held_session *touched;		      /* signs of life to be given */
+	struct closing *closings;		      /* ephemeral sessions without a connection */
+	bool engine_gone;	 /* it has stopped: nothing is detached any more */
 	struct pending *orphans; /* of closed connections: freed with their answer, or at the end */
 	uint64_t pendings;	 /* of all, orphans as well */
 	uint64_t next_id;

@@ -14,6 +14,7 @@
 
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/util/clock.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -106,9 +107,9 @@ const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
 	return text;
 }
 
-struct conn **conn_session_list(struct io *io, uint64_t session)
+uint64_t conn_session(const struct conn *conn)
 {
-	return &io->sessions[session % SESSION_LISTS];
+	return conn->own != NULL ? conn->own->session : 0;
 }
 
 void conn_block(struct conn *conn)
@@ -170,7 +171,7 @@ static void log_output(const struct conn *conn)
 				"notices"),
 			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-			 log_u64("session", conn->session),
+			 log_u64("session", conn_session(conn)),
 			 log_str("protocol", conn->protocol->name(conn)),
 			 log_u64("unsent_bytes", conn_unsent(conn)),
 			 log_u64("max_bytes", LIMIT_OUTPUT_CLOSE_BYTES_MAX),

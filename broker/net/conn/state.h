@@ -17,8 +17,7 @@ uint64_t io_now_ms(void);
 void io_again(struct io *io);
 uint64_t random_u64(struct io *io);
 struct conn *conn_find(struct io *io, uint64_t id);
-/* Connections that have a session of this hash; listed by session_next. */
-struct conn **conn_session_list(struct io *io, uint64_t session);
+uint64_t conn_session(const struct conn *conn); /* its attached one; 0: none */
 
 /* ---- the end of a connection ---- */
 /* why: of static storage, for the log; the first one stays. */

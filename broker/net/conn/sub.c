@@ -112,7 +112,6 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	invariant(!conn->dead && sub_find(conn, number) == NULL,
 		  "connection %llu: subscription %llu is there already, or the connection is not",
 		  (unsigned long long)conn->id, (unsigned long long)number);
-	conn->used = true;
 	own->conn = conn;
 	own->number = number;
 	own->tag = io->next_tag++;

@@ -24,6 +24,7 @@ struct sub {
 	/* ---- of a consumer ---- */
 	uint32_t queue_kind;
 	bool opened; /* the engine has the consumer */
+	uint64_t session;
 	/* Closed by the client and now in conn->closed: kept for grants that were made before the
 	 * engine saw the close, and for acks. */
 	bool closed;

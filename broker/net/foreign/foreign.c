@@ -54,6 +54,7 @@ static int host_session(sluice_conn *handle, const char *gateway, uint32_t timeo
 {
 	struct conn *conn = (struct conn *)handle;
 	const struct door_session_spec spec = {.how = DOOR_SESSION_OPEN,
+					       .flags = DOOR_SESSION_ATTACH,
 					       .face = SESSION_FACE_PLUGIN,
 					       .timeout_ms = timeout_ms};
 	struct door_session session;
@@ -86,7 +87,7 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 		return SLUICE_E_NOMEM;
 	publish.payload = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
 	publish.raw_bytes = (uint32_t)publish.payload.len;
-	rc = door_publish(conn, tag, &publish, &why);
+	rc = door_publish(conn, tag, 0, &publish, &why);
 	free(bytes);
 	return rc;
 }

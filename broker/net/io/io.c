@@ -19,6 +19,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/net/conn/wait.h"
@@ -125,7 +126,7 @@ static bool has_drained(struct io *io)
 	uint64_t unsent = 0, now = io_now_ms();
 	struct conn *conn, *next;
 
-	if (io->pendings > 0)
+	if (io->pendings > 0 || io->closings != NULL)
 		return false;
 	HASH_ITER(hh, io->conns, conn, next) {
 		if (conn->dead)
@@ -172,6 +173,7 @@ static void round_end(struct io *io)
 {
 	struct conn *conn, *next;
 
+	sessions_close_due(io);
 	answers_flush(io);
 	readings_run(io);
 	io->pump_cost = 0;
@@ -185,6 +187,7 @@ static void round_end(struct io *io)
 		conn_flow(conn);
 	conns_flush(io);
 	conns_reap(io);
+	sessions_close_due(io);
 	drain_check(io);
 }
 
@@ -322,6 +325,7 @@ static void on_timer(evutil_socket_t fd, short what, void *user)
 	(void)what;
 	engine_report_running(io->engine, now);
 	lives_move(io, now);
+	sessions_touch_due(io);
 	lives_extend(io, now);
 	lives_end(io, now);
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
@@ -400,14 +404,15 @@ void io_fini(struct io *io)
 	struct conn *conn, *next;
 	struct pending *pending, *after_pending;
 
+	io->engine_gone = true;
 	HASH_ITER(hh, io->conns, conn, next) {
-		conn->attached = false;
 		conn_kill(conn, "the broker stops");
 	}
 	conns_reap(io);
 	/* The engine is stopped: no answer comes any more. */
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
 		DL_DELETE(io->orphans, pending);
+		free(pending->opening);
 		free(pending);
 	}
 	while (io->notes != NULL) {

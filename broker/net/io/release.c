@@ -11,6 +11,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/net/conn/wait.h"
@@ -18,8 +19,8 @@
 
 static void reply(struct conn *conn, const struct pending *pending, const struct outcome *outcome)
 {
-	if (conn->opening.ordinal == pending->ordinal)
-		door_session_opened(conn, pending->tag, outcome);
+	if (pending->opening != NULL)
+		door_session_opened(conn, pending, outcome);
 	else if (!pending->quiet || outcome->code != 0)
 		conn->protocol->reply(conn, pending->tag, outcome);
 }
@@ -39,6 +40,8 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	io->pendings--;
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
+		if (pending->opening != NULL)
+			door_session_unclaimed(io, pending, effect->outcome);
 	} else {
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
@@ -46,6 +49,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		reply(conn, pending, effect->outcome);
 		order_due(conn);
 	}
+	free(pending->opening);
 	free(pending);
 }
 
@@ -82,13 +86,18 @@ static void consumer_one(struct io *io, const struct origin *origin, const struc
 
 static void to_session(struct io *io, const struct effect *effect, uint64_t session)
 {
-	struct conn *conn, *next;
+	struct held_session *held, *next;
 
-	DL_FOREACH_SAFE2(*conn_session_list(io, session), conn, next, session_next)
+	DL_FOREACH_SAFE2(*sessions_list(io, session), held, next, list_next)
 	{
-		if (conn->dead || conn->session != session || conn->gateway != effect->gateway)
+		struct conn *conn = held->conn;
+
+		if (held->session != session || conn->gateway != effect->gateway)
 			continue;
-		conn->protocol->effect(conn, NULL, effect);
+		if (!conn->dead)
+			conn->protocol->effect(conn, NULL, effect);
+		if (effect->kind == FX_SESSION_ENDED)
+			session_let_go(held);
 	}
 }
 

@@ -71,7 +71,7 @@ static int on_publish(struct conn *conn, uint32_t corr, struct sluice_slice body
 		return publish_refuse(conn, corr, &publish, rc, why);
 	if (rc != 0)
 		return (int)native_fail(conn, rc, "PUBLISH: %s", why);
-	rc = door_publish(conn, native_tag(NATIVE_PUBLISHED, corr), &publish, &why);
+	rc = door_publish(conn, native_tag(NATIVE_PUBLISHED, corr), 0, &publish, &why);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)

@@ -100,6 +100,7 @@ static int session_take(struct native *native, struct door_session *ret, bool *r
 {
 	const Sluice__Hello *hello = native->hello;
 	struct door_session_spec spec = {.how = DOOR_SESSION_RESUME,
+					 .flags = DOOR_SESSION_ATTACH,
 					 .face = SESSION_FACE_NATIVE,
 					 .timeout_ms = timeout_of(hello),
 					 .session = hello->session_id,

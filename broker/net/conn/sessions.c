@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The sessions that connections hold, and what is due for them. */
+#include "broker/net/conn/sessions.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "broker/net/conn/conn.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/state.h"
+#include "broker/util/invariant.h"
+#include "broker/util/log.h"
+#include "broker/util/memory.h"
+#include "protocol/limits.h"
+
+struct held_session **sessions_list(struct io *io, uint64_t session)
+{
+	return &io->sessions[session % SESSION_LISTS];
+}
+
+struct held_session *session_held(const struct conn *conn, uint64_t session)
+{
+	struct held_session *held;
+
+	DL_FOREACH(conn->sessions, held)
+		if (held->session == session)
+			return held;
+	return NULL;
+}
+
+/* ---- holding ---- */
+
+/* Room for one more. */
+static int make_room(struct conn *conn)
+{
+	struct held_session *held;
+
+	if (conn->session_count < LIMIT_HELD_SESSIONS_MAX)
+		return 0;
+	DL_FOREACH(conn->sessions, held) {
+		if ((held->flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL)) != 0)
+			continue;
+		session_let_go(held);
+		return 0;
+	}
+	return SLUICE_E_LIMIT;
+}
+
+int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8_t flags)
+{
+	struct held_session *held = session_held(conn, session);
+	int rc = 0;
+
+	if (held == NULL) {
+		rc = make_room(conn);
+		if (rc != 0)
+			return rc;
+		held = calloc(1, sizeof(*held));
+		if (held == NULL)
+			return SLUICE_E_NOMEM;
+		held->conn = conn;
+		held->session = session;
+		DL_APPEND(conn->sessions, held);
+		DL_APPEND2(*sessions_list(conn->io, session), held, list_prev, list_next);
+		conn->session_count++;
+	}
+	held->timeout_ms = timeout_ms;
+	if ((flags & DOOR_SESSION_ATTACH) != 0 && (held->flags & DOOR_SESSION_ATTACH) == 0)
+		rc = engine_session_attach(conn->io->engine, conn->gateway, session,
+					   &conn->io->sink, conn->id);
+	if (rc != 0) {
+		session_let_go(held);
+		return rc;
+	}
+	held->flags |= flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL);
+	if (conn->own == NULL && (held->flags & DOOR_SESSION_ATTACH) != 0)
+		conn->own = held;
+	return 0;
+}
+
+static void detach(const struct held_session *held)
+{
+	const struct conn *conn = held->conn;
+	struct io *io = conn->io;
+	uint64_t idle = io_now_ms() - conn->active_ms;
+
+	if (engine_session_detach(io->engine, conn->gateway, held->session, &io->sink, conn->id,
+				  (uint32_t)idle, held->used) != 0)
+		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
+			 log_u64("session", held->session));
+}
+
+void session_let_go(struct held_session *held)
+{
+	struct conn *conn = held->conn;
+
+	invariant(conn->session_count > 0 && held->list_prev != NULL,
+		  "session %llu is not listed by connection %llu", ULL(held->session),
+		  ULL(conn->id));
+	if (conn->own == held)
+		conn->own = NULL;
+	if (held->touched)
+		DL_DELETE2(conn->io->touched, held, touch_prev, touch_next);
+	DL_DELETE(conn->sessions, held);
+	DL_DELETE2(*sessions_list(conn->io, held->session), held, list_prev, list_next);
+	conn->session_count--;
+	if ((held->flags & DOOR_SESSION_ATTACH) != 0 && !conn->io->engine_gone)
+		detach(held);
+	free(held);
+}
+
+void sessions_let_go(struct conn *conn)
+{
+	while (conn->sessions != NULL) {
+		const struct held_session *held = conn->sessions;
+		const uint64_t session = held->session;
+		const bool ephemeral = (held->flags & DOOR_SESSION_EPHEMERAL) != 0;
+
+		session_let_go(conn->sessions);
+		if (ephemeral && !conn->io->engine_gone)
+			session_close_later(conn->io, conn->gateway, session);
+	}
+}
+
+/* ---- ephemeral sessions whose connection is gone ---- */
+
+struct closing {
+	struct closing *prev, *next;
+	uint32_t gateway;
+	uint64_t session;
+};
+
+void session_close_later(struct io *io, uint32_t gateway, uint64_t session)
+{
+	struct closing *closing = malloc(sizeof(*closing));
+
+	/* The session would live, with all that it holds, until the next start. */
+	if (closing == NULL)
+		memory_fail_stop("the end of an ephemeral session");
+	*closing = (struct closing){.gateway = gateway, .session = session};
+	DL_APPEND(io->closings, closing);
+	io_again(io);
+}
+
+struct close_submission {
+	struct submission submission;
+	Sluice__SessionClose close;
+};
+
+static void close_destroy(struct submission *submission)
+{
+	free(submission);
+}
+
+/* Without a connection: its answer finds nobody. */
+static int close_submit(struct io *io, const struct closing *closing)
+{
+	struct close_submission *own = calloc(1, sizeof(*own));
+	struct pending *pending = calloc(1, sizeof(*pending));
+	int rc;
+
+	if (own == NULL || pending == NULL) {
+		free(own);
+		free(pending);
+		return SLUICE_E_NOMEM;
+	}
+	sluice__session_close__init(&own->close);
+	own->submission.command = (struct command){.type = COMMAND_SESSION_CLOSE,
+						   .gateway = closing->gateway,
+						   .session = closing->session,
+						   .random = random_u64(io),
+						   .message = &own->close.base};
+	own->submission.bytes = sizeof(*own);
+	own->submission.sink = &io->sink;
+	own->submission.tag = (uint64_t)(uintptr_t)pending;
+	own->submission.control = true;
+	own->submission.destroy = close_destroy;
+	rc = engine_submit_quietly(io->engine, &own->submission);
+	if (rc != 0) {
+		free(own);
+		free(pending);
+		return rc;
+	}
+	DL_APPEND(io->orphans, pending);
+	io->pendings++;
+	io->submitted = true;
+	return 0;
+}
+
+void sessions_close_due(struct io *io)
+{
+	while (io->closings != NULL) {
+		struct closing *closing = io->closings;
+
+		if (close_submit(io, closing) != 0)
+			return; /* with the next round */
+		DL_DELETE(io->closings, closing);
+		free(closing);
+	}
+}
+
+/* ---- signs of life ---- */
+
+void session_touch(struct held_session *held)
+{
+	struct conn *conn = held->conn;
+
+	/* To the end: the least recently used one is let go first. */
+	DL_DELETE(conn->sessions, held);
+	DL_APPEND(conn->sessions, held);
+	if (held->touched || (held->flags & DOOR_SESSION_ATTACH) != 0)
+		return;
+	held->touched = true;
+	DL_APPEND2(conn->io->touched, held, touch_prev, touch_next);
+}
+
+/* In parts, so that the list needs no memory. A part that the engine does not take waits for the
+ * next time. */
+void sessions_touch_due(struct io *io)
+{
+	struct session_number numbers[256];
+	struct held_session *held, *next;
+	size_t count;
+
+	while (io->touched != NULL) {
+		count = 0;
+		DL_FOREACH2(io->touched, held, touch_next)
+		{
+			if (count == sizeof(numbers) / sizeof(numbers[0]))
+				break;
+			numbers[count++] =
+				(struct session_number){held->conn->gateway, held->session};
+		}
+		if (engine_session_touch(io->engine, numbers, count, io_now_ms()) != 0)
+			return;
+		DL_FOREACH_SAFE2(io->touched, held, next, touch_next)
+		{
+			if (count-- == 0)
+				break;
+			held->touched = false;
+			DL_DELETE2(io->touched, held, touch_prev, touch_next);
+		}
+	}
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The sessions that a connection holds: several, attached, free and ephemeral ones; by a protocol
+ * that does what the test says. */
+#include <string.h>
+
+#include "broker/net/conn/door.h"
+#include "broker/net/conn/sessions.h"
+#include "protocol/limits.h"
+#include "tests/unit/net_rig.h"
+
+/* ---- a protocol: each byte runs `act` ---- */
+
+static void (*act)(struct conn *conn);
+static int result;		    /* of the last call */
+static struct door_session session; /* of the last answer */
+static unsigned opened, ended;
+static uint64_t ended_session;
+
+static const char *name(const struct conn *conn)
+{
+	(void)conn;
+	return "acts";
+}
+
+static int accept_it(struct conn *conn)
+{
+	return door_enter(conn, (struct sluice_slice){"default", 7});
+}
+
+static long bytes(struct conn *conn, const void *bytes, size_t len)
+{
+	(void)bytes;
+	if (act != NULL)
+		act(conn);
+	return (long)len;
+}
+
+static void answered(struct conn *conn, uint64_t tag, int code, const char *text,
+		     const struct door_session *got)
+{
+	(void)conn;
+	(void)tag;
+	(void)text;
+	result = code;
+	session = *got;
+	opened++;
+}
+
+static void reply(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+{
+	(void)conn;
+	(void)tag;
+	result = outcome->code;
+}
+
+static void effect(struct conn *conn, struct sub *sub, const struct effect *effect)
+{
+	(void)conn;
+	(void)sub;
+	if (effect->kind != FX_SESSION_ENDED)
+		return;
+	ended++;
+	ended_session = effect->id;
+}
+
+static const struct protocol_ops acts = {.name = name,
+					 .accept = accept_it,
+					 .bytes = bytes,
+					 .session = answered,
+					 .reply = reply,
+					 .effect = effect};
+
+static void run(struct rig *rig, void (*what)(struct conn *conn))
+{
+	act = what;
+	cr_assert_eq(write(rig->fd, "x", 1), 1);
+	turns(rig);
+	act = NULL;
+}
+
+static void begin(struct rig *rig)
+{
+	opened = ended = 0;
+	rig_open_as(rig, &acts, NULL);
+}
+
+static struct door_session_spec spec;
+
+static void open_session(struct conn *conn)
+{
+	struct door_session got = {0};
+	const char *why = "";
+
+	result = door_session(conn, 1, &spec, &got, &why);
+	if (result == 0 && spec.how != DOOR_SESSION_OPEN)
+		session = got;
+}
+
+static struct door_session opened_as(struct rig *rig, uint8_t flags)
+{
+	spec = (struct door_session_spec){.how = DOOR_SESSION_OPEN,
+					  .flags = flags,
+					  .face = SESSION_FACE_HTTP,
+					  .timeout_ms = 5000};
+	run(rig, open_session);
+	cr_assert_eq(result, 0, "%d", result);
+	return session;
+}
+
+static struct conn *conn_of(struct rig *rig)
+{
+	return rig->net->ios[0].conns;
+}
+
+/* ---- tests ---- */
+
+Test(net_sessions, a_connection_holds_several)
+{
+	struct door_session first, second;
+	struct rig rig;
+
+	begin(&rig);
+	first = opened_as(&rig, DOOR_SESSION_ATTACH);
+	second = opened_as(&rig, 0);
+	cr_assert_neq(first.session, second.session);
+	cr_assert_eq(conn_of(&rig)->session_count, 2u);
+	cr_assert_eq(conn_of(&rig)->own->session, first.session, "the attached one is its own");
+	rig_close(&rig);
+}
+
+/* limit: HELD_SESSIONS_MAX */
+Test(net_sessions, above_its_limit_a_connection_lets_the_least_used_one_go)
+{
+	struct door_session first;
+	struct rig rig;
+
+	begin(&rig);
+	first = opened_as(&rig, 0);
+	for (unsigned i = 1; i < LIMIT_HELD_SESSIONS_MAX; i++)
+		(void)opened_as(&rig, 0);
+	cr_assert_not_null(session_held(conn_of(&rig), first.session));
+	(void)opened_as(&rig, 0);
+	cr_assert_null(session_held(conn_of(&rig), first.session), "the least used one was let go");
+	cr_assert_eq(conn_of(&rig)->session_count, LIMIT_HELD_SESSIONS_MAX);
+	rig_close(&rig);
+}
+
+static void touch_first(struct conn *conn)
+{
+	result = door_touch(conn, spec.session);
+}
+
+static void close_first(struct conn *conn)
+{
+	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+	const struct command command = {.type = COMMAND_SESSION_CLOSE,
+					.session = spec.session,
+					.message = &close.base};
+	struct message_block *block = NULL;
+	ProtobufCMessage *message = NULL;
+	struct command sent = command;
+	const char *why = "";
+
+	cr_assert_eq(message_unpack_block(&sluice__session_close__descriptor,
+					  (struct sluice_slice){"", 0}, 100, &block, &message,
+					  &why),
+		     0);
+	sent.message = message;
+	result = door_submit(conn, 2, &sent, (struct door_block){.message = block}, 10,
+			     DOOR_CONTROL, 0);
+}
+
+Test(net_sessions, a_session_that_is_not_held_is_foreign)
+{
+	struct door_session mine;
+	struct rig rig;
+
+	begin(&rig);
+	mine = opened_as(&rig, 0);
+	spec.session = mine.session + 1;
+	run(&rig, touch_first);
+	cr_assert_eq(result, SLUICE_E_SESSION_GONE);
+	run(&rig, close_first);
+	cr_assert_eq(result, SLUICE_E_DENIED, "a command under a session of another connection");
+	spec.session = mine.session;
+	run(&rig, touch_first);
+	cr_assert_eq(result, 0);
+	run(&rig, close_first);
+	cr_assert_eq(result, 0);
+	cr_assert_eq(ended, 1u);
+	cr_assert_eq(ended_session, mine.session);
+	cr_assert_null(session_held(conn_of(&rig), mine.session), "what has ended is not held");
+	rig_close(&rig);
+}
+
+static bool is_open(struct rig *rig, uint64_t number)
+{
+	struct store_txn *txn = NULL;
+	struct session_ref ref;
+	uint64_t sequence;
+	int rc;
+
+	cr_assert_eq(engine_read_begin(rig->engine, &txn, &sequence), 0);
+	rc = core_session_find(txn, 1, number, &ref);
+	store_abort(txn);
+	return rc == 0;
+}
+
+Test(net_sessions, an_ephemeral_one_ends_with_its_connection_and_a_free_one_does_not)
+{
+	struct door_session ephemeral, free_one;
+	struct rig rig;
+
+	begin(&rig);
+	ephemeral = opened_as(&rig, DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL);
+	free_one = opened_as(&rig, 0);
+	cr_assert(is_open(&rig, ephemeral.session) && is_open(&rig, free_one.session));
+	cr_assert_eq(shutdown(rig.fd, SHUT_RDWR), 0);
+	turns(&rig);
+	cr_assert_null(conn_of(&rig));
+	cr_assert_not(is_open(&rig, ephemeral.session));
+	cr_assert(is_open(&rig, free_one.session));
+	rig_close(&rig);
+}
+
+/* The connection ends between the command and its answer. */
+Test(net_sessions, an_ephemeral_one_whose_connection_went_before_its_answer_ends)
+{
+	struct rig rig;
+
+	begin(&rig);
+	spec = (struct door_session_spec){.how = DOOR_SESSION_OPEN,
+					  .flags = DOOR_SESSION_EPHEMERAL,
+					  .timeout_ms = 5000};
+	act = open_session;
+	cr_assert_eq(write(rig.fd, "x", 1), 1);
+	(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	cr_assert_eq(shutdown(rig.fd, SHUT_RDWR), 0);
+	(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	cr_assert_null(conn_of(&rig));
+	turns(&rig);
+	cr_assert_eq(opened, 0u, "nobody was told");
+	cr_assert_not(is_open(&rig, 1), "the first session of the store");
+	rig_close(&rig);
+}
+
+Test(net_sessions, by_its_number_alone_the_same_face_uses_it)
+{
+	struct door_session mine;
+	struct rig rig;
+
+	begin(&rig);
+	mine = opened_as(&rig, 0);
+	spec = (struct door_session_spec){.how = DOOR_SESSION_USE,
+					  .session = mine.session,
+					  .face = SESSION_FACE_KAFKA};
+	run(&rig, open_session);
+	cr_assert_eq(result, SLUICE_E_DENIED);
+	spec.face = SESSION_FACE_HTTP;
+	run(&rig, open_session);
+	cr_assert_eq(result, 0);
+	spec.how = DOOR_SESSION_RESUME;
+	spec.secret = (struct sluice_slice){"0123456789abcdef", 16};
+	run(&rig, open_session);
+	cr_assert_eq(result, SLUICE_E_SESSION_GONE, "a wrong secret");
+	spec.secret = (struct sluice_slice){mine.secret, sizeof(mine.secret)};
+	run(&rig, open_session);
+	cr_assert_eq(result, 0);
+	cr_assert_eq(conn_of(&rig)->session_count, 1u, "held once");
+	rig_close(&rig);
+}
+
+/* The thread's timer gives signs of life to the engine. */
+static void until_touched(struct rig *rig)
+{
+	for (int n = 0; n < 500 && rig->net->ios[0].touched != NULL; n++) {
+		(void)usleep(10000);
+		turn(rig);
+	}
+	cr_assert_null(rig->net->ios[0].touched);
+}
+
+Test(net_sessions, a_free_one_lives_by_signs_of_life)
+{
+	struct door_session silent, touched;
+	struct rig rig;
+
+	begin(&rig);
+	silent = opened_as(&rig, 0);
+	touched = opened_as(&rig, 0);
+	spec.session = touched.session;
+	run(&rig, touch_first);
+	until_touched(&rig);
+	for (int n = 0; n < 8; n++) {
+		rig.mono_ms += 900;
+		turns(&rig);
+	}
+	cr_assert_not(is_open(&rig, silent.session));
+	cr_assert(is_open(&rig, touched.session));
+	cr_assert_eq(ended, 1u);
+	cr_assert_eq(ended_session, silent.session);
+	rig_close(&rig);
+}
