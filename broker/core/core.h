@@ -78,6 +78,9 @@ int core_batch_begin(struct core *core, struct store_txn *txn,
 uint64_t core_batch_number(const struct core *core);
 int core_apply(struct core *core, struct store_txn *txn, const struct command *command,
 	       struct effects *effects) SLUICE_MUST_USE;
+/* The next command of the batch was refused before core saw it: it has a position (effect.command)
+ * like the others, and no index. */
+void core_skip(struct core *core);
 int core_batch_end(struct core *core, struct store_txn *txn,
 		   struct effects *effects) SLUICE_MUST_USE;
 void core_batch_abort(struct core *core);

@@ -79,6 +79,37 @@ static uint64_t work_done(const struct engine *engine)
 	return work.records + work.bytes / BYTES_PER_RECORD + work.steps / STEPS_PER_RECORD;
 }
 
+static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint64_t tag,
+			    enum origin_kind kind, int code, const char *text)
+{
+	struct effect effect = {.kind = FX_REPLY, .command = (uint32_t)batch->origin_count};
+	struct outcome *outcome = effects_alloc(batch->release->public.effects, sizeof(*outcome));
+	int rc;
+
+	if (outcome == NULL)
+		return SLUICE_E_NOMEM;
+	memset(outcome, 0, sizeof(*outcome));
+	outcome->code = code;
+	strncpy(outcome->text, text, sizeof(outcome->text) - 1);
+	effect.outcome = outcome;
+	rc = origin_add(batch, sink, tag, kind);
+	return rc != 0 ? rc : effects_add(batch->release->public.effects, &effect);
+}
+
+/* The reply of a command that is not applied, in its place among the others: with the text of what
+ * is full, if that is the reason. */
+static int refuse_submission(struct engine *engine, const struct submission *submission)
+{
+	const char *text = submission->forced_code == SLUICE_E_NO_SPACE ? engine->gate.why : "";
+
+	if (submission->sink == NULL)
+		return 0;
+	core_skip(engine->core);
+	return add_forced_reply(&engine->batch, submission->sink, submission->tag, ORIGIN_REQUEST,
+				submission->forced_code,
+				text[0] != 0 ? text : sluice_error_text(submission->forced_code));
+}
+
 static int apply_submissions(struct engine *engine, struct store_txn *txn,
 			     struct batch_failure *failure)
 {
@@ -90,8 +121,12 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn,
 		int rc;
 
 		submission->work = 0;
-		if (submission->forced_code != 0)
+		if (submission->forced_code != 0) {
+			rc = refuse_submission(engine, submission);
+			if (rc != 0)
+				return rc;
 			continue;
+		}
 		failure->submission = submission;
 		failure->position = i;
 		rc = origin_add(batch, submission->sink, submission->tag,
@@ -253,45 +288,16 @@ static int claim_refuse(struct batch *batch, const struct consumer_key *key)
 	return 0;
 }
 
-static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint64_t tag,
-			    enum origin_kind kind, int code, const char *text)
+/* Replies to consumers whose claim met damage on a write. Claims have no order: they follow those
+ * that succeeded. */
+static int add_claim_refusals(struct batch *batch)
 {
-	struct effect effect = {.kind = FX_REPLY, .command = (uint32_t)batch->origin_count};
-	struct outcome *outcome = effects_alloc(batch->release->public.effects, sizeof(*outcome));
-	int rc;
-
-	if (outcome == NULL)
-		return SLUICE_E_NOMEM;
-	memset(outcome, 0, sizeof(*outcome));
-	outcome->code = code;
-	strncpy(outcome->text, text, sizeof(outcome->text) - 1);
-	effect.outcome = outcome;
-	rc = origin_add(batch, sink, tag, kind);
-	return rc != 0 ? rc : effects_add(batch->release->public.effects, &effect);
-}
-
-/* Replies to commands that were refused before they were applied, with the text of what is full. */
-static int add_forced_replies(struct engine *engine)
-{
-	struct batch *batch = &engine->batch;
-	const char *why = engine->gate.why;
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < batch->refused_count; i++)
 		rc = add_forced_reply(batch, batch->refused[i].sink, batch->refused[i].tag,
 				      ORIGIN_CONSUMER, SLUICE_E_CORRUPT,
 				      sluice_error_text(SLUICE_E_CORRUPT));
-	for (size_t i = batch->first; rc == 0 && i < batch->end; i++) {
-		const struct submission *submission = batch->submissions[i];
-
-		if (submission->forced_code != 0 && submission->sink != NULL)
-			rc = add_forced_reply(batch, submission->sink, submission->tag,
-					      ORIGIN_REQUEST, submission->forced_code,
-					      submission->forced_code == SLUICE_E_NO_SPACE &&
-							      why[0] != 0
-						      ? why
-						      : sluice_error_text(submission->forced_code));
-	}
 	return rc;
 }
 
@@ -331,7 +337,7 @@ static int apply_all(struct engine *engine, struct store_txn *txn, struct batch_
 	if (rc == 0)
 		rc = core_next_deadline(engine->core, txn, &engine->next_deadline_ms);
 	if (rc == 0)
-		rc = add_forced_replies(engine);
+		rc = add_claim_refusals(&engine->batch);
 	if (rc != 0)
 		return rc;
 	scan_effects(engine, &bytes);

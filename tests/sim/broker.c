@@ -44,6 +44,7 @@ void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, con
 	own->submission.conn = op.connection;
 	own->submission.by_sink = op.type == COMMAND_SESSION_CLOSE && op.number < 0;
 	op.open = true;
+	op.session = session;
 	s->ops[s->op_count++] = op;
 	must(engine_submit(s->engine, &own->submission), "submit");
 }

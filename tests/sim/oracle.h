@@ -25,6 +25,7 @@ enum {
 	ORACLE_CONSUMERS_MAX = 32,
 	ORACLE_SOURCES_MAX = 4,
 	ORACLE_CREDIT_MAX = 1000000, /* the model counts no higher */
+	ORACLE_LANES_MAX = 4096,
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of
 	 * transactions come from this producer; the number is the transaction's * ORACLE_TXN_PARTS
 	 * + the part, first the events, then the puts. */
@@ -58,6 +59,10 @@ void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b)
 void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
 /* The same for one broken connection: only its session may have missed frames. */
 void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
+
+/* ---- answers ---- of the commands of one session in one of its lanes. id: grows with each
+ * command that is sent. */
+void oracle_lane_answered(struct oracle *oracle, uint64_t session, bool control, uint64_t id);
 
 /* ---- sessions ---- An opened session is not attached yet. */
 enum oracle_session_kind {

@@ -92,6 +92,12 @@ struct job {
 	uint32_t event_attempt;
 };
 
+struct lane {
+	bool used, control;
+	uint64_t session;
+	uint64_t answered; /* the last command that was */
+};
+
 struct oracle {
 	char why[512];
 	bool broken, trace;
@@ -118,6 +124,9 @@ struct oracle {
 	uint64_t unreceived_session;
 	struct consumer consumers[ORACLE_CONSUMERS_MAX];
 	struct source sources[ORACLE_SOURCES_MAX];
+	/* answers: by session, open addressing */
+	struct lane lanes[ORACLE_LANES_MAX];
+	uint32_t lane_count;
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
@@ -155,7 +164,7 @@ void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
 void jobs_at_rest(struct oracle *o);
 
-/* oracle_demand.c, oracle_loss.c: no other file of the oracle calls them */
+/* oracle_demand.c, oracle_order.c, oracle_loss.c: no other file of the oracle calls them */
 
 #define U(x) ((unsigned long long)(x))
 

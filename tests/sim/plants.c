@@ -87,7 +87,8 @@
 	  "a session lives longer than its timeout after a sign of life")                          \
 	X(STANDING_ENDS, "standing-ends", "a standing session expires")                            \
 	X(STOPPED_COUNTS, "stopped-counts",                                                        \
-	  "sessions expire by time in which the process did not run")
+	  "sessions expire by time in which the process did not run")                              \
+	X(LATE_REFUSAL, "late-refusal", "refusals before core are answered at the end of a batch")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -547,11 +548,40 @@ WRAP(int, queue_of_grant, struct apply *a, uint64_t token, uint64_t *ret)
 	return planted == LOST_GRANT ? SLUICE_E_NOT_FOUND : __real_queue_of_grant(a, token, ret);
 }
 
+/* ---- the order of answers ---- */
+
+enum { LATE_MAX = 256 };
+static struct effect late[LATE_MAX]; /* of the current batch */
+static size_t late_count;
+static bool adds_late;
+
+WRAP(int, effects_add, struct effects *effects, const struct effect *effect)
+{
+	if (planted != LATE_REFUSAL || adds_late || effect->kind != FX_REPLY ||
+	    effect->outcome->index != 0 || effect->outcome->code == 0 || late_count == LATE_MAX)
+		return __real_effects_add(effects, effect);
+	late[late_count++] = *effect;
+	return 0;
+}
+
+WRAP(int, core_batch_end, struct core *core, struct store_txn *txn, struct effects *effects)
+{
+	int rc = __real_core_batch_end(core, txn, effects);
+
+	adds_late = true;
+	for (size_t i = 0; rc == 0 && i < late_count; i++)
+		rc = __real_effects_add(effects, &late[i]);
+	late_count = 0;
+	return rc;
+}
+
 /* ---- demand ---- */
 
 WRAP(int, store_begin, struct store *store, struct store_txn **ret)
 {
 	claims = 0;
+	late_count = 0;
+	adds_late = false;
 	return __real_store_begin(store, ret);
 }
 

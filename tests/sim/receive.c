@@ -357,8 +357,11 @@ static void replied(struct sim *s, struct op *op, const struct outcome *out)
 	}
 	if (op->open && op->client >= 0 && !frame_received(s, op->client))
 		return;
-	if (op->open)
-		answered(s, op, out);
+	if (!op->open)
+		return;
+	oracle_lane_answered(s->oracle, op->session, op->type != COMMAND_PUBLISH,
+			     (uint64_t)(op - s->ops) + 1);
+	answered(s, op, out);
 }
 
 void on_post(struct engine_sink *sink, struct engine_release *release)

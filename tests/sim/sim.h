@@ -38,6 +38,7 @@ struct op {
 	uint16_t type;
 	int number; /* of the producer, the job or the client that it is about */
 	int client; /* whose connection carries it; -1: one that does not break */
+	uint64_t session;
 	uint64_t seq, offset;
 	uint32_t count;
 	struct oracle_settlement settle;

@@ -328,6 +328,59 @@ Test(engine, without_space_publishes_are_refused_and_other_commands_are_not)
 	rig_close(&rig);
 }
 
+/* ---- refusals in their place ---- */
+
+enum { ORDER_COMMANDS = 9 };
+static struct {
+	size_t count;
+	uint64_t tags[ORDER_COMMANDS];
+	int codes[ORDER_COMMANDS];
+} order;
+
+static void order_post(struct engine_sink *sink, struct engine_release *release)
+{
+	for (size_t i = 0; i < effects_count(release->effects); i++) {
+		const struct effect *effect = effects_at(release->effects, i);
+
+		if (effect->kind != FX_REPLY)
+			continue;
+		cr_assert_lt(order.count, (size_t)ORDER_COMMANDS);
+		order.codes[order.count] = effect->outcome->code;
+		order.tags[order.count++] = release->origins[effect->command].tag;
+	}
+	engine_release_done(((struct rig *)sink)->engine, sink, release);
+}
+
+/* Every third is of a type that no command has. */
+static void order_check(bool abort_every_batch)
+{
+	struct rig rig;
+
+	memset(&order, 0, sizeof(order));
+	rig_open(&rig, abort_every_batch);
+	rig.sink.post = order_post;
+	for (uint64_t i = 0; i < ORDER_COMMANDS; i++) {
+		struct own *own = rig_own(&rig, i % 3 == 0 ? UINT16_MAX : COMMAND_SESSION_OPEN, 0, 0);
+
+		own->open.timeout_ms = 5000;
+		own->submission.tag = i;
+		cr_assert_eq(engine_submit(rig.engine, &own->submission), 0);
+	}
+	rig_step(&rig);
+	cr_expect_eq(order.count, (size_t)ORDER_COMMANDS);
+	for (uint64_t i = 0; i < ORDER_COMMANDS; i++) {
+		cr_expect_eq(order.tags[i], i);
+		cr_expect_eq(order.codes[i], i % 3 == 0 ? SLUICE_E_UNKNOWN_TYPE : 0);
+	}
+	rig_close(&rig);
+}
+
+Test(engine, a_refusal_is_answered_in_its_place)
+{
+	order_check(false);
+	order_check(true);
+}
+
 /* DESIGN 5.3, on a map that a few commits fill, so that periodic checks come too late: commands
  * that free room keep the reserve. */
 Test(engine, publishes_leave_the_reserve_and_acks_continue, .timeout = 60)
