@@ -4,6 +4,7 @@
  * disk, disk allocated ahead, snapshots and threads. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <lmdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -533,5 +534,58 @@ Test(store_lmdb, a_second_write_transaction_of_a_thread_is_refused)
 	cr_expect_eq(store_begin(rig.store, &second), SLUICE_E_INTERNAL);
 	store_abort(txn);
 	store_abort(begin(rig.store));
+	rig_close(&rig);
+}
+
+/* ---- a reader that commits overtake while it begins ---- */
+
+static struct {
+	struct store *store; /* commits when a reader begins; NULL: nothing does */
+	int commits;
+	unsigned renewed;
+} overtake;
+
+int __real_mdb_txn_renew(MDB_txn *txn);
+int __wrap_mdb_txn_renew(MDB_txn *txn);
+
+int __wrap_mdb_txn_renew(MDB_txn *txn)
+{
+	struct store *store = overtake.store;
+	int rc = __real_mdb_txn_renew(txn);
+
+	overtake.renewed++;
+	overtake.store = NULL; /* once */
+	for (int i = 0; store != NULL && i < overtake.commits; i++)
+		cr_assert_eq(try_put(store, "a", i % 2 == 0 ? "even" : "odd"), 0);
+	return rc;
+}
+
+/* One commit leaves the place of its root alone; after two, LMDB may have copied the newer one. */
+Test(store_lmdb, a_reader_that_two_commits_overtook_begins_again)
+{
+	struct rig rig = rig_open();
+
+	cr_assert_eq(try_put(rig.store, "a", "old"), 0);
+	for (int commits = 0; commits <= 3; commits++) {
+		struct store_txn *txn = NULL;
+		const char *expected = "old";
+		struct sluice_slice value;
+
+		cr_assert_eq(try_put(rig.store, "a", "old"), 0);
+		expect_both(rig.store, "a", "old"); /* its reader goes to the pool */
+		overtake.store = rig.store;
+		overtake.commits = commits;
+		overtake.renewed = 0;
+		cr_assert_eq(store_begin_read(rig.store, &txn), 0);
+		if (commits >= 2)
+			expected = commits == 2 ? "odd" : "even";
+		cr_assert_eq(store_get(txn, STORE_NAME, text("a"), &value), 0);
+		cr_expect(value.len == strlen(expected) &&
+				  memcmp(value.data, expected, value.len) == 0,
+			  "after %d commits it shows %.*s", commits, (int)value.len,
+			  (const char *)value.data);
+		cr_expect_eq(overtake.renewed, commits < 2 ? 1 : 2);
+		store_abort(txn);
+	}
 	rig_close(&rig);
 }

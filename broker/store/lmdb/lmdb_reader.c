@@ -19,6 +19,31 @@ static void pool_put(struct lmdb *lmdb, struct lmdb_txn *txn)
 	(void)pthread_mutex_unlock(&lmdb->lock);
 }
 
+/* LMDB 0.9 takes the id of a reader first and copies the root afterwards, from one of two places
+ * that the commits use in turn. Two commits in between give it a newer root, maybe one that is not
+ * on disk yet, and the next reader of this thread would show less. If at most one commit began
+ * since the id was taken, the root is the id's. */
+static bool root_is_of_id(const struct lmdb *lmdb, MDB_txn *txn)
+{
+	MDB_envinfo info;
+
+	atomic_thread_fence(memory_order_acquire);
+	return mdb_env_info(lmdb->env, &info) == 0 && info.me_last_txnid <= mdb_txn_id(txn) + 1;
+}
+
+static int renew_until_exact(const struct lmdb *lmdb, MDB_txn *txn)
+{
+	while (!root_is_of_id(lmdb, txn)) {
+		int rc;
+
+		mdb_txn_reset(txn);
+		rc = mdb_txn_renew(txn);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
 int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
 {
 	struct lmdb_txn *txn;
@@ -31,6 +56,8 @@ int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
 	(void)pthread_mutex_unlock(&lmdb->lock);
 	if (txn != NULL) {
 		rc = mdb_txn_renew(txn->txn);
+		if (rc == 0)
+			rc = renew_until_exact(lmdb, txn->txn);
 		if (rc != 0) {
 			pool_put(lmdb, txn);
 			return lmdb_error(lmdb, rc);
@@ -41,6 +68,8 @@ int lmdb_reader_take(struct lmdb *lmdb, struct lmdb_txn **ret)
 			return SLUICE_E_NOMEM;
 		txn->lmdb = lmdb;
 		rc = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &txn->txn);
+		if (rc == 0 && (rc = renew_until_exact(lmdb, txn->txn)) != 0)
+			mdb_txn_abort(txn->txn);
 		if (rc != 0) {
 			free(txn);
 			return lmdb_error(lmdb, rc);
