@@ -426,12 +426,13 @@ static void release_post(struct engine *engine)
 	struct release_impl *release = batch->release;
 
 	invariant(batch->scanned == effects_count(release->public.effects),
-		  "release %llu: %zu effects were scanned of %zu", ULL(engine->sequence),
-		  batch->scanned, effects_count(release->public.effects));
+		  "release %llu: %zu effects were scanned of %zu",
+		  ULL(core_batch_number(engine->core)), batch->scanned,
+		  effects_count(release->public.effects));
 	release->origins = batch->origins;
 	release->public.origins = batch->origins;
 	release->public.origin_count = batch->origin_count;
-	release->public.sequence = engine->sequence;
+	release->public.number = core_batch_number(engine->core);
 	release->public.bytes = sizeof(*release) + effects_bytes(release->public.effects) +
 				batch->origin_capacity * sizeof(*batch->origins);
 	batch->release = NULL;
@@ -571,7 +572,6 @@ static int run_commit(struct engine *engine, struct run *run)
 
 	run->applied = true;
 	engine->batch.damaged = store_txn_damaged(run->txn);
-	atomic_store(&engine->committing, engine->sequence + 1);
 	commit_watch_applied(&run->watch);
 	rc = store_commit(run->txn);
 	commit_watch_end(&run->watch, engine, rc);
@@ -635,9 +635,6 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 		return rc;
 	}
 	engine->put_off_bytes = 0;
-	engine->sequence++;
-	invariant(atomic_load(&engine->committing) == engine->sequence, "release %llu, commit %llu",
-		  ULL(engine->sequence), ULL(atomic_load(&engine->committing)));
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
 	if (batch->damaged > 0)

@@ -33,7 +33,7 @@ void commit_watch_end(const struct commit_watch *watch, const struct engine *eng
 		 log_u64("ms", (now - watch->began_ns) / 1000000),
 		 log_u64("apply_ms", (watch->applied_ns - watch->began_ns) / 1000000),
 		 log_u64("sync_ms", (now - watch->applied_ns) / 1000000),
-		 log_u64("sequence", engine->sequence + 1),
+		 log_u64("batch", core_batch_number(engine->core)),
 		 log_u64("commands", batch->end - batch->first),
 		 log_u64("claims", batch->claim_count),
 		 log_str("largest", spec != NULL ? spec->name : ""),

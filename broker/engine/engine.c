@@ -768,14 +768,19 @@ void engine_report_running(struct engine *engine, uint64_t mono_ms)
 	(void)run_clock_report(&engine->run_clock, mono_ms);
 }
 
-int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_sequence)
+int engine_read_begin(struct engine *engine, struct store_txn **ret, uint64_t *ret_number)
 {
-	int rc = store_begin_read(engine->store, ret);
+	struct store_txn *txn = NULL;
+	int rc = store_begin_read(engine->store, &txn);
 
-	/* After the snapshot: a commit that the snapshot includes began before. */
 	if (rc == 0)
-		*ret_sequence = atomic_load(&engine->committing);
-	return rc;
+		rc = core_batch_read(txn, ret_number);
+	if (rc != 0) {
+		store_abort(txn);
+		return rc;
+	}
+	*ret = txn;
+	return 0;
 }
 
 struct batch_clock engine_clock(const struct engine *engine)

@@ -34,8 +34,8 @@ struct engine_release {
 	struct effects *effects;
 	const struct origin *origins;
 	size_t origin_count;
-	uint64_t sequence; /* 1, 2, ...: every sink receives releases in this order */
-	uint64_t bytes;	   /* of memory */
+	uint64_t number; /* of the batch (core_batch_number): every sink receives them in order */
+	uint64_t bytes;	 /* of memory */
 };
 /* The sink has handled a release. Any thread; the call of the last sink frees it. */
 void engine_release_done(struct engine *engine, struct engine_sink *sink,
@@ -205,10 +205,12 @@ int engine_session_touch(struct engine *engine, const struct session_number *ses
 void engine_report_running(struct engine *engine, uint64_t mono_ms);
 
 /* ---- reads ---- */
-/* A snapshot of the last commit; end with store_abort. The snapshot includes every release up to
- * *ret_sequence, so a reply must wait until the sink has handled that release. */
+/* A snapshot of a commit; end with store_abort. *ret_number is the number of its batch, read out of
+ * the snapshot itself: what it shows is exactly what the releases up to that number say, so a reply
+ * is given when the sink has handled the release of that number, and before the next one. On an
+ * error nothing is open, and the outputs stay as they are. */
 int engine_read_begin(struct engine *engine, struct store_txn **ret,
-		      uint64_t *ret_sequence) SLUICE_MUST_USE;
+		      uint64_t *ret_number) SLUICE_MUST_USE;
 struct batch_clock engine_clock(
 	const struct engine *engine); /* durable monotone and wall, as of now */
 

@@ -44,8 +44,6 @@ struct engine {
 	/* timer that the next TICK puts off; that TICK does nothing else */
 	uint8_t put_off[TIMER_KEY_BYTES];
 	size_t put_off_bytes;
-	uint64_t sequence;
-	_Atomic uint64_t committing; /* sequence of the last batch whose commit began */
 	_Atomic uint64_t commits, commands, aborted;
 	_Atomic uint64_t commits_damaged;
 	_Atomic uint64_t consumer_count, attached_count;

@@ -37,7 +37,8 @@ static void log_lag(const struct engine *engine, size_t number, uint64_t lag)
 				"an I/O thread cannot keep up with its output; claims for its "
 				"consumers are paused"),
 			 log_u64("thread", number), log_u64("bytes", lag),
-			 log_u64("sequence", engine->sequence), log_u64("left_out", left_out));
+			 log_u64("batch", core_batch_number(engine->core)),
+			 log_u64("left_out", left_out));
 }
 
 bool lag_check(struct engine *engine)
@@ -119,7 +120,7 @@ static void copy_own(struct release_impl *copy, const struct engine_release *who
 	}
 	copy->public.origins = copy->origins;
 	copy->public.origin_count = origins;
-	copy->public.sequence = whole->sequence;
+	copy->public.number = whole->number;
 	copy->public.bytes = sizeof(*copy) + effects_bytes(effects) +
 			     (whole->origin_count + 1) * sizeof(*copy->origins);
 }

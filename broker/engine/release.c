@@ -17,7 +17,7 @@ void release_unref(struct release_impl *release)
 		return;
 	refs = atomic_fetch_sub(&release->refs, 1);
 	invariant(refs > 0, "release %llu is given back with %d references",
-		  ULL(release->public.sequence), refs);
+		  ULL(release->public.number), refs);
 	if (refs > 1)
 		return;
 	effects_destroy(release->public.effects);

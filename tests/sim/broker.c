@@ -5,6 +5,7 @@
 
 #include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/thread.h"
 
 enum { ROUNDS_MAX = 20000 };
 
@@ -106,6 +107,7 @@ void boot(struct sim *s)
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");
 	must(engine_end_ephemeral(s->engine, process_now(s)), "ephemeral sessions");
 	must(engine_sink_add(s->engine, &s->sink), "sink");
+	thread_begin(s);
 	report_running(s);
 	plants_claims_max(config.claims_max);
 	must(store_begin_read(s->store, &txn), "read");
@@ -127,12 +129,15 @@ bool drive(struct sim *s)
 	if (wait == 0 || s->answers)
 		oracle_blame(s->oracle, "the broker does not become idle", ROUNDS_MAX, 0);
 	s->quiet = wait != 0;
+	if (s->quiet && !s->answers_lost)
+		thread_rest(s);
 	return !s->answers_lost;
 }
 
 void shut(struct sim *s)
 {
 	faults_off(s);
+	thread_end(s);
 	engine_destroy(s->engine);
 	s->engine = NULL;
 	store_close(s->store);

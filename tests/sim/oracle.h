@@ -26,6 +26,9 @@ enum {
 	ORACLE_SOURCES_MAX = 4,
 	ORACLE_CREDIT_MAX = 1000000, /* the model counts no higher */
 	ORACLE_LANES_MAX = 4096,
+	ORACLE_RELEASES_MAX = 4096, /* that the thread has not handled */
+	ORACLE_DUE_MAX = 4096,
+	ORACLE_CONNS_MAX = 4,
 	/* Bodies are numbers: producer * ORACLE_BODY + its sequence number, from 1. Those of
 	 * transactions come from this producer; the number is the transaction's * ORACLE_TXN_PARTS
 	 * + the part, first the events, then the puts. */
@@ -63,6 +66,22 @@ void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session
 /* ---- answers ---- of the commands of one session in one of its lanes. id: grows with each
  * command that is sent. */
 void oracle_lane_answered(struct oracle *oracle, uint64_t session, bool control, uint64_t id);
+
+/* ---- a thread of connections ---- Each commit gives it a release with the effects of the commit,
+ * which it handles later. Commits are told apart by the gateway's index after them. */
+/* A thread that has handled all that is committed: at the broker's start. */
+void oracle_thread_began(struct oracle *oracle, uint64_t index);
+void oracle_thread_posted(struct oracle *oracle, uint64_t index);
+/* An effect of the last posted commit, for one of its connections. key: unique among those that are
+ * not given. */
+void oracle_thread_due(struct oracle *oracle, uint64_t key);
+void oracle_thread_handles(struct oracle *oracle); /* the next release: its effects follow */
+void oracle_thread_given(struct oracle *oracle, uint64_t key);
+/* The answer of a read. id: grows with each read of its connection, 0: in no order; index: as of
+ * what it shows, 0: it was refused. */
+void oracle_thread_shown(struct oracle *oracle, int conn, uint64_t id, uint64_t index);
+/* It has nothing to do. unanswered: requests that wait for nothing but an answer. */
+void oracle_thread_at_rest(struct oracle *oracle, uint64_t unanswered);
 
 /* ---- sessions ---- An opened session is not attached yet. */
 enum oracle_session_kind {

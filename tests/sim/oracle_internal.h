@@ -98,6 +98,22 @@ struct lane {
 	uint64_t answered; /* the last command that was */
 };
 
+/* An effect that a connection is owed. */
+struct due {
+	uint64_t key, release;
+};
+
+/* Releases are numbered as they are posted. */
+struct thread {
+	uint64_t posted, handled;
+	uint64_t index[ORACLE_RELEASES_MAX]; /* after that release */
+	struct due due[ORACLE_DUE_MAX];
+	uint32_t due_count;
+	struct {
+		uint64_t read, index; /* the last that was answered, and what it showed */
+	} conns[ORACLE_CONNS_MAX];
+};
+
 struct oracle {
 	char why[512];
 	bool broken, trace;
@@ -127,6 +143,7 @@ struct oracle {
 	/* answers: by session, open addressing */
 	struct lane lanes[ORACLE_LANES_MAX];
 	uint32_t lane_count;
+	struct thread thread;
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;

@@ -21,6 +21,7 @@
 #include "broker/core/stream/segment.h"
 #include "broker/core/stream/stream.h"
 #include "broker/engine/engine_internal.h"
+#include "broker/net/conn/answer.h"
 #include "tests/sim/shadow.h"
 
 /* X(NAME, "name", "what it does") */
@@ -88,7 +89,11 @@
 	X(STANDING_ENDS, "standing-ends", "a standing session expires")                            \
 	X(STOPPED_COUNTS, "stopped-counts",                                                        \
 	  "sessions expire by time in which the process did not run")                              \
-	X(LATE_REFUSAL, "late-refusal", "refusals before core are answered at the end of a batch")
+	X(LATE_REFUSAL, "late-refusal", "refusals before core are answered at the end of a batch") \
+	X(LATE_FLUSH, "late-flush", "answers of reads are given when a round ends")                \
+	X(LATE_NUMBER, "late-number", "a read counts a commit that began after its snapshot")      \
+	X(EARLY_NUMBER, "early-number",                                                            \
+	  "a read has the number of before, two commits came between it and its snapshot")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -573,6 +578,31 @@ WRAP(int, core_batch_end, struct core *core, struct store_txn *txn, struct effec
 		rc = __real_effects_add(effects, &late[i]);
 	late_count = 0;
 	return rc;
+}
+
+/* As if the thread had slept: a reader of LMDB takes its id, then the root. */
+WRAP(int, engine_read_begin, struct engine *engine, struct store_txn **ret, uint64_t *ret_number)
+{
+	static unsigned count;
+	int rc = __real_engine_read_begin(engine, ret, ret_number);
+
+	/* Commands wait for the next commit, so there will be one. */
+	if (planted == LATE_NUMBER && atomic_load(&engine->inbox.bytes) > engine->batch.bytes)
+		++*ret_number;
+	if (planted == EARLY_NUMBER && *ret_number >= 2 && ++count % 4 == 0)
+		*ret_number -= 2;
+	return rc;
+}
+
+WRAP(void, answers_flush, struct io *io)
+{
+	if (planted != LATE_FLUSH)
+		__real_answers_flush(io);
+}
+
+void plants_round_end(struct io *io)
+{
+	__real_answers_flush(io);
 }
 
 /* ---- demand ---- */

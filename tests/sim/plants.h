@@ -26,6 +26,9 @@ bool plants_one_sided(int plant);   /* damage does not reach the second database
 void plants_set(int plant);
 /* Claims of one batch, in this life of the broker; 0: unlimited */
 void plants_claims_max(unsigned max);
+/* At the end of a round of the thread. */
+struct io;
+void plants_round_end(struct io *io);
 void plants_kill_planned(bool planned); /* the broker is killed at the end of this step */
 
 #endif

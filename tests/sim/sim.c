@@ -10,6 +10,7 @@
 
 #include "tests/sim/plants.h"
 #include "tests/sim/shadow.h"
+#include "tests/sim/thread.h"
 
 enum { CLOSE_INSPECT_EVERY = 16, DRAIN_ROUNDS_MIN = 4, DRAIN_ROUNDS_MAX = 60 };
 
@@ -150,6 +151,7 @@ static void one_step(struct sim *s)
 		if (roll(s, 6) == 0)
 			free_do(s, i);
 	}
+	thread_turn(s);
 	faults_plan(s);
 	settle_down(s);
 	(void)inspect(s, s->step % CLOSE_INSPECT_EVERY == 0);

@@ -5,6 +5,7 @@
  * operations without an answer are unknown to the oracle from then on.
  */
 #include "tests/sim/sim.h"
+#include "tests/sim/thread.h"
 
 void crash(struct sim *s)
 {
@@ -12,6 +13,7 @@ void crash(struct sim *s)
 	struct store_txn *txn;
 
 	faults_off(s);
+	thread_end(s);
 	engine_destroy(s->engine);
 	if (s->spec.lmdb) {
 		store_close(s->store);
@@ -105,6 +107,7 @@ void world_make(struct sim *s)
 	make_stream(s, 1, "a", 0, BOUNDED_MS, NULL);
 	make_stream(s, 1, "e", 0, 0, "job.>");
 	make_stream(s, 2, "s", 0, 0, NULL);
+	make_stream(s, 1, "t", 0, 0, NULL);
 	s->queue = make_queue(s, "q", false, "");
 	s->jobs = make_queue(s, "j", true, "");
 	(void)make_queue(s, "wild-dead", false, "");

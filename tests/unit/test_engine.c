@@ -360,7 +360,8 @@ static void order_check(bool abort_every_batch)
 	rig_open(&rig, abort_every_batch);
 	rig.sink.post = order_post;
 	for (uint64_t i = 0; i < ORDER_COMMANDS; i++) {
-		struct own *own = rig_own(&rig, i % 3 == 0 ? UINT16_MAX : COMMAND_SESSION_OPEN, 0, 0);
+		struct own *own =
+			rig_own(&rig, i % 3 == 0 ? UINT16_MAX : COMMAND_SESSION_OPEN, 0, 0);
 
 		own->open.timeout_ms = 5000;
 		own->submission.tag = i;

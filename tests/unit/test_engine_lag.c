@@ -19,7 +19,7 @@ struct slow {
 	bool prompt;  /* it handles each at once */
 	uint64_t tag; /* of its consumer */
 	unsigned items, replies, ended, strange;
-	uint64_t sequence;
+	uint64_t number;
 };
 
 static void on_kick(struct engine_sink *sink, uint64_t tag)
@@ -39,8 +39,8 @@ static bool all_zero(struct sluice_slice payload)
 
 static void handle(struct slow *slow, struct engine_release *release)
 {
-	cr_expect_gt(release->sequence, slow->sequence, "in order, none twice");
-	slow->sequence = release->sequence;
+	cr_expect_gt(release->number, slow->number, "in order, none twice");
+	slow->number = release->number;
 	for (size_t i = 0; i < effects_count(release->effects); i++) {
 		const struct effect *effect = effects_at(release->effects, i);
 		const struct origin *origin;

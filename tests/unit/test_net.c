@@ -288,8 +288,8 @@ Test(net, a_wait_for_a_damaged_job_names_the_record)
 	/* Earlier waiters are notified of it at the end of the job, which can be cancelled because
 	 * its live record is sound. */
 	job_do(&rig, 5, SLUICE__REQUEST__OP_JOB_CANCEL, "a");
-	reply_names_submission(&rig, 3);
 	cr_assert_eq(reply_code(&rig, 5), 0);
+	reply_names_submission(&rig, 3);
 	rig_close(&rig);
 }
 

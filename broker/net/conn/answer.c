@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Answers that wait for a release: the reply of a read is passed to the protocol when the effects
- * of all commits in its snapshot have reached the connection. */
+ *
+ * Answers that show a commit: they are given behind the last effect of that commit and before the
+ * first one of the next. So the event of a change precedes each reply that shows the change, and
+ * what begins with a reply (a subscription, a wait) gets each later event. */
 #include "broker/net/conn/answer.h"
 
 #include <stdlib.h>
@@ -18,13 +20,40 @@ static size_t answer_cost(const struct answer *answer)
 	return sizeof(*answer) + answer->len;
 }
 
-void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
-			  uint64_t sequence)
+uint64_t answer_number(const struct conn *conn, uint64_t number)
+{
+	const struct answer *last = conn->answers != NULL ? conn->answers->conn_prev : NULL;
+
+	return last != NULL && last->number > number ? last->number : number;
+}
+
+bool answer_is_due(const struct conn *conn, uint64_t number)
+{
+	/* The others wait, or are just being given. */
+	return conn->answers == NULL && number <= conn->io->released;
+}
+
+/* Behind those of its number. A later snapshot shows every earlier commit, so it is nearly always
+ * the last one. */
+static void list_in_order(struct io *io, struct answer *answer)
+{
+	struct answer *before = io->answers != NULL ? io->answers->prev : NULL;
+
+	while (before != NULL && before->number > answer->number)
+		before = before == io->answers ? NULL : before->prev;
+	if (before == NULL)
+		DL_PREPEND(io->answers, answer);
+	else
+		DL_APPEND_ELEM(io->answers, before, answer);
+}
+
+void answer_when_released(struct conn *conn, uint64_t corr, int code, uint8_t *reply, size_t len,
+			  uint64_t number)
 {
 	struct answer *answer;
 
-	if (sequence <= conn->io->released) {
-		conn->protocol->answer(conn, corr, reply, len);
+	if (answer_is_due(conn, number)) {
+		conn->protocol->answer(conn, corr, code, reply, len);
 		free(reply);
 		return;
 	}
@@ -34,16 +63,13 @@ void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size
 		conn_kill(conn, "no memory for an answer");
 		return;
 	}
-	*answer = (struct answer){.sequence = sequence,
+	*answer = (struct answer){.number = answer_number(conn, number),
 				  .conn = conn,
 				  .corr = corr,
+				  .code = code,
 				  .bytes = reply,
 				  .len = len};
-	invariant(conn->io->answers == NULL || conn->io->answers->prev->sequence <= sequence,
-		  "an answer for release %llu comes behind one for %llu",
-		  (unsigned long long)sequence,
-		  (unsigned long long)conn->io->answers->prev->sequence);
-	DL_APPEND(conn->io->answers, answer);
+	list_in_order(conn->io, answer);
 	DL_APPEND2(conn->answers, answer, conn_prev, conn_next);
 	conn->pending_count++;
 	conn->pending_bytes += answer_cost(answer);
@@ -68,12 +94,12 @@ void answers_flush(struct io *io)
 {
 	struct answer *answer;
 
-	/* In order: a later snapshot includes every earlier commit. */
-	while ((answer = io->answers) != NULL && answer->sequence <= io->released) {
+	while ((answer = io->answers) != NULL && answer->number <= io->released) {
 		struct conn *conn = answer->conn;
 
 		answer_drop(answer);
-		conn->protocol->answer(conn, answer->corr, answer->bytes, answer->len);
+		conn->protocol->answer(conn, answer->corr, answer->code, answer->bytes,
+				       answer->len);
 		free(answer->bytes);
 		free(answer);
 		order_due(conn);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Replies that wait for a release. For conn.c, io/io.c, and the protocols
+ * Answers that show a commit. For conn.c, io/release.c, and the protocols
  * (answer_when_released). */
 #ifndef SLUICE_NET_ANSWER_H
 #define SLUICE_NET_ANSWER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,17 +14,23 @@ struct io;
 struct answer {
 	struct answer *prev, *next;
 	struct answer *conn_prev, *conn_next; /* of its connection */
-	uint64_t sequence;		      /* sent when this release was handled */
+	uint64_t number;		      /* given when this release was handled */
 	struct conn *conn;
-	uint32_t corr;
-	uint8_t *bytes; /* the packed Reply */
+	uint64_t corr;
+	int code;
+	uint8_t *bytes; /* a packed Reply; NULL: none */
 	size_t len;
 };
 
-/* Passes a packed Reply to conn->protocol->answer, now or when the release `sequence` has been
- * handled. takes reply. */
-void answer_when_released(struct conn *conn, uint32_t corr, uint8_t *reply, size_t len,
-			  uint64_t sequence);
+/* What an answer that shows this commit has to wait for: also for the connection's answers before
+ * it. number: of engine_read_begin; 0: it shows none. */
+uint64_t answer_number(const struct conn *conn, uint64_t number);
+bool answer_is_due(const struct conn *conn, uint64_t number); /* it does not have to wait */
+/* Passes an answer to conn->protocol->answer: now, or behind the last effect of release `number`
+ * and before the next release. Those of one connection come in the order of these calls. takes
+ * reply. */
+void answer_when_released(struct conn *conn, uint64_t corr, int code, uint8_t *reply, size_t len,
+			  uint64_t number);
 void answers_flush(struct io *io); /* those whose release was handled */
 void answers_drop(struct conn *conn);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "broker/net/conn/admit.h"
+#include "broker/net/conn/answer.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
@@ -72,9 +73,9 @@ uint64_t door_wall_ms(const struct conn *conn)
 uint64_t door_index(const struct conn *conn)
 {
 	struct store_txn *txn = NULL;
-	uint64_t sequence, index = 0;
+	uint64_t number, index = 0;
 
-	if (engine_read_begin(conn->io->engine, &txn, &sequence) != 0)
+	if (engine_read_begin(conn->io->engine, &txn, &number) != 0)
 		return 0;
 	if (core_index_read(txn, conn->gateway, &index) != 0)
 		index = 0;
@@ -301,7 +302,18 @@ bool door_request_command(const Sluice__Request *request, uint16_t *ret_type)
 	}
 }
 
-/* ---- reads ---- */
+/* ---- reads and answers ---- */
+
+bool door_answer_is_due(const struct conn *conn, uint64_t number)
+{
+	return answer_is_due(conn, number);
+}
+
+void door_answer(struct conn *conn, uint64_t tag, int code, uint8_t *reply, size_t len,
+		 uint64_t number)
+{
+	answer_when_released(conn, tag, code, reply, len, number);
+}
 
 int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 		  const Sluice__Request *request, struct message_block **block)

@@ -152,6 +152,17 @@ int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 	      const Sluice__Request *request, size_t bytes) SLUICE_MUST_USE;
 
+/* ---- answers that show a commit ---- */
+/* An answer that was made from a snapshot is given behind the last effect of the commit that it
+ * shows and before the effects of the next one, and those of a connection in their order. number:
+ * of the commit, as the result has it; 0: it shows none. */
+/* True: it may be written now. */
+bool door_answer_is_due(const struct conn *conn, uint64_t number);
+/* Else: `answer` of the table is called with the same arguments when it is due. takes reply, which
+ * is malloc'd; NULL: none. */
+void door_answer(struct conn *conn, uint64_t tag, int code, uint8_t *reply, size_t len,
+		 uint64_t number);
+
 /* ---- subscriptions ---- */
 enum door_sub_kind { DOOR_FOLLOW, DOOR_CONSUME };
 struct door_sub_spec {
@@ -174,14 +185,17 @@ struct door_sub_spec {
 };
 struct door_subscribed {
 	uint64_t id; /* of the stream or queue */
+	/* the commit that it shows, after an error too; and the gateway's index */
+	uint64_t number, index;
 	/* FOLLOW */
 	uint64_t first_offset, next_offset, start_offset;
 	/* CONSUME */
 	uint32_t queue_kind, lease_ms;
 	char why[320]; /* after an error */
 };
-/* Begins a subscription; deliveries come after this call. A consumer needs a session (WRONG_STATE)
- * that the connection holds (DENIED). EXISTS, LIMIT, INVAL, NOT_FOUND, BUSY. */
+/* Begins a subscription; deliveries come after this call, and behind an answer that shows the same
+ * commit. A consumer needs a session (WRONG_STATE) that the connection holds (DENIED). EXISTS,
+ * LIMIT, INVAL, NOT_FOUND, BUSY. */
 int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
 		   struct door_subscribed *ret) SLUICE_MUST_USE;
 /* Adds credit; above LIMIT_CREDIT_MAX in one call: LIMIT. NOT_FOUND. */

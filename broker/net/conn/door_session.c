@@ -26,13 +26,13 @@
 int door_enter(struct conn *conn, struct sluice_slice gateway)
 {
 	struct store_txn *txn = NULL;
-	uint64_t sequence;
+	uint64_t commit;
 	uint32_t number = 0;
 	int rc;
 
 	if (conn->dead || conn->closing)
 		return SLUICE_E_CLOSED;
-	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	rc = engine_read_begin(conn->io->engine, &txn, &commit);
 	if (rc == 0)
 		rc = core_gateway_find(txn, gateway, &number);
 	store_abort(txn);
@@ -179,11 +179,11 @@ static int session_resume(struct conn *conn, const struct door_session_spec *spe
 {
 	struct store_txn *txn = NULL;
 	struct session_ref session;
-	uint64_t sequence;
+	uint64_t commit;
 	int rc = admit(conn, "session", (struct sluice_slice){"", 0}, spec->session);
 
 	if (rc == 0)
-		rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+		rc = engine_read_begin(conn->io->engine, &txn, &commit);
 	if (rc == 0)
 		rc = core_session_find(txn, conn->gateway, spec->session, &session);
 	store_abort(txn);

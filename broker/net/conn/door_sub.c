@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/net/conn/admit.h"
+#include "broker/net/conn/answer.h"
 #include "broker/net/conn/door.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/sessions.h"
@@ -86,7 +87,7 @@ static int start_offset(struct store_txn *txn, uint32_t gateway, const struct do
 }
 
 static int follow_add(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
-		      const struct stream_ref *stream, uint64_t start)
+		      const struct stream_ref *stream, const struct door_subscribed *found)
 {
 	struct sub *sub = calloc(1, sizeof(*sub));
 	int rc;
@@ -96,7 +97,8 @@ static int follow_add(struct conn *conn, uint64_t number, const struct door_sub_
 	sub->kind = DOOR_FOLLOW;
 	sub->key = (struct sub_key){conn->gateway, stream->id};
 	sub->log = stream->log;
-	sub->next = start;
+	sub->next = found->start_offset;
+	sub->shows = answer_number(conn, found->number);
 	sub->credit = spec->credit;
 	sub->raw = spec->raw;
 	if (spec->filter.len > 0 &&
@@ -131,12 +133,11 @@ static int follow(struct conn *conn, uint64_t number, const struct door_sub_spec
 	struct store_txn *txn = NULL;
 	struct stream_ref stream = {0};
 	const char *why = "";
-	uint64_t sequence;
 	int rc;
 
 	if (spec->filter.len > 0 && pattern_check(spec->filter, &why) != 0)
 		return REFUSE(ret, SLUICE_E_INVAL, "filter: %s", why);
-	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	rc = engine_read_begin(conn->io->engine, &txn, &ret->number);
 	if (rc == 0)
 		rc = core_stream_find(txn, conn->gateway, spec->name, &stream);
 	if (rc == SLUICE_E_NOT_FOUND)
@@ -145,9 +146,11 @@ static int follow(struct conn *conn, uint64_t number, const struct door_sub_spec
 		rc = same_check("stream", spec, stream.id, ret);
 	if (rc == 0)
 		rc = start_offset(txn, conn->gateway, spec, &stream, &ret->start_offset);
+	if (rc == 0)
+		rc = core_index_read(txn, conn->gateway, &ret->index);
 	store_abort(txn);
 	if (rc == 0)
-		rc = follow_add(conn, number, spec, &stream, ret->start_offset);
+		rc = follow_add(conn, number, spec, &stream, ret);
 	if (rc != 0)
 		return ret->why[0] != 0 ? rc : fail(ret, rc);
 	ret->id = stream.id;
@@ -164,14 +167,15 @@ static int consume_find(struct conn *conn, const struct door_sub_spec *spec,
 			struct door_subscribed *ret)
 {
 	struct store_txn *txn = NULL;
-	uint64_t sequence;
 	int rc, source_rc = 0;
 
-	rc = engine_read_begin(conn->io->engine, &txn, &sequence);
+	rc = engine_read_begin(conn->io->engine, &txn, &ret->number);
 	if (rc == 0)
 		rc = core_queue_find(txn, conn->gateway, spec->name, ret_queue);
 	if (rc == 0 && spec->source.len > 0)
 		source_rc = core_source_find(txn, conn->gateway, spec->source, ret_source);
+	if (rc == 0 && source_rc == 0)
+		rc = core_index_read(txn, conn->gateway, &ret->index);
 	store_abort(txn);
 	if (rc != 0)
 		return REFUSE(ret, rc, "queue '%.*s' %s", TEXT(spec->name, 200),

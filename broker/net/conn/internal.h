@@ -153,7 +153,8 @@ struct io {
 	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */
 	uint64_t lives_checked; /* for tests: connections that on_timer() checked */
 	uint64_t timer_ms;	/* of the last on_timer() */
-	uint64_t released;	/* sequence of the last release handled; release.c */
+	/* number of the last release that was handled; at first, of the last commit; release.c */
+	uint64_t released;
 
 	/* Version of the rules that this thread's verdicts are made of; raised by what takes rights
 	 * away. */
@@ -198,7 +199,7 @@ struct io {
 	uint64_t round_cost;	 /* of reads in this round of the loop; wait.c adds its own */
 
 	/* ---- answer.c, wait.c ---- */
-	struct answer *answers;	  /* in order of arrival */
+	struct answer *answers;	  /* in the order of their numbers, then of arrival */
 	struct waited *waited;	  /* jobs, by gateway and id */
 	struct wheel waits;	  /* deadlines of waiters */
 	uint64_t waiters_visited; /* for tests: the cost of the ends of jobs */

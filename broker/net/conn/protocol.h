@@ -25,7 +25,7 @@ struct read_result {
 	int rc;			      /* not 0: there is no reply */
 	uint8_t *reply;		      /* a packed Reply; malloc'd, the protocol's now */
 	size_t len;
-	uint64_t sequence; /* as of engine_read_begin */
+	uint64_t number; /* as of engine_read_begin; 0: no snapshot */
 };
 
 /* A job as job_show replies to a request for it. */
@@ -33,9 +33,9 @@ struct job_shown {
 	int rc;		/* not 0: there is no reply */
 	uint8_t *reply; /* a packed Reply; malloc'd */
 	size_t len;
-	uint64_t sequence; /* as of engine_read_begin */
-	uint64_t number;   /* of the job with this id; 0: none */
-	bool terminal;	   /* it has ended, or there is none */
+	uint64_t shows;	 /* number of its commit, as of engine_read_begin; 0: no snapshot */
+	uint64_t number; /* of the job with this id; 0: none */
+	bool terminal;	 /* it has ended, or there is none */
 };
 
 struct protocol_ops {
@@ -66,9 +66,9 @@ struct protocol_ops {
 			struct message_block **block, size_t bytes);
 	/* A read of reading_start has ended, in this call or in a later round. */
 	void (*read_done)(struct conn *conn, uint64_t corr, const struct read_result *result);
-	/* A packed Reply that waited for a release. NULL: the protocol does not call
-	 * answer_when_released. */
-	void (*answer)(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
+	/* An answer of answer_when_released, in its turn. */
+	void (*answer)(struct conn *conn, uint64_t corr, int code, const uint8_t *reply,
+		       size_t len);
 	/* job_wait: the wait has its turn among the reads. job_ended, wait_timeout: the job ended
 	 * or the time is over, and the job is as shown. NULL: the protocol has no job_wait. */
 	void (*job_wait)(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);

@@ -95,7 +95,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 	struct store_txn *txn = NULL;
 	uint8_t *reply = NULL;
 	size_t len = 0;
-	uint64_t sequence = 0;
+	uint64_t number = 0;
 	bool done = false;
 	int rc;
 
@@ -112,7 +112,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 	io->readings_begun += reading->read != NULL && reading->turns == 0;
 	reading->turns++;
 	if (rc == 0)
-		rc = engine_read_begin(io->engine, &txn, &sequence);
+		rc = engine_read_begin(io->engine, &txn, &number);
 	if (rc == 0)
 		rc = core_read_turn(reading->read, txn,
 				    (struct query_clock){now.mono_ms, now.wall_ms}, READ_TURN_COST,
@@ -127,7 +127,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 							.rc = rc,
 							.reply = reply,
 							.len = len,
-							.sequence = sequence});
+							.number = number});
 	return true;
 }
 

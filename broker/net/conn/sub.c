@@ -313,7 +313,7 @@ void subs_pump(struct io *io)
 		struct sub *sub = io->pumps;
 		const bool was_last = sub == last;
 		struct store_txn *txn = NULL;
-		uint64_t sequence, budget = PUMP_BYTES;
+		uint64_t number, budget = PUMP_BYTES;
 		bool again;
 
 		if (io->pump_cost >= PUMP_ROUND_BYTES) {
@@ -325,12 +325,15 @@ void subs_pump(struct io *io)
 			  (unsigned long long)sub->tag);
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
-		if (sub->conn->dead || conn_is_full(sub->conn)) {
+		if (sub->conn->dead || conn_is_full(sub->conn) || sub->shows > io->released) {
+			/* The next release is followed by a round. */
+			if (sub->shows > io->released)
+				sub_wants_pump(sub);
 			if (was_last)
 				break;
 			continue;
 		}
-		if (engine_read_begin(io->engine, &txn, &sequence) != 0) {
+		if (engine_read_begin(io->engine, &txn, &number) != 0) {
 			conn_kill(sub->conn, "the store cannot be read");
 			break;
 		}

@@ -30,7 +30,8 @@ struct sub {
 	bool closed;
 	/* ---- of a follower ---- */
 	uint64_t log;
-	uint64_t next; /* offset */
+	uint64_t shows; /* the commit that its answer shows: events follow the answer; 0: none */
+	uint64_t next;	/* offset */
 	uint64_t credit;
 	bool raw;
 	bool caught_up_sent;

@@ -116,7 +116,7 @@ static int query(struct conn *conn, const Sluice__Request *request, struct job_s
 {
 	struct store_txn *txn = NULL;
 	struct batch_clock now = engine_clock(conn->io->engine);
-	int rc = engine_read_begin(conn->io->engine, &txn, &ret->sequence);
+	int rc = engine_read_begin(conn->io->engine, &txn, &ret->shows);
 
 	if (rc != 0)
 		return rc;
@@ -152,6 +152,12 @@ void job_show(struct conn *conn, const char *job, struct job_shown *ret)
 	sluice__reply__free_unpacked(reply, NULL);
 }
 
+/* The job was reset since it ended: the wait is for its next end. */
+static bool is_open_again(const struct waiter *waiter, const struct job_shown *shown)
+{
+	return shown->rc == 0 && !shown->terminal && shown->number == waiter->number;
+}
+
 void waits_job_ended(struct io *io, const struct effect *effect)
 {
 	struct waited *waited = waited_find(io, effect->gateway, effect->name);
@@ -165,6 +171,8 @@ void waits_job_ended(struct io *io, const struct effect *effect)
 	/* waiter_drop() of the last one frees `waited`. */
 	DL_FOREACH_SAFE(waited->waiters, waiter, next) {
 		io->waiters_visited++;
+		if (is_open_again(waiter, &shown))
+			continue;
 		waiter->conn->protocol->job_ended(waiter, &shown);
 		waiter_drop(waiter);
 	}

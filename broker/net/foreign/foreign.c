@@ -371,8 +371,7 @@ static void foreign_writable(struct conn *conn)
 
 static void foreign_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)
 {
-	foreign_answer(conn, corr, result->rc, result->reply, result->len);
-	free(result->reply);
+	door_answer(conn, corr, result->rc, result->reply, result->len, result->number);
 }
 
 const struct protocol_ops foreign_protocol = {
@@ -384,6 +383,7 @@ const struct protocol_ops foreign_protocol = {
 	.reply = foreign_reply,
 	.session = foreign_session,
 	.read_done = foreign_read_done,
+	.answer = foreign_answer,
 	.effect = foreign_effect,
 	.deliver_segment = foreign_deliver_segment,
 	.subscription_end = foreign_subscription_end,

@@ -13,7 +13,6 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#include "broker/net/conn/answer.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
@@ -174,7 +173,6 @@ static void round_end(struct io *io)
 	struct conn *conn, *next;
 
 	sessions_close_due(io);
-	answers_flush(io);
 	readings_run(io);
 	io->pump_cost = 0;
 	subs_pump(io);
@@ -373,6 +371,7 @@ void io_stop(struct io *io)
 int io_init(struct io *io, struct net *net)
 {
 	const struct timeval timer = {0, TIMER_MS * 1000};
+	struct store_txn *txn = NULL;
 
 	io->sink.post = sink_post;
 	io->sink.kick = sink_kick;
@@ -396,6 +395,9 @@ int io_init(struct io *io, struct net *net)
 	    event_add(io->wake, NULL) != 0 || event_add(io->timer, &timer) != 0 ||
 	    event_add(io->again, &(struct timeval){0, 0}) != 0)
 		return SLUICE_E_NOMEM;
+	if (engine_read_begin(net->engine, &txn, &io->released) != 0)
+		return SLUICE_E_IO;
+	store_abort(txn);
 	return engine_sink_add(net->engine, &io->sink);
 }
 

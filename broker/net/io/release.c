@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A release on an I/O thread: each effect goes to the connection that sent the command, to the
- * connections of a session, or to the subscriptions of a stream or queue. */
+ * connections of a session, or to the subscriptions of a stream or queue. The answers of reads that
+ * show the same commit follow, before the next release. */
 #include "broker/net/io/release.h"
 
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "broker/net/conn/answer.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/door_session.h"
 #include "broker/net/conn/internal.h"
@@ -164,10 +166,11 @@ void release_handle(struct io *io, struct engine_release *release)
 {
 	size_t count = effects_count(release->effects);
 
-	invariant(release->sequence > io->released, "release %llu comes behind %llu",
-		  (unsigned long long)release->sequence, (unsigned long long)io->released);
+	invariant(release->number > io->released, "release %llu comes behind %llu",
+		  (unsigned long long)release->number, (unsigned long long)io->released);
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
-	io->released = release->sequence;
+	io->released = release->number;
+	answers_flush(io);
 	engine_release_done(io->engine, &io->sink, release);
 }

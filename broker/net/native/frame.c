@@ -112,24 +112,66 @@ int native_no_memory_is_busy(int code, const char **io_text)
 	return SLUICE_E_BUSY;
 }
 
+enum { REFUSAL_BYTES = 320 };
+
+/* The Reply of a refusal; text is its memory. */
+static void refusal(const struct conn *conn, uint32_t corr, int code, char text[REFUSAL_BYTES],
+		    Sluice__Reply *ret)
+{
+	const char *no_memory = NULL;
+
+	code = native_no_memory_is_busy(code, &no_memory);
+	if (no_memory != NULL)
+		(void)snprintf(text, REFUSAL_BYTES, "%s", no_memory);
+	text_repair(text);
+	sluice__reply__init(ret);
+	ret->code = code;
+	ret->text = text;
+	native_log_refused(conn, corr, code, text);
+}
+
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 {
-	Sluice__Reply reply = SLUICE__REPLY__INIT;
-	const char *no_memory = NULL;
-	char text[320];
+	char text[REFUSAL_BYTES];
+	Sluice__Reply reply;
 	va_list args;
 
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	code = native_no_memory_is_busy(code, &no_memory);
-	if (no_memory != NULL)
-		(void)snprintf(text, sizeof(text), "%s", no_memory);
-	text_repair(text);
-	reply.code = code;
-	reply.text = text;
-	native_log_refused(conn, corr, code, text);
+	refusal(conn, corr, code, text, &reply);
 	native_message(conn, FRAME_REPLY, corr, &reply.base);
+}
+
+void native_reply_shown(struct conn *conn, uint32_t corr, uint64_t number,
+			const Sluice__Reply *reply)
+{
+	uint8_t *bytes;
+
+	if (door_answer_is_due(conn, number)) {
+		native_message(conn, FRAME_REPLY, corr, &reply->base);
+		return;
+	}
+	bytes = malloc(sluice__reply__get_packed_size(reply) + 1);
+	if (bytes == NULL) {
+		door_abort(conn, "no memory for an answer");
+		return;
+	}
+	door_answer(conn, corr, 0, bytes, sluice__reply__pack(reply, bytes), number);
+}
+
+void native_refuse_shown(struct conn *conn, uint32_t corr, uint64_t number, int code,
+			 const char *format, ...)
+{
+	char text[REFUSAL_BYTES];
+	Sluice__Reply reply;
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	refusal(conn, corr, code, text, &reply);
+	native_reply_shown(conn, corr, number, &reply);
 }
 
 void native_notice(struct conn *conn, Sluice__NoticeKind kind, uint64_t number, uint64_t offset,

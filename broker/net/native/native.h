@@ -39,6 +39,12 @@ long native_fail(struct conn *conn, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void native_refuse(struct conn *conn, uint32_t corr, int code, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+/* The REPLY of what is answered among the reads, in their order: when what it shows was released.
+ * number: of the commit; 0: it shows none. */
+void native_reply_shown(struct conn *conn, uint32_t corr, uint64_t number,
+			const Sluice__Reply *reply);
+void native_refuse_shown(struct conn *conn, uint32_t corr, uint64_t number, int code,
+			 const char *format, ...) __attribute__((format(printf, 5, 6)));
 void native_notice(struct conn *conn, Sluice__NoticeKind kind, uint64_t number, uint64_t offset,
 		   uint64_t to_offset, int code, const char *text);
 /* NOMEM becomes BUSY, with a text for it: a request that was not accepted may be retried. */
@@ -66,7 +72,7 @@ bool native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m)
 
 /* ---- query.c ---- */
 void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result);
-void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len);
+void native_answer(struct conn *conn, uint64_t corr, int code, const uint8_t *reply, size_t len);
 
 /* ---- wait.c ---- */
 void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);

@@ -99,16 +99,17 @@ void native_read_done(struct conn *conn, uint64_t corr, const struct read_result
 
 		if (code != 0)
 			native_log_refused(conn, corr, code, text);
-		answer_when_released(conn, (uint32_t)corr, reply, len, result->sequence);
+		answer_when_released(conn, corr, 0, reply, len, result->number);
 		return;
 	}
 	free(reply);
-	native_refuse(conn, (uint32_t)corr, rc, "%s",
-		      rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
+	native_refuse_shown(conn, (uint32_t)corr, result->number, rc, "%s",
+			    rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc));
 }
 
-void native_answer(struct conn *conn, uint32_t corr, const uint8_t *reply, size_t len)
+void native_answer(struct conn *conn, uint64_t corr, int code, const uint8_t *reply, size_t len)
 {
+	(void)code; /* the Reply has it */
 	if (!conn->dead && !conn->closing)
-		native_frame(conn, FRAME_REPLY, corr, reply, len);
+		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply, len);
 }

@@ -22,7 +22,7 @@ void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Requ
 	const uint32_t corr = (uint32_t)tag;
 
 	if (rc != 0) {
-		native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
+		native_refuse_shown(conn, corr, 0, rc, "%s", sluice_error_text(rc));
 		return;
 	}
 	switch (request->op_case) {
@@ -38,7 +38,7 @@ void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Requ
 	default:
 		rc = door_read(conn, corr, block, request, bytes);
 		if (rc != 0)
-			native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
+			native_refuse_shown(conn, corr, 0, rc, "%s", sluice_error_text(rc));
 		return;
 	}
 }
@@ -77,7 +77,7 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 		rc = door_in_order(conn, native_tag(closed ? NATIVE_CLOSED : NATIVE_REPLY, corr),
 				   body, request, &block);
 		if (rc != 0)
-			native_refuse(conn, corr, rc, "%s", sluice_error_text(rc));
+			native_refuse_shown(conn, corr, 0, rc, "%s", sluice_error_text(rc));
 		return 0;
 	}
 	command.type = type;

@@ -27,7 +27,7 @@ void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	int rc = door_subscribe(conn, m->subscription, &spec, &subscribed);
 
 	if (rc != 0) {
-		native_refuse(conn, corr, rc, "%s", subscribed.why);
+		native_refuse_shown(conn, corr, subscribed.number, rc, "%s", subscribed.why);
 		return;
 	}
 	opened.first_offset = subscribed.first_offset;
@@ -35,7 +35,8 @@ void native_follow_open(struct conn *conn, uint32_t corr, const Sluice__FollowOp
 	opened.start_offset = subscribed.start_offset;
 	opened.stream_id = subscribed.id;
 	reply.follow_opened = &opened;
-	native_message(conn, FRAME_REPLY, corr, &reply.base);
+	reply.index = subscribed.index;
+	native_reply_shown(conn, corr, subscribed.number, &reply);
 }
 
 void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__ConsumeOpen *m)
@@ -59,16 +60,16 @@ void native_consume_open(struct conn *conn, uint32_t corr, const Sluice__Consume
 	int rc = door_subscribe(conn, m->subscription, &spec, &subscribed);
 
 	if (rc != 0) {
-		native_refuse(conn, corr, rc, "%s", subscribed.why);
+		native_refuse_shown(conn, corr, subscribed.number, rc, "%s", subscribed.why);
 		return;
 	}
-	/* Deliveries arrive with a release, which this thread handles later: they follow the
-	 * answer. */
+	/* Deliveries arrive with a later release than the one that the answer waits for. */
 	opened.kind = (Sluice__QueueKind)subscribed.queue_kind;
 	opened.lease_ms = subscribed.lease_ms;
 	opened.queue_id = subscribed.id;
 	reply.consume_opened = &opened;
-	native_message(conn, FRAME_REPLY, corr, &reply.base);
+	reply.index = subscribed.index;
+	native_reply_shown(conn, corr, subscribed.number, &reply);
 }
 
 void native_subscription_close(struct conn *conn, uint64_t tag, const Sluice__SubscriptionClose *m)
@@ -76,11 +77,12 @@ void native_subscription_close(struct conn *conn, uint64_t tag, const Sluice__Su
 	Sluice__Reply reply = SLUICE__REPLY__INIT;
 
 	if (tag >> 32 != NATIVE_CLOSED && door_unsubscribe(conn, m->subscription) != 0) {
-		native_refuse(conn, (uint32_t)tag, SLUICE_E_NOT_FOUND,
-			      "no subscription of this connection has number %u", m->subscription);
+		native_refuse_shown(conn, (uint32_t)tag, 0, SLUICE_E_NOT_FOUND,
+				    "no subscription of this connection has number %u",
+				    m->subscription);
 		return;
 	}
-	native_message(conn, FRAME_REPLY, (uint32_t)tag, &reply.base);
+	native_reply_shown(conn, (uint32_t)tag, 0, &reply);
 }
 
 bool native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m)
