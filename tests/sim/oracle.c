@@ -111,7 +111,11 @@ bool session_maybe(const struct oracle *o, uint64_t id)
 {
 	const struct session *s = find((struct oracle *)o, id);
 
-	return s != NULL && s->open && (s->attached || o->now_ms < s->deadline_ms);
+	/* Commands that were sent before the connection ended are applied before the session ends,
+	 * at the same time. */
+	return s != NULL && s->open &&
+	       (s->attached || o->now_ms < s->deadline_ms ||
+		(s->left && o->now_ms == s->deadline_ms));
 }
 
 bool session_maybe_before(const struct oracle *o, uint64_t id)
