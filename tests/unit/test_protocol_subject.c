@@ -179,6 +179,20 @@ Test(error, table_has_a_name_a_text_and_an_exit_code_for_each)
 								 sluice_error_name(codes[k])) != 0);
 	}
 	cr_assert_str_eq(sluice_error_name(SLUICE_E_STALE_TOKEN), "STALE_TOKEN");
+	/* Numbers, exit codes and retriability are a contract: scripts and clients keep them. */
+	cr_assert(SLUICE_E_BAD_VERSION == -29 && SLUICE_E_NO_CHILDREN == -30 &&
+		  SLUICE_E_NOT_EMPTY == -31 && SLUICE_E_BAD_ACL == -32 && SLUICE_E_QUOTA == -33 &&
+		  SLUICE_E_NOT_LEADER == -34 && SLUICE_E_UNAVAILABLE == -35 &&
+		  SLUICE_E_BEHIND == -36);
+	cr_assert(sluice_error_exit_code(SLUICE_E_NOT_EMPTY) == 5 &&
+		  sluice_error_exit_code(SLUICE_E_BAD_ACL) == 2 &&
+		  sluice_error_exit_code(SLUICE_E_QUOTA) == 7 &&
+		  sluice_error_exit_code(SLUICE_E_BEHIND) == 10);
+	cr_assert(!sluice_error_retriable(SLUICE_E_BAD_ACL) &&
+		  sluice_error_retriable(SLUICE_E_QUOTA) &&
+		  sluice_error_retriable(SLUICE_E_NOT_LEADER) &&
+		  sluice_error_retriable(SLUICE_E_UNAVAILABLE) &&
+		  sluice_error_retriable(SLUICE_E_BEHIND));
 	cr_assert(sluice_error_retriable(SLUICE_E_BUSY) &&
 		  !sluice_error_retriable(SLUICE_E_CONFLICT));
 	cr_assert(sluice_error_exit_code(0) == 0);
