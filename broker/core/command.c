@@ -23,6 +23,7 @@ enum { COMMAND_HEAD_BYTES = 2 + 1 + 4 + 8 + 8 + 4 };
 #define NAME_BOOT "boot"
 #define NAME_SESSION_OPEN "session_open"
 #define NAME_SESSION_EXPIRE "session_expire"
+#define NAME_SESSION_ALTER "session_alter"
 #define NAME_PUBLISH "publish"
 #define NAME_CLAIM "claim"
 #define NAME_ACK "ack"
@@ -142,6 +143,8 @@ static uint8_t version_of(uint16_t type)
 
 /* Members of version 2, after those of version 1. */
 enum { SESSION_OPEN_MORE = 1 + 1 + 2 + 2 + 2 };
+/* Without its texts. */
+enum { SESSION_ALTER_BYTES = 4 + 2 + 2 + 2 };
 
 static size_t bin_size(uint16_t type, const void *body)
 {
@@ -158,6 +161,12 @@ static size_t bin_size(uint16_t type, const void *body)
 	}
 	case COMMAND_SESSION_EXPIRE:
 		return 8;
+	case COMMAND_SESSION_ALTER: {
+		const struct cmd_session_alter *alter = body;
+
+		return SESSION_ALTER_BYTES + alter->principal.len + alter->via.len +
+		       alter->address.len;
+	}
 	case COMMAND_PUBLISH:
 		return frame_publish_size(body);
 	case COMMAND_CLAIM:
@@ -196,6 +205,17 @@ static void session_open_encode(uint8_t *at, const struct cmd_session_open *open
 	at = put_bytes(at + SESSION_OPEN_MORE, open->principal.data, open->principal.len);
 	at = put_bytes(at, open->via.data, open->via.len);
 	(void)put_bytes(at, open->address.data, open->address.len);
+}
+
+static void session_alter_encode(uint8_t *at, const struct cmd_session_alter *alter)
+{
+	put_be32(at, alter->timeout_ms);
+	put_be16(at + 4, (uint16_t)alter->principal.len);
+	at = put_bytes(at + 6, alter->principal.data, alter->principal.len);
+	put_be16(at, (uint16_t)alter->via.len);
+	put_be16(at + 2, (uint16_t)alter->address.len);
+	at = put_bytes(at + 4, alter->via.data, alter->via.len);
+	(void)put_bytes(at, alter->address.data, alter->address.len);
 }
 
 static void claim_encode(uint8_t *at, const struct cmd_claim *claim)
@@ -254,6 +274,9 @@ static void bin_encode(uint8_t *at, uint16_t type, const void *body)
 	case COMMAND_SESSION_EXPIRE:
 		put_be64(at, ((const struct cmd_session_expire *)body)->session);
 		break;
+	case COMMAND_SESSION_ALTER:
+		session_alter_encode(at, body);
+		break;
 	case COMMAND_PUBLISH:
 		(void)frame_publish_encode(at, body);
 		break;
@@ -276,6 +299,7 @@ struct owned {
 		struct cmd_boot boot;
 		struct cmd_session_open session_open;
 		struct cmd_session_expire session_expire;
+		struct cmd_session_alter session_alter;
 		struct frame_publish publish;
 		struct cmd_claim claim;
 		struct cmd_ack ack;
@@ -328,6 +352,28 @@ static int session_open_decode(const uint8_t *at, size_t len, uint8_t version,
 	ret->name = (struct sluice_slice){at + 24, name};
 	ret->client = (struct sluice_slice){at + 24 + name, client};
 	return version == 1 ? 0 : session_open_more(at + first, len - first, ret, ret_why);
+}
+
+static int session_alter_decode(const uint8_t *at, size_t len, struct cmd_session_alter *ret,
+				const char **ret_why)
+{
+	size_t principal, via, address;
+
+	if (len < SESSION_ALTER_BYTES)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_alter: body is too short");
+	principal = get_be16(at + 4);
+	if (len < SESSION_ALTER_BYTES + principal)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_alter: lengths do not add up");
+	via = get_be16(at + 6 + principal);
+	address = get_be16(at + 8 + principal);
+	if (len != SESSION_ALTER_BYTES + principal + via + address)
+		return bad(ret_why, SLUICE_E_PROTOCOL, "session_alter: lengths do not add up");
+	ret->timeout_ms = get_be32(at);
+	ret->principal = (struct sluice_slice){at + 6, principal};
+	at += SESSION_ALTER_BYTES + principal;
+	ret->via = (struct sluice_slice){at, via};
+	ret->address = (struct sluice_slice){at + via, address};
+	return 0;
 }
 
 static int ack_decode(const uint8_t *at, size_t len, struct cmd_ack *ret, const char **ret_why)
@@ -412,6 +458,8 @@ static int bin_decode(struct owned *owned, size_t len, uint8_t version, const ch
 				   "session_expire: body is not 8 bytes");
 		owned->body.session_expire.session = get_be64(at);
 		return 0;
+	case COMMAND_SESSION_ALTER:
+		return session_alter_decode(at, len, &owned->body.session_alter, ret_why);
 	case COMMAND_PUBLISH:
 		return frame_publish_decode((struct sluice_slice){at, len}, &owned->body.publish,
 					    ret_why);

@@ -67,12 +67,20 @@ enum session_face {
 	SESSION_FACE_CONSUL,
 	SESSION_FACE_LOGS,
 	SESSION_FACE_PLUGIN,
-	SESSION_FACE_THRIFT
+	SESSION_FACE_THRIFT,
+	SESSION_FACE_COUNT
 };
 /* Bytes of a principal, a via and an address. */
 enum { SESSION_WHO_BYTES_MAX = 255, SESSION_ADDRESS_BYTES_MAX = 64 };
 struct cmd_session_expire {
 	uint64_t session;
+};
+/* Of the command's session; 0 and empty leave a member as it is. Only the broker itself may set
+ * more than the timeout. */
+struct cmd_session_alter {
+	uint32_t timeout_ms;
+	struct sluice_slice principal; /* taken only by a session that has none */
+	struct sluice_slice via, address;
 };
 enum claim_flag {
 	CLAIM_ORPHANS = 1,

@@ -29,10 +29,11 @@ enum effect_kind {
 	FX_QUEUE_DELETED,
 	FX_SESSION_OPENED,
 	FX_SESSION_ENDED,
-	FX_JOB_CANCEL,	 /* to the session that holds the job */
-	FX_LEASE_LOST,	 /* to the session that held the job */
-	FX_JOB_TERMINAL, /* for waiters */
-	FX_TOPOLOGY,	 /* routers, edges, streams or queues of the gateway changed */
+	FX_JOB_CANCEL,	    /* to the session that holds the job */
+	FX_LEASE_LOST,	    /* to the session that held the job */
+	FX_JOB_TERMINAL,    /* for waiters */
+	FX_TOPOLOGY,	    /* routers, edges, streams or queues of the gateway changed */
+	FX_SESSION_ALTERED, /* for the engine: its timeout or address is another one */
 };
 
 enum outcome_kind {
@@ -79,10 +80,10 @@ struct effect {
 	uint64_t token;	    /* GRANT, JOB_CANCEL, LEASE_LOST; ITEM_DAMAGED: of the lease it is held
 			       under; 0: none */
 	uint64_t offset;    /* LOG_GROWN: next; LOG_TRIMMED: first */
-	uint32_t lease_ms;  /* GRANT; SESSION_OPENED: timeout */
+	uint32_t lease_ms;  /* GRANT; SESSION_OPENED, SESSION_ALTERED: timeout */
 	uint32_t count;	    /* GRANT, JOBS; SESSION_OPENED: 1 if it has a name */
 	uint16_t run_count; /* GRANT */
-	uint8_t flags;	    /* SESSION_OPENED: enum session_flag */
+	uint8_t flags;	    /* SESSION_OPENED, SESSION_ALTERED: enum session_flag */
 	bool lapsed;	    /* SESSION_ENDED: it expired, without a connection for too long */
 	bool orphan;	    /* QUEUE_READY: only for consumers that accept orphans */
 	uint64_t source;    /* QUEUE_READY: only for consumers of this source; 0: any */
@@ -92,7 +93,7 @@ struct effect {
 		payload;	  /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
 	uint64_t seq;		  /* ITEM_DAMAGED */
 	struct sluice_slice name; /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it;
-				     SESSION_OPENED: address */
+				     SESSION_OPENED, SESSION_ALTERED: address */
 	const struct outcome *outcome; /* REPLY */
 };
 

@@ -360,9 +360,9 @@ static void run_undo(struct engine *engine)
 
 /* ---- commit and release ---- */
 
-/* Without a timer a session would never expire. After a failure here the next start gives it
- * one. */
-static void session_opened(struct engine *engine, const struct effect *effect)
+/* Without its timer a session would never expire, or too early. After a failure here the next start
+ * gives it one. */
+static void session_seen(struct engine *engine, const struct effect *effect)
 {
 	struct session_seen seen = {.gateway = effect->gateway,
 				    .session = effect->id,
@@ -370,8 +370,11 @@ static void session_opened(struct engine *engine, const struct effect *effect)
 				    .named = effect->count != 0,
 				    .standing = (effect->flags & SESSION_STANDING) != 0,
 				    .address = effect->name};
+	int rc = effect->kind == FX_SESSION_OPENED
+			 ? heartbeats_add(&engine->heartbeats, &seen, engine->live_ms)
+			 : heartbeats_alter(&engine->heartbeats, &seen, engine->live_ms);
 
-	if (heartbeats_add(&engine->heartbeats, &seen, engine->live_ms) != 0)
+	if (rc != 0)
 		memory_fail_stop("a session's heartbeat");
 }
 
@@ -385,7 +388,8 @@ static void handle_committed(struct engine *engine)
 
 		switch (effect->kind) {
 		case FX_SESSION_OPENED:
-			session_opened(engine, effect);
+		case FX_SESSION_ALTERED:
+			session_seen(engine, effect);
 			break;
 		case FX_SESSION_ENDED:
 			heartbeats_remove(&engine->heartbeats, effect->gateway, effect->id);

@@ -277,6 +277,45 @@ static void ends_clear(struct heartbeats *heartbeats, struct session_timer *time
 	timer->ends = false;
 }
 
+/* A session that is expiring is counted as such by its peer. */
+static void peer_change(struct heartbeats *heartbeats, struct session_timer *timer,
+			struct peer *peer)
+{
+	struct peer *before = timer->peer;
+
+	if (before == peer)
+		return;
+	timer->peer = peer;
+	if (peer != NULL) {
+		peer->sessions++;
+		peer->expiring += timer->expiring;
+	}
+	if (before != NULL) {
+		before->sessions--;
+		before->expiring -= timer->expiring;
+	}
+	peer_unref(heartbeats, before);
+}
+
+int heartbeats_alter(struct heartbeats *heartbeats, const struct session_seen *seen,
+		     uint64_t now_ms)
+{
+	struct session_timer *timer = session_timer_find(heartbeats, seen->gateway, seen->session);
+	struct peer *peer = NULL;
+	int rc = timer != NULL ? peer_get(heartbeats, seen->address, &peer) : 0;
+
+	if (timer == NULL || rc != 0)
+		return rc;
+	unused_remove(timer);
+	timer->used = true;
+	peer_change(heartbeats, timer, peer);
+	timer->timeout_ms = seen->timeout_ms;
+	/* No connection, and no end that is due: a sign of life. */
+	if (timer->place != NO_PLACE && !timer->ends)
+		deadline_set(heartbeats, timer, now_ms + timer->timeout_ms);
+	return 0;
+}
+
 static void session_timer_drop(struct heartbeats *heartbeats, struct session_timer *timer)
 {
 	invariant(timer->sink == NULL || (timer->place == NO_PLACE && !timer->in_unused),

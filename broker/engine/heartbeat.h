@@ -68,6 +68,10 @@ struct session_seen {
 /* Adds a session that has no connection yet. NOMEM: it was not added. */
 int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *seen,
 		   uint64_t now_ms) SLUICE_MUST_USE;
+/* The session has another timeout, or its client another address. It counts as used: it did more
+ * than open. NOMEM: nothing was changed. */
+int heartbeats_alter(struct heartbeats *heartbeats, const struct session_seen *seen,
+		     uint64_t now_ms) SLUICE_MUST_USE;
 void heartbeats_remove(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session);
 /* True: the session was another connection's, which is kicked, and named in *ret_lost. */
 bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t session,

@@ -127,8 +127,14 @@ def test_who_comes_and_goes_leaves_a_bounded_number_of_sessions():
         tap.wait_until(
             lambda: sessions(watcher) <= UNUSED_MAX + 3, 60, "the oldest unused ones end"
         )
-        names = {row.name for row in watcher.call("session_list").sessions}
-        tap.check("kept" in names, "one with a name is kept")
+        rows = {row.name: row for row in watcher.call("session_list").sessions}
+        tap.check("kept" in rows, "one with a name is kept")
+        tap.equal(
+            (rows["kept"].face, rows["kept"].address, rows["kept"].principal),
+            (pb.FACE_NATIVE, "127.0.0.1", ""),
+            "how it came, from where, and that nobody was authenticated",
+        )
+        tap.equal(rows["kept"].ephemeral, False, "it outlives its connection")
         back = Connection(
             broker.port, session_id=welcome.session_id, session_secret=welcome.session_secret
         )

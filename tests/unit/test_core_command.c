@@ -110,6 +110,8 @@ Test(core_command, every_command_round_trips)
 					"0123456789abcde", SESSION_EPHEMERAL,  SESSION_FACE_AMQP,
 					text("ada"),	   text("10.0.0.1"),   text("2001:db8::7")};
 	struct cmd_session_expire expire = {UINT64_MAX};
+	struct cmd_session_alter alter = {30000, text("ada"), text("10.0.0.1"),
+					  text("2001:db8::7")};
 	struct cmd_claim claim = {1, 2, 3, CLAIM_RESUME, 4, UINT64_MAX, 5, 6, 7, 8};
 	uint8_t runs[24] = {0, 0, 0, 0, 0, 0, 0, 9,  0, 0, 0, 1,
 			    0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 2};
@@ -143,6 +145,9 @@ Test(core_command, every_command_round_trips)
 			break;
 		case COMMAND_SESSION_EXPIRE:
 			command.body = &expire;
+			break;
+		case COMMAND_SESSION_ALTER:
+			command.body = &alter;
 			break;
 		case COMMAND_CLAIM:
 			command.body = &claim;
@@ -257,6 +262,25 @@ Test(core_command, a_session_open_of_version_1_is_read)
 	bytes[2] = 2;
 	cr_assert_eq(command_decode((struct sluice_slice){bytes, sizeof(bytes)}, &command, &why),
 		     SLUICE_E_PROTOCOL, "a body of version 2 is longer");
+}
+
+/* u32 timeout, u16 and the principal, two lengths, via, address. */
+Test(core_command, a_session_alter_with_wrong_lengths_is_not_read)
+{
+	uint8_t body[10 + 6] = {0};
+
+	body[5] = 3, memcpy(body + 6, "ada", 3);
+	body[10] = 1, body[12] = 2;
+	cr_assert_eq(decode(body, sizeof(body), COMMAND_SESSION_ALTER, 1), 0);
+	cr_assert_eq(decode(body, sizeof(body) - 1, COMMAND_SESSION_ALTER, 1), SLUICE_E_PROTOCOL);
+	cr_assert_eq(decode(body, 9, COMMAND_SESSION_ALTER, 1), SLUICE_E_PROTOCOL);
+	cr_assert_eq(decode(body, 0, COMMAND_SESSION_ALTER, 1), SLUICE_E_PROTOCOL);
+	cr_assert_eq(decode(body, sizeof(body), COMMAND_SESSION_ALTER, 2), SLUICE_E_VERSION);
+	body[5] = 7;
+	cr_assert_eq(decode(body, sizeof(body), COMMAND_SESSION_ALTER, 1), SLUICE_E_PROTOCOL,
+		     "the other lengths are beyond the body");
+	body[4] = 0xff;
+	cr_assert_eq(decode(body, sizeof(body), COMMAND_SESSION_ALTER, 1), SLUICE_E_PROTOCOL);
 }
 
 /* Older versions are decoded with 0 for the fields that they lack, and encoded in the current

@@ -49,6 +49,12 @@ static const struct golden_member session_open_members[] =
 
 static const struct golden_member session_expire_members[] = {N(cmd_session_expire, session), {0}};
 
+static const struct golden_member session_alter_members[] = {N(cmd_session_alter, timeout_ms),
+							     S(cmd_session_alter, principal),
+							     S(cmd_session_alter, via),
+							     S(cmd_session_alter, address),
+							     {0}};
+
 static const struct golden_member claim_members[] = {N(cmd_claim, queue),
 						     N(cmd_claim, max),
 						     N(cmd_claim, lease_ms),
@@ -87,6 +93,7 @@ union body {
 	struct cmd_boot boot;
 	struct cmd_session_open session_open;
 	struct cmd_session_expire session_expire;
+	struct cmd_session_alter session_alter;
 	struct cmd_claim claim;
 	struct frame_publish publish;
 	struct ack ack;
@@ -108,6 +115,9 @@ static const struct golden_member *bin_members(uint16_t type, size_t *ret_size)
 	case COMMAND_SESSION_EXPIRE:
 		*ret_size = sizeof(struct cmd_session_expire);
 		return session_expire_members;
+	case COMMAND_SESSION_ALTER:
+		*ret_size = sizeof(struct cmd_session_alter);
+		return session_alter_members;
 	case COMMAND_CLAIM:
 		*ret_size = sizeof(struct cmd_claim);
 		return claim_members;

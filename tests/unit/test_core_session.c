@@ -8,6 +8,7 @@
 #include "broker/core/base/counter.h"
 #include "broker/core/base/keys.h"
 #include "broker/core/base/meta.h"
+#include "broker/core/session/session.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 
@@ -293,6 +294,202 @@ Test(core_session, the_address_is_kept_and_an_older_record_has_none)
 	cr_expect_eq(ref.timeout_ms, 12345);
 	cr_expect_eq(session_close(&world, session).code, 0);
 	cr_expect_eq(world_records(&world, STORE_SESSION), 0);
+	world_close(&world);
+}
+
+/* ---- who has it ---- */
+
+static struct outcome session_alter(struct world *world, uint64_t session,
+				    const struct cmd_session_alter *alter)
+{
+	return world_apply(world, COMMAND_SESSION_ALTER, session, alter);
+}
+
+static Sluice__SessionInfo shown(struct world *world)
+{
+	Sluice__SessionList list = SLUICE__SESSION_LIST__INIT;
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	const Sluice__Reply *reply;
+
+	request.op_case = SLUICE__REQUEST__OP_SESSION_LIST;
+	request.session_list = &list;
+	reply = world_query(world, &request);
+	cr_assert_eq(reply->n_sessions, 1);
+	return *reply->sessions[0];
+}
+
+static struct session record(struct world *world, uint64_t session, char via[64])
+{
+	struct store_txn *txn;
+	struct session ret;
+
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	cr_assert_eq(session_get(txn, world->gateway, session, &ret), 0);
+	snprintf(via, 64, "%.*s", (int)ret.via.len, (const char *)ret.via.data);
+	store_abort(txn);
+	return ret;
+}
+
+Test(core_session, what_is_known_of_the_client_is_kept_and_shown)
+{
+	struct cmd_session_open open = {.client = world_text("test"),
+					.flags = SESSION_EPHEMERAL,
+					.face = SESSION_FACE_AMQP,
+					.principal = world_text("ada"),
+					.via = world_text("10.0.0.1"),
+					.address = world_text("192.0.2.7")};
+	struct world world;
+	Sluice__SessionInfo info;
+	uint64_t session;
+	char via[64];
+
+	world_open(&world, WORLD_MEM);
+	session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+	info = shown(&world);
+	cr_expect_str_eq(info.principal, "ada");
+	cr_expect_eq(info.face, SLUICE__FACE__FACE_AMQP);
+	cr_expect_str_eq(info.address, "192.0.2.7");
+	cr_expect(info.ephemeral);
+	cr_expect_eq(record(&world, session, via).flags, SESSION_EPHEMERAL);
+	cr_expect_str_eq(via, "10.0.0.1");
+	world_restart(&world);
+	cr_expect_str_eq(shown(&world).principal, "ada");
+	session_close(&world, session);
+	open.flags = SESSION_STANDING;
+	session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+	cr_expect_not(shown(&world).ephemeral);
+	cr_expect_eq(record(&world, session, via).flags, SESSION_STANDING);
+	world_close(&world);
+}
+
+Test(core_session, an_open_with_unknown_flags_or_face_or_with_long_texts_is_refused)
+{
+	char text[300];
+	struct cmd_session_open open = {.flags = 1};
+	struct world world;
+
+	memset(text, 't', sizeof(text));
+	world_open(&world, WORLD_MEM);
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_INVAL,
+		     "ended is no flag of a new one");
+	open.flags = 8;
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_INVAL);
+	open.flags = SESSION_EPHEMERAL | SESSION_STANDING;
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_INVAL);
+	open.flags = 0;
+	open.face = SESSION_FACE_COUNT;
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_INVAL);
+	open.face = SESSION_FACE_THRIFT;
+	open.principal = (struct sluice_slice){text, SESSION_WHO_BYTES_MAX + 1};
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_LIMIT);
+	open.principal.len--;
+	open.via = (struct sluice_slice){text, SESSION_WHO_BYTES_MAX + 1};
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_LIMIT);
+	open.via.len--;
+	open.address = (struct sluice_slice){text, SESSION_ADDRESS_BYTES_MAX + 1};
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, SLUICE_E_LIMIT);
+	cr_expect_eq(world_records(&world, STORE_SESSION), 0);
+	open.address.len--;
+	cr_expect_eq(world_apply(&world, COMMAND_SESSION_OPEN, 0, &open).code, 0);
+	world_close(&world);
+}
+
+Test(core_session, an_alteration_replaces_what_it_names_and_keeps_the_rest)
+{
+	struct cmd_session_open open = {.name = world_text("it"),
+					.client = world_text("test"),
+					.timeout_ms = 30000,
+					.face = SESSION_FACE_ZOOKEEPER,
+					.address = world_text("192.0.2.7")};
+	struct cmd_session_alter none = {0}, alter = {.timeout_ms = 60000};
+	struct session_ref ref;
+	struct world world;
+	struct outcome out;
+	uint64_t session;
+	char via[64];
+
+	for (int store = 0; store < 2; store++) {
+		world_open(&world, store == 0 ? WORLD_MEM : WORLD_LMDB);
+		session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+		out = session_alter(&world, session, &none);
+		cr_expect_eq(out.code, 0);
+		cr_expect(out.kind == OUT_SESSION && out.id == session);
+		cr_expect_eq(world_effects(&world, FX_SESSION_ALTERED), 0);
+		cr_expect_eq(session_alter(&world, session, &alter).code, 0);
+		cr_assert_eq(world_effects(&world, FX_SESSION_ALTERED), 1);
+		cr_expect_eq(world_effect(&world, FX_SESSION_ALTERED)->lease_ms, 60000);
+		cr_expect_eq(world_effect(&world, FX_SESSION_ALTERED)->name.len, 9);
+		cr_assert_eq(session_find(&world, session, &ref), 0);
+		cr_expect_eq(ref.timeout_ms, 60000);
+		alter = (struct cmd_session_alter){.principal = world_text("ada"),
+						   .via = world_text("10.0.0.1"),
+						   .address = world_text("2001:db8::7")};
+		cr_expect_eq(session_alter(&world, session, &alter).code, 0);
+		cr_expect_eq(world_effect(&world, FX_SESSION_ALTERED)->name.len, 11);
+		cr_expect_str_eq(shown(&world).name, "it");
+		cr_expect_str_eq(shown(&world).client, "test");
+		cr_expect_str_eq(shown(&world).principal, "ada");
+		cr_expect_str_eq(shown(&world).address, "2001:db8::7");
+		cr_expect_eq(shown(&world).timeout_ms, 60000);
+		cr_expect_eq(record(&world, session, via).face, SESSION_FACE_ZOOKEEPER);
+		cr_expect_str_eq(via, "10.0.0.1");
+		cr_expect_eq(session_alter(&world, session, &alter).code, 0, "it may be repeated");
+		cr_expect_eq(world_effects(&world, FX_SESSION_ALTERED), 0);
+		/* The timeout has the bounds of an opening's. */
+		alter = (struct cmd_session_alter){.timeout_ms = 1};
+		cr_expect_eq(session_alter(&world, session, &alter).code, 0);
+		cr_expect_eq(shown(&world).timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MIN);
+		alter.timeout_ms = UINT32_MAX;
+		cr_expect_eq(session_alter(&world, session, &alter).code, 0);
+		cr_expect_eq(shown(&world).timeout_ms, LIMIT_SESSION_TIMEOUT_MS_MAX);
+		alter.timeout_ms = 60000;
+		world_close(&world);
+	}
+}
+
+Test(core_session, an_alteration_of_an_ended_session_of_another_principal_or_too_long_is_refused)
+{
+	struct cmd_session_open open = {.principal = world_text("ada")};
+	struct cmd_session_alter alter = {.timeout_ms = 60000, .principal = world_text("eve")};
+	struct world world;
+	uint64_t session;
+	char text[300];
+
+	memset(text, 't', sizeof(text));
+	world_open(&world, WORLD_MEM);
+	cr_expect_eq(session_alter(&world, 0, &alter).code, SLUICE_E_SESSION_GONE);
+	session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+	cr_expect_eq(session_alter(&world, session, &alter).code, SLUICE_E_DENIED);
+	cr_expect_str_eq(shown(&world).principal, "ada");
+	cr_expect_eq(shown(&world).timeout_ms, 30000, "a refusal changes nothing");
+	alter.principal = world_text("ada");
+	cr_expect_eq(session_alter(&world, session, &alter).code, 0, "the same one");
+	alter.via = (struct sluice_slice){text, SESSION_WHO_BYTES_MAX + 1};
+	cr_expect_eq(session_alter(&world, session, &alter).code, SLUICE_E_LIMIT);
+	alter.via.len--;
+	alter.address = (struct sluice_slice){text, SESSION_ADDRESS_BYTES_MAX + 1};
+	cr_expect_eq(session_alter(&world, session, &alter).code, SLUICE_E_LIMIT);
+	alter.address.len--;
+	cr_expect_eq(session_alter(&world, session, &alter).code, 0);
+	session_close(&world, session);
+	cr_expect_eq(session_alter(&world, session, &alter).code, SLUICE_E_SESSION_GONE);
+	world_close(&world);
+}
+
+/* The rules of before stay for the journals of before. */
+Test(core_session, before_level_1_nothing_is_altered_and_unknown_flags_are_left_out)
+{
+	struct cmd_session_open open = {.flags = SESSION_EPHEMERAL | 64, .face = 200};
+	struct cmd_session_alter alter = {.timeout_ms = 60000};
+	struct world world;
+	uint64_t session;
+	char via[64];
+
+	world_open_at(&world, WORLD_MEM, 0);
+	session = world_must(&world, COMMAND_SESSION_OPEN, 0, &open).id;
+	cr_expect_eq(record(&world, session, via).flags, SESSION_EPHEMERAL);
+	cr_expect_eq(session_alter(&world, session, &alter).code, SLUICE_E_UNSUPPORTED);
+	cr_expect_eq(shown(&world).timeout_ms, 30000);
 	world_close(&world);
 }
 

@@ -339,3 +339,48 @@ Test(heartbeat, the_least_recently_used_gives_way_and_a_standing_one_never)
 	cr_expect_eq(due(UINT64_MAX - 1), 0);
 	heartbeats_remove(&heartbeats, 1, 1);
 }
+
+static void alter(uint64_t session, uint32_t timeout_ms, const char *address, uint64_t now_ms)
+{
+	struct session_seen seen = {.gateway = 1,
+				    .session = session,
+				    .timeout_ms = timeout_ms,
+				    .address = {address, strlen(address)}};
+
+	cr_assert_eq(heartbeats_alter(&heartbeats, &seen, now_ms), 0);
+}
+
+Test(heartbeat, an_altered_timeout_holds_at_once_and_at_the_next_loss_of_the_connection)
+{
+	came_and_went(1, 5000, "a", true, 0);
+	alter(1, 60000, "a", 1000);
+	cr_expect_eq(due(60999), 0);
+	cr_expect_eq(due(61000), 1);
+	add(2, 60000, "a", false, 0);
+	heartbeats_attach(&heartbeats, 1, 2, &sink, 2, &lost);
+	alter(2, 1000, "a", 100);
+	cr_expect_eq(due(UINT64_MAX - 1), 0, "it has a connection");
+	heartbeats_detach(&heartbeats, 1, 2, &sink, 2, 0, false, 10000);
+	cr_expect_eq(due(10999), 0);
+	cr_expect_eq(due(11000), 2);
+	alter(3, 1000, "a", 0); /* one that has ended meanwhile */
+	cr_expect_eq(HASH_COUNT(heartbeats.timers), 2);
+}
+
+Test(heartbeat, an_altered_session_is_used_and_counts_by_its_new_address)
+{
+	came_and_went(1, 30000, "a", false, 0);
+	cr_expect_eq(heartbeats.peers->unused_count, 1);
+	alter(1, 30000, "b", 1000);
+	cr_assert_eq(HASH_COUNT(heartbeats.peers), 1, "no session is left at the old one");
+	cr_expect_str_eq(heartbeats.peers->address, "b");
+	cr_expect_eq(heartbeats.peers->sessions, 1);
+	cr_expect_eq(heartbeats.peers->unused_count, 0);
+	cr_expect_eq(due(30999), 0, "the short life of an unused session is over");
+	cr_expect_eq(due(31000), 1);
+	alter(1, 30000, "c", 31000);
+	cr_expect_eq(heartbeats.peers->expiring, 1, "its end is under way");
+	cr_expect_eq(due(UINT64_MAX - 1), 0);
+	heartbeats_remove(&heartbeats, 1, 1);
+	cr_expect_null(heartbeats.peers);
+}

@@ -209,6 +209,26 @@ Test(net_door, a_publish_is_asked_for_by_its_subjects)
 	rig_close(&rig);
 }
 
+Test(net_door, only_the_broker_itself_says_whose_session_it_is)
+{
+	struct cmd_session_alter alter = {.timeout_ms = 60000};
+	struct command command = {.type = COMMAND_SESSION_ALTER, .body = &alter};
+	struct rig rig;
+
+	ruled(&rig);
+	cr_assert_eq(admit_command(rig.net->ios[0].conns, &command), 0);
+	cr_assert_str_eq(rule.last.permission, "session");
+	for (int i = 0; i < 3; i++) {
+		struct sluice_slice *members[] = {&alter.principal, &alter.via, &alter.address};
+
+		alter = (struct cmd_session_alter){.timeout_ms = 60000};
+		*members[i] = (struct sluice_slice){"ada", 3};
+		cr_assert_eq(admit_command(rig.net->ios[0].conns, &command), 0);
+		cr_assert_str_eq(rule.last.permission, "internal");
+	}
+	rig_close(&rig);
+}
+
 /* ---- what nobody asked for ---- */
 
 Test(net_door, a_command_that_was_not_asked_for_ends_the_process)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opens and ends sessions. The end is passed to the noun of each entry that the session owns, which
- * removes the entry: some at once, the rest by TICK. From its end on the session is not visible,
- * although entries are still to be swept. Heartbeats are the engine's: it issues SESSION_EXPIRE.
+ * Opens, alters and ends sessions. The end is passed to the noun of each entry that the session
+ * owns, which removes the entry: some at once, the rest by TICK. From its end on the session is not
+ * visible, although entries are still to be swept. Heartbeats are the engine's: it issues
+ * SESSION_EXPIRE.
  */
 #include "broker/core/base/counter.h"
 #include "broker/core/base/name.h"
@@ -126,27 +127,54 @@ int session_expire_apply(struct apply *a, const struct cmd_session_expire *m, st
 	return rc != 0 || refused(out) ? rc : session_end(a, m->session, true);
 }
 
-static int open_check(const struct cmd_session_open *m, struct outcome *out)
+static int who_check(struct sluice_slice principal, struct sluice_slice via,
+		     struct sluice_slice address, struct outcome *out)
+{
+	if (principal.len <= SESSION_WHO_BYTES_MAX && via.len <= SESSION_WHO_BYTES_MAX &&
+	    address.len <= SESSION_ADDRESS_BYTES_MAX)
+		return 0;
+	return refuse(out, SLUICE_E_LIMIT,
+		      "principal, via and address have %zu, %zu and %zu bytes; at most %d, %d and "
+		      "%d",
+		      principal.len, via.len, address.len, SESSION_WHO_BYTES_MAX,
+		      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
+}
+
+enum { OPEN_FLAGS = SESSION_EPHEMERAL | SESSION_STANDING };
+
+/* Before level 1 unknown flags were left out, and both together were kept. */
+static int kind_check(const struct cmd_session_open *m, struct outcome *out)
+{
+	if ((m->flags & ~OPEN_FLAGS) != 0 || m->flags == OPEN_FLAGS)
+		return refuse(out, SLUICE_E_INVAL,
+			      "the session's flags are %u; expected %d (ephemeral), %d (standing) "
+			      "or 0",
+			      m->flags, SESSION_EPHEMERAL, SESSION_STANDING);
+	if (m->face >= SESSION_FACE_COUNT)
+		return refuse(out, SLUICE_E_INVAL, "face %u is unknown; expected at most %d",
+			      m->face, SESSION_FACE_COUNT - 1);
+	return 0;
+}
+
+static int open_check(const struct apply *a, const struct cmd_session_open *m, struct outcome *out)
 {
 	const char *why = NULL;
 	int rc;
 
+	if (level_is(a, 1)) {
+		rc = kind_check(m, out);
+		if (rc != 0 || refused(out))
+			return rc;
+	}
 	if (m->name.len > 0) {
 		rc = name_check(m->name, &why);
 		if (rc != 0)
 			return refuse(out, rc, "session name: %s", why);
 	}
-	if (m->principal.len > SESSION_WHO_BYTES_MAX || m->via.len > SESSION_WHO_BYTES_MAX ||
-	    m->address.len > SESSION_ADDRESS_BYTES_MAX)
-		return refuse(out, SLUICE_E_LIMIT,
-			      "principal, via and address have %zu, %zu and %zu bytes; at most %d, "
-			      "%d and %d",
-			      m->principal.len, m->via.len, m->address.len, SESSION_WHO_BYTES_MAX,
-			      SESSION_WHO_BYTES_MAX, SESSION_ADDRESS_BYTES_MAX);
 	if (m->client.len > LIMIT_TEXT_BYTES_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the client's text is %zu bytes; at most %llu",
 			      m->client.len, (unsigned long long)LIMIT_TEXT_BYTES_MAX);
-	return 0;
+	return who_check(m->principal, m->via, m->address, out);
 }
 
 static uint32_t timeout_within(uint32_t timeout_ms)
@@ -159,14 +187,33 @@ static uint32_t timeout_within(uint32_t timeout_ms)
 							 : timeout_ms;
 }
 
+/* The engine keeps the timeout, and counts sessions by address. */
+static int seen_effect(struct apply *a, enum effect_kind kind, uint64_t id,
+		       const struct session *session, bool named)
+{
+	struct effect effect = {.kind = kind,
+				.command = a->position,
+				.gateway = a->gateway,
+				.id = id,
+				.lease_ms = session->timeout_ms,
+				.count = named,
+				.flags = session->flags,
+				.name = session->address};
+	void *address = effects_alloc(a->effects, session->address.len + 1);
+
+	if (address == NULL)
+		return SLUICE_E_NOMEM;
+	if (session->address.len > 0)
+		memcpy(address, session->address.data, session->address.len);
+	effect.name.data = address;
+	return effects_add(a->effects, &effect);
+}
+
 int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
 {
-	struct effect effect = {.kind = FX_SESSION_OPENED,
-				.command = a->position,
-				.gateway = a->gateway};
 	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
 				  .opened_ms = a->wall_ms,
-				  .flags = m->flags & (SESSION_EPHEMERAL | SESSION_STANDING),
+				  .flags = m->flags & OPEN_FLAGS,
 				  .face = m->face,
 				  .name = m->name,
 				  .client = m->client,
@@ -174,7 +221,7 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 				  .via = m->via,
 				  .address = m->address};
 	uint64_t id, older = 0, sessions = 0;
-	int rc = open_check(m, out);
+	int rc = open_check(a, m, out);
 
 	if (rc != 0 || refused(out))
 		return rc;
@@ -206,15 +253,51 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 		return rc;
 	out->kind = OUT_SESSION;
 	out->id = id;
-	effect.id = id;
-	effect.lease_ms = session.timeout_ms;
-	effect.count = m->name.len > 0;
-	effect.flags = session.flags;
-	effect.name.len = m->address.len;
-	effect.name.data = effects_alloc(a->effects, m->address.len + 1);
-	if (effect.name.data == NULL)
-		return SLUICE_E_NOMEM;
-	if (m->address.len > 0)
-		memcpy((void *)(uintptr_t)effect.name.data, m->address.data, m->address.len);
-	return effects_add(a->effects, &effect);
+	return seen_effect(a, FX_SESSION_OPENED, id, &session, m->name.len > 0);
+}
+
+/* Sets *io to the new text unless that is empty or the same; true: it was another one. */
+static bool text_alter(struct sluice_slice *io, struct sluice_slice text)
+{
+	if (text.len == 0 || (text.len == io->len && memcmp(text.data, io->data, text.len) == 0))
+		return false;
+	*io = text;
+	return true;
+}
+
+/* The same command again changes nothing, so its sender may repeat it. */
+int session_alter_apply(struct apply *a, const struct cmd_session_alter *m, struct outcome *out)
+{
+	struct session session;
+	bool owned, altered, moved;
+	uint32_t timeout_ms;
+	int rc;
+
+	if (!level_is(a, 1))
+		return refuse(out, SLUICE_E_UNSUPPORTED,
+			      "an alteration needs level 1, and the level is %u", a->core->level);
+	rc = session_get(a->txn, a->gateway, a->session, &session);
+	if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && session.ended))
+		return refuse(out, SLUICE_E_SESSION_GONE, "session %llu has ended; open a new one",
+			      (unsigned long long)a->session);
+	if (rc == 0)
+		rc = who_check(m->principal, m->via, m->address, out);
+	if (rc != 0 || refused(out))
+		return rc;
+	owned = session.principal.len > 0;
+	altered = text_alter(&session.principal, m->principal);
+	if (altered && owned)
+		return refuse(out, SLUICE_E_DENIED, "session %llu belongs to another principal",
+			      (unsigned long long)a->session);
+	out->kind = OUT_SESSION;
+	out->id = a->session;
+	timeout_ms = m->timeout_ms != 0 ? timeout_within(m->timeout_ms) : session.timeout_ms;
+	moved = timeout_ms != session.timeout_ms;
+	session.timeout_ms = timeout_ms;
+	altered |= text_alter(&session.via, m->via);
+	moved |= text_alter(&session.address, m->address);
+	/* Before the write: texts are borrowed from the store. */
+	if (moved)
+		rc = seen_effect(a, FX_SESSION_ALTERED, a->session, &session, session.name.len > 0);
+	return rc != 0 || !(altered || moved) ? rc : session_put(a, a->session, &session);
 }

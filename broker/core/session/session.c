@@ -84,7 +84,6 @@ int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id, struct ses
 	return rc != 0 ? rc : session_decode(value, ret);
 }
 
-/* The texts must not point into the store. */
 int session_put(struct apply *a, uint64_t id, const struct session *session)
 {
 	uint8_t buf[SESSION_BYTES_MAX];
@@ -336,7 +335,11 @@ static int session_row(struct query *q, uint64_t id, const struct session *sessi
 	info->name = query_text(session->name);
 	info->client = query_text(session->client);
 	info->address = query_text(session->address);
-	if (info->name == NULL || info->client == NULL || info->address == NULL)
+	info->principal = query_text(session->principal);
+	info->face = (Sluice__Face)session->face;
+	info->ephemeral = (session->flags & SESSION_EPHEMERAL) != 0;
+	if (info->name == NULL || info->client == NULL || info->address == NULL ||
+	    info->principal == NULL)
 		return SLUICE_E_NOMEM;
 	return 0;
 }

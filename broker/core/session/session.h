@@ -32,7 +32,8 @@ int session_decode(struct sluice_slice value, struct session *ret) SLUICE_MUST_U
 /* Texts are borrowed until the next write. NOT_FOUND, CORRUPT. */
 int session_get(struct store_txn *txn, uint32_t gateway, uint64_t id,
 		struct session *ret) SLUICE_MUST_USE;
-/* The texts must not point into the store. */
+/* Texts borrowed from the store must be of the last read, with no write since: they are encoded
+ * before this writes. */
 int session_put(struct apply *a, uint64_t id, const struct session *session) SLUICE_MUST_USE;
 
 int session_check(struct apply *a, uint64_t session,

@@ -124,6 +124,16 @@ static int ask_txn(struct conn *conn, const Sluice__Txn *txn)
 	return rc;
 }
 
+/* A client may change the timeout of its session; the rest is for the broker itself to say. */
+static int ask_alter(struct conn *conn, const struct cmd_session_alter *alter)
+{
+	const struct sluice_slice none = {"", 0};
+
+	if (alter->principal.len + alter->via.len + alter->address.len > 0)
+		return ask(conn, "internal", none, 0);
+	return ask_type(conn, COMMAND_SESSION_ALTER, none, 0);
+}
+
 /* The object in the body of a command; a config may be missing, which core refuses. */
 #define NAME_OF(Message, member) text(((const Sluice__##Message *)command->message)->member)
 #define CONFIG_OF(Message)                                             \
@@ -211,6 +221,7 @@ static struct sluice_slice object_of(const struct command *command, uint64_t *re
 	case COMMAND_JOB_RETENTION:
 	case COMMAND_SESSION_CLOSE:
 	case COMMAND_SESSION_EXPIRE:
+	case COMMAND_SESSION_ALTER:
 	case COMMAND_TICK:
 	case COMMAND_BOOT:
 	case COMMAND_LEVEL_RAISE:
@@ -231,6 +242,8 @@ int admit_command(struct conn *conn, const struct command *command)
 	on = object_of(command, &number);
 	if (command->type == COMMAND_PUBLISH)
 		rc = ask_publish(conn, command->body);
+	else if (command->type == COMMAND_SESSION_ALTER)
+		rc = ask_alter(conn, command->body);
 	else if (command->type == COMMAND_TXN)
 		rc = ask_txn(conn, (const Sluice__Txn *)command->message);
 	else

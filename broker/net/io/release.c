@@ -157,6 +157,7 @@ static void dispatch(struct io *io, const struct engine_release *release,
 	case FX_QUEUE_READY:
 	case FX_LOG_TRIMMED:
 	case FX_SESSION_OPENED:
+	case FX_SESSION_ALTERED:
 	case FX_TOPOLOGY:
 		return;
 	}
