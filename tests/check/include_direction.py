@@ -87,7 +87,7 @@ LAYERS = [
     ("broker/core/router/*", core("base", "router")),
     ("broker/core/stream/*", core("base", "router", "stream")),
     ("broker/core/queue/*", core("base", "session", "router", "stream", "queue")),
-    ("broker/core/publish/*", core("base", "router", "stream", "queue", "publish")),
+    ("broker/core/publish/*", core("base", "session", "router", "stream", "queue", "publish")),
     ("broker/core/job/*", core("base", "session", "lifecycle", "queue", "publish", "job")),
     ("broker/core/dispatch/*", CORE + ["broker/core/*"]),
     ("broker/core/*", CORE),

@@ -89,6 +89,7 @@ static void cells(struct sluice_slice value)
 
 	if (producer_cell_decode(value, &producer) == 0) {
 		within(value, producer.name);
+		within(value, producer.principal);
 		within(value,
 		       (struct sluice_slice){producer.answers, (size_t)producer.answer_count *
 								       PRODUCER_ANSWER_BYTES});

@@ -280,9 +280,9 @@ static size_t producer_put(uint8_t *buf, const struct producer *producer)
 CODEC(producer_cell, producer, producer_get(value, ret), producer_put(buf, r),
       N(producer, cell.epoch), N(producer, cell.last_seq), N(producer, cell.used_mono_ms),
       N(producer, cell.answer_count), S(producer, cell.name), N(producer, cell.owner),
-      N(producer, cell.secret), N(producer, answers[0].first_seq), N(producer, answers[0].count),
-      SIGNED(producer, answers[0].code), N(producer, answers[0].index),
-      N(producer, answers[0].offset), N(producer, answers[0].failed),
+      N(producer, cell.secret), S(producer, cell.principal), N(producer, answers[0].first_seq),
+      N(producer, answers[0].count), SIGNED(producer, answers[0].code),
+      N(producer, answers[0].index), N(producer, answers[0].offset), N(producer, answers[0].failed),
       N(producer, answers[1].first_seq), N(producer, answers[1].count),
       SIGNED(producer, answers[1].code), N(producer, answers[1].index),
       N(producer, answers[1].offset), N(producer, answers[1].failed))

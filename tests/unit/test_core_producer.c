@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Producers: exactly-once on retry, epochs, gaps, settling, eviction. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 
+#include "broker/core/publish/producer_cell.h"
 #include "protocol/limits.h"
 #include "tests/unit/core_world.h"
 
@@ -390,7 +392,7 @@ Test(core_producer, a_name_takes_it_over_and_the_former_owner_cannot)
 	world_close(&world);
 }
 
-/* The layout before producers had owners: without the last 16 bytes. */
+/* The layout before producers had owners: without owner and secret. */
 Test(core_producer, a_record_without_an_owner_is_the_first_users)
 {
 	struct world world;
@@ -425,4 +427,108 @@ Test(core_producer, a_record_without_an_owner_is_the_first_users)
 	cr_assert_eq(send_as(&p, first, 4, 1).code, SLUICE_E_OWNED);
 	cr_assert_eq(send_as(&p, second, 4, 1).code, 0);
 	world_discard(&world);
+}
+
+/* ---- its principal ---- */
+
+static uint64_t session_of(struct world *world, const char *principal)
+{
+	struct cmd_session_open open = {.principal = world_text(principal)};
+
+	return world_must(world, COMMAND_SESSION_OPEN, 0, &open).id;
+}
+
+static size_t cell_bytes(struct world *world, uint64_t producer)
+{
+	struct sluice_slice value;
+	struct store_txn *txn;
+	struct key key;
+
+	key_hot(&key, world->gateway, HOT_PRODUCER, producer);
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	cr_assert_eq(store_get(txn, STORE_HOT, key_slice(&key), &value), 0);
+	store_abort(txn);
+	return value.len;
+}
+
+static const char *principal_of(struct world *world, uint64_t producer)
+{
+	static char text[256];
+	struct producer_cell cell;
+	struct sluice_slice value;
+	struct store_txn *txn;
+	struct key key;
+
+	key_hot(&key, world->gateway, HOT_PRODUCER, producer);
+	cr_assert_eq(store_begin_read(world->store, &txn), 0);
+	cr_assert_eq(store_get(txn, STORE_HOT, key_slice(&key), &value), 0);
+	cr_assert_eq(producer_cell_decode(value, &cell), 0);
+	snprintf(text, sizeof(text), "%.*s", (int)cell.principal.len,
+		 (const char *)cell.principal.data);
+	store_abort(txn);
+	return text;
+}
+
+Test(core_producer, it_keeps_the_principal_of_the_session_that_owns_it)
+{
+	struct world world;
+	struct producer p = {.world = &world, .epoch = 1};
+	uint64_t ada, eve, nobody;
+	struct outcome out;
+
+	for (int store = 0; store < 2; store++) {
+		world_open(&world, store == 0 ? WORLD_MEM : WORLD_LMDB);
+		world_stream(&world, "s", "a", 0, 0, 0);
+		ada = session_of(&world, "ada");
+		eve = session_of(&world, "eve");
+		nobody = session_of(&world, "");
+		cr_expect_str_eq(principal_of(&world, open_as(&world, nobody, "", 0, 0).id), "");
+		out = open_as(&world, ada, "n", 0, 0);
+		p.id = out.id;
+		p.epoch = 1;
+		cr_expect_str_eq(principal_of(&world, p.id), "ada");
+		cr_assert_eq(send_as(&p, ada, 1, 2).code, 0);
+		cr_expect_str_eq(principal_of(&world, p.id), "ada", "a publish keeps it");
+		cr_assert_eq(open_as(&world, nobody, "n", 0, 0).code, 0);
+		cr_expect_str_eq(principal_of(&world, p.id), "ada", "the last one known");
+		out = open_as(&world, eve, "n", 0, 0);
+		cr_expect_str_eq(principal_of(&world, p.id), "eve");
+		cr_assert_eq(open_as(&world, ada, "n", p.id, out.offset).code, 0);
+		cr_expect_str_eq(principal_of(&world, p.id), "ada", "by its secret, too");
+		world_restart(&world);
+		cr_expect_str_eq(principal_of(&world, p.id), "ada");
+		world_close(&world);
+	}
+}
+
+/* A record of format 2 ends with the secret: that of a producer whose principal is not known. */
+Test(core_producer, a_record_without_a_principal_gets_one_when_it_is_taken)
+{
+	struct world world;
+	struct producer p = {.world = &world, .epoch = 1};
+	struct outcome out;
+	uint64_t ada;
+
+	world_open(&world, WORLD_MEM);
+	world_stream(&world, "s", "a", 0, 0, 0);
+	out = open_as(&world, session_of(&world, ""), "", 0, 0);
+	p.id = out.id;
+	cr_expect_eq(cell_bytes(&world, p.id), 23 + 16);
+	ada = session_of(&world, "ada");
+	cr_assert_eq(send_as(&p, ada, 1, 1).code, SLUICE_E_OWNED, "its owner is known");
+	cr_assert_eq(open_as(&world, ada, "", p.id, out.offset).code, 0);
+	cr_expect_str_eq(principal_of(&world, p.id), "ada");
+	cr_expect_eq(cell_bytes(&world, p.id), 23 + 16 + 2 + 3);
+	world_close(&world);
+}
+
+Test(core_producer, before_level_1_no_principal_is_kept)
+{
+	struct world world;
+
+	world_open_at(&world, WORLD_MEM, 0);
+	cr_expect_str_eq(principal_of(&world,
+				      open_as(&world, session_of(&world, "ada"), "n", 0, 0).id),
+			 "");
+	world_close(&world);
 }

@@ -7,6 +7,7 @@
 #include "broker/core/base/timer.h"
 #include "broker/core/publish/producer.h"
 #include "broker/core/publish/producer_cell.h"
+#include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
@@ -79,19 +80,34 @@ static int cell_put(struct apply *a, uint64_t producer, const struct producer_ce
 
 /* ---- open, close, eviction ---- */
 
+/* The caller's session becomes the owner. If it has no principal, or has ended, the last one known
+ * stays. The text is borrowed until the next write. */
+static int owner_set(struct apply *a, struct producer_cell *cell)
+{
+	struct session session;
+	int rc = session_get(a->txn, a->gateway, a->session, &session);
+
+	cell->owner = a->session;
+	if (rc == 0 && level_is(a, 1) && session.principal.len > 0)
+		cell->principal = session.principal;
+	return rc == SLUICE_E_NOT_FOUND ? 0 : rc;
+}
+
 /* Makes the caller's session the owner, with a new epoch: publishes under the old epoch are
  * refused. */
 static int take(struct apply *a, struct producer_cell *cell, uint64_t producer, struct outcome *out)
 {
+	int rc;
+
 	if (cell->epoch == UINT32_MAX)
 		return refuse(out, SLUICE_E_LIMIT, "the producer's epochs are used up; close it");
 	cell->epoch++;
-	cell->owner = a->session;
+	rc = owner_set(a, cell);
 	out->id = producer;
 	out->epoch = cell->epoch;
 	out->seq = cell->last_seq;
 	out->offset = cell->secret;
-	return cell_put(a, producer, cell, 0, NULL);
+	return rc != 0 ? rc : cell_put(a, producer, cell, 0, NULL);
 }
 
 static int open_named(struct apply *a, struct sluice_slice name, struct outcome *out)
@@ -148,7 +164,6 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 {
 	struct producer_cell cell = {.epoch = 1,
 				     .name = {m->name, strlen(m->name)},
-				     .owner = a->session,
 				     .secret = a->random};
 	const char *why = NULL;
 	int rc;
@@ -174,6 +189,8 @@ int producer_open_apply(struct apply *a, const Sluice__ProducerOpen *m, struct o
 			       0);
 	out->epoch = cell.epoch;
 	out->offset = cell.secret;
+	if (rc == 0)
+		rc = owner_set(a, &cell);
 	return rc != 0 ? rc : cell_put(a, out->id, &cell, 0, NULL);
 }
 
@@ -324,6 +341,7 @@ int producer_end(struct apply *a, const struct producer_call *call, const struct
 		  (unsigned long long)call->producer, (unsigned long long)call->first_seq,
 		  (unsigned long long)cell.last_seq, call->epoch, cell.epoch);
 	cell.last_seq = call->first_seq + call->count - 1;
-	cell.owner = a->session;
-	return cell_put(a, call->producer, &cell, call->settled_seq, &answer);
+	if (cell.owner != a->session) /* a cell of format 1 */
+		rc = owner_set(a, &cell);
+	return rc != 0 ? rc : cell_put(a, call->producer, &cell, call->settled_seq, &answer);
 }

@@ -47,19 +47,27 @@ size_t producer_cell_encode(uint8_t *buf, const struct producer_cell *cell,
 	}
 	put_be64(at, cell->owner);
 	put_be64(at + 8, cell->secret);
-	return (size_t)(at + PRODUCER_CELL_OWNER_BYTES - buf);
+	at += PRODUCER_CELL_OWNER_BYTES;
+	if (cell->principal.len == 0)
+		return (size_t)(at - buf);
+	put_be16(at, (uint16_t)cell->principal.len);
+	memcpy(at + 2, cell->principal.data, cell->principal.len);
+	return (size_t)(at + 2 + cell->principal.len - buf);
 }
 
 int producer_cell_decode(struct sluice_slice value, struct producer_cell *ret)
 {
 	const uint8_t *at = value.data;
-	size_t old;
+	size_t old, owned, principal;
 
 	if (value.len < PRODUCER_CELL_FIXED_BYTES)
 		return store_damaged("its content is not valid");
 	old = PRODUCER_CELL_FIXED_BYTES + at[AT_NAME_BYTES] +
 	      (size_t)get_be16(at + AT_ANSWERS) * PRODUCER_ANSWER_BYTES;
-	if (value.len != old && value.len != old + PRODUCER_CELL_OWNER_BYTES)
+	owned = old + PRODUCER_CELL_OWNER_BYTES;
+	principal = value.len >= owned + PRODUCER_CELL_PRINCIPAL_BYTES ? get_be16(at + owned) : 0;
+	if (value.len != old && value.len != owned &&
+	    (principal == 0 || value.len != owned + PRODUCER_CELL_PRINCIPAL_BYTES + principal))
 		return store_damaged("its content is not valid");
 	*ret = (struct producer_cell){.epoch = get_be32(at + AT_EPOCH),
 				      .last_seq = get_be64(at + AT_LAST_SEQ),
@@ -72,5 +80,8 @@ int producer_cell_decode(struct sluice_slice value, struct producer_cell *ret)
 		ret->owner = get_be64(at + old);
 		ret->secret = get_be64(at + old + 8);
 	}
+	if (value.len > owned)
+		ret->principal = (struct sluice_slice){at + owned + PRODUCER_CELL_PRINCIPAL_BYTES,
+						       principal};
 	return 0;
 }
