@@ -7,6 +7,7 @@
 #ifndef SLUICE_CORE_EFFECTS_H
 #define SLUICE_CORE_EFFECTS_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,11 +59,14 @@ struct outcome {
 	bool duplicate;	     /* repeats the first answer */
 	uint8_t disposition; /* REPORTED: Sluice__Disposition */
 	bool terminal;	     /* CANCELLED, REPORTED: the job's state is */
-	uint32_t attempt;    /* SUBMITTED, REPORTED, RESET */
-	uint32_t count;	     /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op
-				(1-based) */
-	uint32_t epoch;	     /* PRODUCER */
-	uint64_t index;	     /* of the command; for a duplicate, of the first */
+	/* a finer code beside the code, in the numbers of the protocol whose rules the command
+	 * follows; 0: none */
+	uint16_t detail;
+	uint32_t attempt; /* SUBMITTED, REPORTED, RESET */
+	uint32_t count;	  /* PUBLISHED events; ACKED/affected; CLAIMED granted; TXN: failed op
+			     (1-based) */
+	uint32_t epoch;	  /* PRODUCER */
+	uint64_t index;	  /* of the command; for a duplicate, of the first */
 	/* SESSION, PRODUCER, SUBMITTED number; CLAIMED by RESUME: continue after this; 0: done */
 	uint64_t id;
 	uint64_t seq;	 /* PRODUCER last_seq; PUBLISHED first_seq */
@@ -70,6 +74,8 @@ struct outcome {
 	char state[64];	 /* SUBMITTED, REPORTED, CANCELLED */
 	char text[256];
 };
+/* Each command has one, and some copy it: what does not fit belongs into the reply's payload. */
+static_assert(sizeof(struct outcome) == 376, "an outcome stays small");
 
 struct effect {
 	enum effect_kind kind;
@@ -89,11 +95,12 @@ struct effect {
 	uint64_t source;    /* QUEUE_READY: only for consumers of this source; 0: any */
 	bool again;	    /* GRANT: redelivered to a session that holds it */
 	const struct frame_run *runs;
-	struct sluice_slice
-		payload;	  /* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries */
-	uint64_t seq;		  /* ITEM_DAMAGED */
-	struct sluice_slice name; /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it;
-				     SESSION_OPENED, SESSION_ALTERED: address */
+	/* GRANT: as in a DELIVER frame of items; JOBS: JobDeliveries; REPLY: what the answer has
+	 * beside its outcome: SESSION_OPEN, its secret; empty for all others */
+	struct sluice_slice payload;
+	uint64_t seq;		       /* ITEM_DAMAGED */
+	struct sluice_slice name;      /* JOB_*: job id; ITEM_DAMAGED: text, with a NUL behind it;
+					  SESSION_OPENED, SESSION_ALTERED: address */
 	const struct outcome *outcome; /* REPLY */
 };
 

@@ -75,6 +75,7 @@ static uint32_t claim(struct world *world, uint64_t session, const char *queue, 
 
 Test(core_session, open_close_expire)
 {
+	struct sluice_slice answer;
 	struct session_ref ref;
 	struct world world;
 	struct outcome out;
@@ -82,12 +83,16 @@ Test(core_session, open_close_expire)
 	world_open(&world, WORLD_MEM);
 	out = session_open(&world, NULL, 0);
 	cr_assert_eq(out.kind, OUT_SESSION);
+	answer = world_effect(&world, FX_REPLY)->payload;
+	cr_assert_eq(answer.len, 16, "its secret");
+	cr_assert_eq(((const uint8_t *)answer.data)[15], 3);
 	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->id, out.id);
 	cr_assert_eq(world_effect(&world, FX_SESSION_OPENED)->lease_ms, 30000);
 	cr_assert_eq(session_find(&world, out.id, &ref), 0);
 	cr_assert_eq(ref.timeout_ms, 30000);
 	cr_assert_eq(ref.secret[15], 3);
 	cr_assert_eq(session_close(&world, out.id).code, 0);
+	cr_assert_eq(world_effect(&world, FX_REPLY)->payload.len, 0, "no other answer has one");
 	cr_assert_eq(world_effect(&world, FX_SESSION_ENDED)->id, out.id);
 	cr_assert_not(world_effect(&world, FX_SESSION_ENDED)->lapsed);
 	cr_assert_eq(session_find(&world, out.id, &ref), SLUICE_E_NOT_FOUND);
@@ -869,4 +874,33 @@ Test(core_effects, marks_and_arena)
 	cr_assert_null(effects_alloc(effects, SIZE_MAX));
 	effects_destroy(effects);
 	effects_destroy(NULL);
+}
+
+/* For an I/O thread that lags, replies are copied with all that they have. */
+Test(core_effects, a_copied_reply_keeps_its_detail_and_its_payload)
+{
+	struct effects *from, *to;
+	struct outcome *outcome;
+	const struct effect *copy;
+	char *payload;
+
+	cr_assert_eq(effects_create(&from), 0);
+	cr_assert_eq(effects_create(&to), 0);
+	effects_few(to);
+	outcome = effects_alloc(from, sizeof(*outcome));
+	payload = effects_alloc(from, 5);
+	memset(outcome, 0, sizeof(*outcome));
+	outcome->detail = 47;
+	memcpy(payload, "bytes", 5);
+	cr_assert_eq(effects_add(from, &(struct effect){.kind = FX_REPLY,
+							.outcome = outcome,
+							.payload = {payload, 5}}),
+		     0);
+	cr_assert_eq(effects_copy(to, effects_at(from, 0)), 0);
+	effects_destroy(from);
+	copy = effects_at(to, 0);
+	cr_expect_eq(copy->outcome->detail, 47);
+	cr_assert_eq(copy->payload.len, 5);
+	cr_expect_eq(memcmp(copy->payload.data, "bytes", 5), 0);
+	effects_destroy(to);
 }

@@ -37,6 +37,7 @@ static struct outcome outcome_of(enum outcome_kind kind, int code)
 				  .seq = 300,
 				  .epoch = 7,
 				  .attempt = 3,
+				  .detail = UINT16_MAX,
 				  .duplicate = true,
 				  .terminal = true};
 
@@ -50,11 +51,14 @@ Test(net_reply, head_members)
 	static const int codes[] = {0, -1, -63, -64, -65, -8192, INT32_MIN, INT32_MAX};
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-		struct outcome outcome = {.code = codes[i], .index = i * 1000};
+		struct outcome outcome = {.code = codes[i],
+					  .index = i * 1000,
+					  .detail = (uint16_t)(i * 9000)};
 		Sluice__Reply *reply = said(&outcome);
 
 		cr_assert_eq(reply->code, codes[i]);
 		cr_assert_eq(reply->index, i * 1000);
+		cr_assert_eq(reply->detail, i * 9000);
 		cr_assert_str_eq(reply->text, "");
 		cr_assert(reply->job_submitted == NULL && reply->job_reported == NULL &&
 			  reply->txn_done == NULL);
@@ -69,7 +73,8 @@ Test(net_reply, each_kind_at_its_largest)
 
 	outcome.disposition = SLUICE__DISPOSITION__QUARANTINED;
 	reply = said(&outcome);
-	cr_assert(reply->code == -5 && reply->index == UINT64_MAX && strlen(reply->text) == 255);
+	cr_assert(reply->code == -5 && reply->index == UINT64_MAX && strlen(reply->text) == 255 &&
+		  reply->detail == UINT16_MAX);
 	cr_assert(reply->job_reported->disposition == SLUICE__DISPOSITION__QUARANTINED &&
 		  reply->job_reported->attempt == 3 && reply->job_reported->terminal);
 	cr_assert(strlen(reply->job_reported->state) == 63 &&

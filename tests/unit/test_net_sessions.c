@@ -46,10 +46,12 @@ static void answered(struct conn *conn, uint64_t tag, int code, const char *text
 	opened++;
 }
 
-static void reply(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+static void reply(struct conn *conn, uint64_t tag, const struct outcome *outcome,
+		  struct sluice_slice payload)
 {
 	(void)conn;
 	(void)tag;
+	(void)payload;
 	result = outcome->code;
 }
 

@@ -25,6 +25,8 @@ struct apply {
 	uint64_t index; /* of this command: for tokens, history */
 	uint64_t mono_ms;
 	uint64_t wall_ms;
+	/* Of the command's reply; memory of `effects`. Handlers set it, most leave it empty. */
+	struct sluice_slice payload;
 };
 
 /* Sets all members except session, random number and index, which are the command's. */

@@ -202,6 +202,7 @@ int core_apply(struct core *core, struct store_txn *txn, const struct command *c
 	text_repair(out->text); /* it was formatted into a fixed buffer */
 	reply.command = a.position;
 	reply.outcome = out;
+	reply.payload = a.payload;
 	return effects_add(effects, &reply);
 }
 

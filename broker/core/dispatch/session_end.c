@@ -209,6 +209,17 @@ static int seen_effect(struct apply *a, enum effect_kind kind, uint64_t id,
 	return effects_add(a->effects, &effect);
 }
 
+/* Whoever knows it may resume the session. */
+static int secret_answer(struct apply *a, const uint8_t secret[16])
+{
+	void *copy = effects_alloc(a->effects, 16);
+
+	if (copy == NULL)
+		return SLUICE_E_NOMEM;
+	a->payload = (struct sluice_slice){memcpy(copy, secret, 16), 16};
+	return 0;
+}
+
 int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct outcome *out)
 {
 	struct session session = {.timeout_ms = timeout_within(m->timeout_ms),
@@ -253,6 +264,9 @@ int session_open_apply(struct apply *a, const struct cmd_session_open *m, struct
 		return rc;
 	out->kind = OUT_SESSION;
 	out->id = id;
+	rc = secret_answer(a, m->secret);
+	if (rc != 0)
+		return rc;
 	return seen_effect(a, FX_SESSION_OPENED, id, &session, m->name.len > 0);
 }
 

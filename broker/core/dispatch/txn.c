@@ -209,6 +209,7 @@ static int ops_apply(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 				     "the report is stale or illegal: %.200s", op.text);
 		if (refused(&op)) {
 			out->code = op.code;
+			out->detail = op.detail;
 			out->count = (uint32_t)(i + 1);
 			memcpy(out->text, op.text, sizeof(out->text));
 			return 0;
@@ -232,6 +233,7 @@ static int txn_run(struct apply *a, const Sluice__Txn *m, struct outcome *out)
 	if (rc != 0)
 		return rc;
 	rc = ops_apply(a, m, out);
+	a->payload = (struct sluice_slice){NULL, 0}; /* of an operation; a TXN has none */
 	/* Pending events belong to the savepoint. */
 	if (rc == 0 && !refused(out))
 		rc = pending_flush(a);

@@ -19,6 +19,7 @@
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
+#include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
 /* ---- gateways ---- */
@@ -71,7 +72,6 @@ struct opening {
 	uint32_t gateway;
 	uint32_t timeout_ms;
 	uint8_t flags;
-	uint8_t secret[16];
 };
 
 struct open_block {
@@ -112,7 +112,6 @@ static int session_open(struct conn *conn, uint64_t tag, const struct door_sessi
 		free(opening);
 		return SLUICE_E_INTERNAL;
 	}
-	memcpy(opening->secret, block->open.secret, sizeof(opening->secret));
 	opening->gateway = conn->gateway;
 	opening->flags = spec->flags;
 	opening->timeout_ms = timeout_bounded(spec->timeout_ms);
@@ -139,13 +138,16 @@ static int session_open(struct conn *conn, uint64_t tag, const struct door_sessi
 }
 
 void door_session_opened(struct conn *conn, const struct pending *pending,
-			 const struct outcome *outcome)
+			 const struct outcome *outcome, struct sluice_slice secret)
 {
 	const struct opening *opening = pending->opening;
 	struct door_session session = {.session = outcome->id, .timeout_ms = opening->timeout_ms};
 	int code = outcome->code;
 
-	memcpy(session.secret, opening->secret, sizeof(session.secret));
+	invariant(code != 0 || secret.len == sizeof(session.secret), "a secret of %zu bytes",
+		  secret.len);
+	if (code == 0)
+		memcpy(session.secret, secret.data, sizeof(session.secret));
 	if (code == 0)
 		code = hold(conn, session.session, session.timeout_ms, opening->flags);
 	/* What this connection cannot hold nobody holds. */

@@ -9,9 +9,10 @@ struct conn;
 struct io;
 struct pending;
 
-/* The connection holds the session; calls conn->protocol->session. */
+/* The connection holds the session; calls conn->protocol->session. secret: the payload of the
+ * answer. */
 void door_session_opened(struct conn *conn, const struct pending *pending,
-			 const struct outcome *outcome);
+			 const struct outcome *outcome, struct sluice_slice secret);
 /* Its connection is gone: an ephemeral one is closed. */
 void door_session_unclaimed(struct io *io, const struct pending *pending,
 			    const struct outcome *outcome);

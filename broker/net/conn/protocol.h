@@ -54,8 +54,10 @@ struct protocol_ops {
 	void (*closed)(struct conn *conn); /* the last call: frees the state */
 
 	/* ---- commands and reads ---- */
-	/* The answer of a command. */
-	void (*reply)(struct conn *conn, uint64_t tag, const struct outcome *outcome);
+	/* The answer of a command. The payload is that of the REPLY effect, borrowed for the call.
+	 */
+	void (*reply)(struct conn *conn, uint64_t tag, const struct outcome *outcome,
+		      struct sluice_slice payload);
 	/* The answer of door_session that opened a session; code 0: it is attached. text: borrowed.
 	 */
 	void (*session)(struct conn *conn, uint64_t tag, int code, const char *text,

@@ -203,8 +203,10 @@ static const struct sluice_listener_host foreign_host = {
 
 /* ---- effects ---- */
 
-static void foreign_reply(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+static void foreign_reply(struct conn *conn, uint64_t tag, const struct outcome *outcome,
+			  struct sluice_slice payload)
 {
+	(void)payload;
 	give(conn, (struct sluice_listener_effect){.kind = SLUICE_EFFECT_ANSWER,
 						   .tag = tag,
 						   .code = outcome->code,

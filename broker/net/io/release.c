@@ -19,12 +19,12 @@
 #include "broker/net/conn/wait.h"
 #include "broker/util/invariant.h"
 
-static void reply(struct conn *conn, const struct pending *pending, const struct outcome *outcome)
+static void reply(struct conn *conn, const struct pending *pending, const struct effect *effect)
 {
 	if (pending->opening != NULL)
-		door_session_opened(conn, pending, outcome);
-	else if (!pending->quiet || outcome->code != 0)
-		conn->protocol->reply(conn, pending->tag, outcome);
+		door_session_opened(conn, pending, effect->outcome, effect->payload);
+	else if (!pending->quiet || effect->outcome->code != 0)
+		conn->protocol->reply(conn, pending->tag, effect->outcome, effect->payload);
 }
 
 static void reply_one(struct io *io, const struct origin *origin, const struct effect *effect)
@@ -48,7 +48,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
-		reply(conn, pending, effect->outcome);
+		reply(conn, pending, effect);
 		order_due(conn);
 	}
 	free(pending->opening);

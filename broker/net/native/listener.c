@@ -202,12 +202,14 @@ static long native_bytes(struct conn *conn, const void *bytes, size_t len)
 
 /* ---- the answer of a command ---- */
 
-static void native_reply(struct conn *conn, uint64_t tag, const struct outcome *outcome)
+static void native_reply(struct conn *conn, uint64_t tag, const struct outcome *outcome,
+			 struct sluice_slice payload)
 {
 	const uint32_t corr = (uint32_t)tag;
 	uint8_t reply[NATIVE_REPLY_BYTES_MAX];
 	struct frame_published answer;
 
+	(void)payload; /* no command of this protocol has one */
 	if (outcome->code != 0)
 		native_log_refused(conn, corr, outcome->code, outcome->text);
 	switch ((enum native_what)(tag >> 32)) {

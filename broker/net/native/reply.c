@@ -30,6 +30,7 @@ enum {
 	FIELD_CODE = 1,
 	FIELD_TEXT = 2,
 	FIELD_INDEX = 3,
+	FIELD_DETAIL = 5,
 	FIELD_PRODUCER_OPENED = 15,
 	FIELD_JOB_SUBMITTED = 20,
 	FIELD_JOB_REPORTED = 21,
@@ -122,6 +123,7 @@ size_t native_reply_encode(uint8_t buf[NATIVE_REPLY_BYTES_MAX], const struct out
 		at += text;
 	}
 	at = number(at, FIELD_INDEX, outcome->index);
+	at = number(at, FIELD_DETAIL, outcome->detail);
 	if (part != 0) {
 		at = varint(tag(at, part, WIRE_BYTES),
 			    protobuf_c_message_get_packed_size(&parts.base));
