@@ -16,8 +16,9 @@
 
 enum effect_kind {
 	FX_REPLY, /* to the sender of the command */
-	FX_GRANT, /* to the sender of the CLAIM: items under one grant */
-	FX_JOBS,  /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
+	/* to the sender of the CLAIM, before its REPLY: items under one grant */
+	FX_GRANT,
+	FX_JOBS, /* to the sender of the CLAIM: jobs (protobuf JobDeliveries in payload) */
 	/* to the sender of the CLAIM: all that its session held of queue id was redelivered */
 	FX_RESUMED,
 	/* to the sender of the CLAIM: item seq of queue id cannot be read and is not delivered;

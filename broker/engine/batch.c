@@ -40,7 +40,8 @@ enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
 /* Claims of one batch that may meet damage on a write; one more ends the claims of this batch. */
 enum { CLAIM_FAILURES_MAX = 4 };
 
-/* What they deliver is bounded too: the rest waits in the store, not in memory. */
+/* What they and submitted claims deliver is bounded too: the rest waits in the store, not in
+ * memory. */
 #define CLAIMED_BYTES_PER_BATCH_MAX (16ull << 20)
 
 static int origin_add(struct batch *batch, struct engine_sink *sink, uint64_t tag,
@@ -110,10 +111,27 @@ static int refuse_submission(struct engine *engine, const struct submission *sub
 				text[0] != 0 ? text : sluice_error_text(submission->forced_code));
 }
 
+/* What the last command delivers to its sender: 0 unless it is a CLAIM. */
+static uint64_t delivered_bytes(const struct batch *batch)
+{
+	const struct effects *effects = batch->release->public.effects;
+	uint64_t bytes = 0;
+
+	for (size_t i = effects_count(effects); i > 0; i--) {
+		const struct effect *effect = effects_at(effects, i - 1);
+
+		if (effect->command + 1 != batch->origin_count)
+			break;
+		bytes += effect->payload.len;
+	}
+	return bytes;
+}
+
 static int apply_submissions(struct engine *engine, struct store_txn *txn,
 			     struct batch_failure *failure)
 {
 	struct batch *batch = &engine->batch;
+	uint64_t delivered = 0;
 
 	batch->work = 0;
 	for (size_t i = batch->first; i < batch->end; i++) {
@@ -143,8 +161,11 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn,
 		 * and are never returned to the lanes. */
 		submission->work = (int64_t)(work_done(engine) - batch->work);
 		batch->work += (uint64_t)submission->work;
-		if (shares_enough(&engine->shares, batch->work) && i + 1 < batch->end &&
-		    batch->submissions[i + 1]->sink != NULL) {
+		if (submission->command.type == COMMAND_CLAIM)
+			delivered += delivered_bytes(batch);
+		if ((shares_enough(&engine->shares, batch->work) ||
+		     delivered > CLAIMED_BYTES_PER_BATCH_MAX) &&
+		    i + 1 < batch->end && batch->submissions[i + 1]->sink != NULL) {
 			batch->end = i + 1;
 			batch->ended_early = true;
 		}

@@ -7,7 +7,8 @@
 #include "broker/engine/release.h"
 
 struct batch {
-	/* the commit was ended by its work limit; commands are left */
+	/* the commit was ended by the limit of its work, or of what submitted claims deliver;
+	 * commands are left */
 	bool ended_early;
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;

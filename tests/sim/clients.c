@@ -443,7 +443,20 @@ void reopen(struct sim *s, int producer)
 	       sim_target(producer)->gateway, p->owner, &open);
 }
 
-/* ---- settling ---- */
+/* ---- items ---- */
+
+void take(struct sim *s, int number)
+{
+	const struct client *client = &s->clients[number];
+	struct cmd_claim claim = {.queue = s->queue, .max = 1 + (uint32_t)roll(s, 4)};
+
+	if (client->connection == 0 || client->closing)
+		return;
+	if (number == CLIENTS - 1)
+		claim.flags = CLAIM_SESSION_LEASE;
+	submit(s, (struct op){.type = COMMAND_CLAIM, .number = number, .client = number}, 1,
+	       client->session, &claim);
+}
 
 void purge(struct sim *s)
 {

@@ -168,6 +168,16 @@ static void job_answered(struct sim *s, struct op *op, const struct outcome *out
 		oracle_job_reset(s->oracle, op->number, op->flag, out->attempt, out->code == 0);
 }
 
+static void taken(struct sim *s, const struct op *op, const struct outcome *out)
+{
+	if (out->code == 0 && out->count != op->count)
+		oracle_blame(s->oracle, "a claim's answer counts other items than came before it",
+			     op->count, out->count);
+	else if (out->code != 0 && out->code != SLUICE_E_SESSION_GONE &&
+		 !sluice_error_retriable(out->code))
+		oracle_blame(s->oracle, "a claim was refused", op->number, out->code);
+}
+
 static void answered(struct sim *s, struct op *op, const struct outcome *out)
 {
 	op->open = false;
@@ -182,6 +192,8 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		reopened(s, op, out);
 	else if (op->type == COMMAND_ACK)
 		oracle_settled(s->oracle, &op->settle, out->code == 0 && out->count > 0, false);
+	else if (op->type == COMMAND_CLAIM)
+		taken(s, op, out);
 	else if (op->type == COMMAND_TXN)
 		transacted(s, out);
 	else if (op->type == COMMAND_SESSION_OPEN && op->number >= CLIENTS)
@@ -348,6 +360,15 @@ static void noticed(struct sim *s, const struct effect *e)
 	}
 }
 
+/* Of a CLAIM that the client has sent itself. */
+static void claimed(struct sim *s, struct op *op, const struct effect *e)
+{
+	if (!op->open || !frame_received(s, op->client))
+		return;
+	op->count += e->count;
+	granted(s, e, op->client, false);
+}
+
 static void replied(struct sim *s, struct op *op, const struct outcome *out)
 {
 	if (op->lost) {
@@ -384,6 +405,8 @@ void on_post(struct engine_sink *sink, struct engine_release *release)
 			consumed(s, release, i, origin->tag);
 		else if (e->kind == FX_REPLY)
 			replied(s, &s->ops[origin->tag], e->outcome);
+		else if (e->kind == FX_GRANT)
+			claimed(s, &s->ops[origin->tag], e);
 	}
 	engine_release_done(s->engine, sink, release);
 }

@@ -67,7 +67,7 @@ static void client_come(struct sim *s, int client)
 static void act(struct sim *s)
 {
 	int client = (int)roll(s, CLIENTS);
-	uint64_t what = roll(s, 84);
+	uint64_t what = roll(s, 87);
 
 	if (what < 1)
 		reopen(s, (int)roll(s, PRODUCERS));
@@ -99,6 +99,8 @@ static void act(struct sim *s)
 		owned_grant_damage(s);
 	else if (what < 78)
 		wild_job_do(s);
+	else if (what >= 84)
+		take(s, client);
 	else if (what >= 79 && what < 81)
 		client_return(s, client);
 	else if (what >= 81 && what < 83)

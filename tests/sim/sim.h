@@ -204,7 +204,8 @@ void shut(struct sim *s); /* permanently */
 void publish(struct sim *s, int producer);
 void reopen(struct sim *s, int producer); /* under its name: its epoch grows, its sequence stays */
 void settle(struct sim *s);
-void begin_all(struct sim *s); /* reports all recent items as begun */
+void take(struct sim *s, int client); /* a CLAIM of its own, beside its consumers */
+void begin_all(struct sim *s);	      /* reports all recent items as begun */
 void purge(struct sim *s);
 void client_connect(struct sim *s, int client);
 void client_leave(struct sim *s, int client);

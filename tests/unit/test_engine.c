@@ -627,3 +627,30 @@ Test(engine, a_consumer_whose_claim_cannot_be_written_is_ended_and_the_batch_con
 		rig_close(&rig);
 	}
 }
+
+/* The releases hold what claims deliver until every thread has handled it. */
+Test(engine, submitted_claims_deliver_a_bounded_amount_per_commit)
+{
+	enum { ITEMS = 40, PER_COMMIT = 17 };
+	struct cmd_claim claim = {.max = 1};
+	struct rig rig;
+	uint64_t session;
+	unsigned before;
+
+	for (int abort = 0; abort < 2; abort++) {
+		rig_open(&rig, abort != 0);
+		session = rig_session(&rig);
+		for (int i = 0; i < ITEMS; i++) {
+			cr_assert_eq(rig_put(&rig, (1 << 20) - 256), 0);
+			rig_step(&rig);
+		}
+		claim.queue = rig_dead_letter(&rig);
+		before = rig.releases;
+		for (int i = 0; i < ITEMS; i++)
+			rig_send(&rig, COMMAND_CLAIM, session, &claim);
+		rig_step(&rig);
+		cr_expect_eq(rig.items, ITEMS);
+		cr_expect_eq(rig.releases - before, (ITEMS + PER_COMMIT - 1) / PER_COMMIT);
+		rig_close(&rig);
+	}
+}

@@ -55,6 +55,20 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 	free(pending);
 }
 
+/* What a CLAIM gives to a connection that is closed stays leased until its lease or its session
+ * ends. As for consumers, its output counts as deliveries: it cannot be recalled. */
+static void claimed_one(const struct origin *origin, const struct effect *effect)
+{
+	const struct pending *pending = (const struct pending *)(uintptr_t)origin->tag;
+	struct conn *conn = pending->conn;
+
+	if (conn == NULL || conn->protocol->claimed == NULL)
+		return;
+	conn->delivering = effect->kind == FX_GRANT || effect->kind == FX_JOBS;
+	conn->protocol->claimed(conn, pending->tag, effect);
+	conn->delivering = false;
+}
+
 static void end(struct sub *sub, int code, const char *text)
 {
 	if (!sub->conn->dead && !sub->conn->closing)
@@ -134,6 +148,8 @@ static void dispatch(struct io *io, const struct engine_release *release,
 			consumer_one(io, origin, effect);
 		else if (effect->kind == FX_REPLY)
 			reply_one(io, origin, effect);
+		else
+			claimed_one(origin, effect);
 		return;
 	case FX_LOG_GROWN:
 		subs_log_grown(io, effect->gateway, effect->id);
