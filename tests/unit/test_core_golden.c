@@ -197,7 +197,6 @@ NUMBER_CODEC(lifecycle_jobs)
 NUMBER_CODEC(name)
 NUMBER_CODEC(name_of_cursor)
 NUMBER_CODEC(name_of_edge)
-NUMBER_CODEC(owned)
 EMPTY_CODEC(timer)
 EMPTY_CODEC(orphan)
 
@@ -249,6 +248,9 @@ CODEC(session, session, session_decode(value, ret), session_encode(buf, r), N(se
       N(session, flags), N(session, face), A(session, secret), N(session, timeout_ms),
       N(session, opened_ms), S(session, name), S(session, client), S(session, principal),
       S(session, via), S(session, address))
+
+CODEC(owned, owned_value, owned_value_decode(value, ret) ? 0 : SLUICE_E_CORRUPT,
+      owned_value_encode(buf, r), N(owned_value, sub), S(owned_value, more))
 
 /* A producer with two answers. */
 struct producer {

@@ -302,6 +302,47 @@ Test(core_session, the_address_is_kept_and_an_older_record_has_none)
 	world_close(&world);
 }
 
+/* As a later broker may write it. */
+Test(core_session, an_entry_that_has_more_than_this_broker_knows_is_read)
+{
+	struct owned_value value = {.more = world_text("and more")};
+	struct owned_entry entries[2];
+	struct apply a = {0};
+	size_t count = 0;
+	struct store_txn *txn;
+	struct world world;
+	struct key key;
+	uint8_t bytes[64];
+	uint64_t session, token;
+
+	world_open(&world, WORLD_MEM);
+	world_queue(&world, "q", "a", 0);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(world_publish(&world, "a", "x").code, 0);
+	session = world_session(&world, NULL);
+	cr_assert_eq(claim(&world, session, "q", CLAIM_SESSION_LEASE), 3);
+	token = world_effect(&world, FX_GRANT)->token;
+	value.sub = world_queue_ref(&world, "q").id;
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	key_owned(&key, world.gateway, session, OWNED_GRANT, token);
+	cr_assert_eq(store_put(txn, STORE_OWNED, key_slice(&key),
+			       (struct sluice_slice){bytes, owned_value_encode(bytes, &value)}),
+		     0);
+	a.core = world.core;
+	a.txn = txn;
+	a.gateway = world.gateway;
+	cr_assert_eq(session_owned_gather(&a, &key, 0, entries, 2, &count), 0);
+	cr_assert_eq(count, 1);
+	cr_expect(!entries[0].damaged && entries[0].sub == value.sub && entries[0].id == token);
+	cr_assert_eq(store_commit(txn), 0);
+	cr_assert_eq(session_expire(&world, session).code, 0);
+	cr_expect_eq(world_effects(&world, FX_ITEM_DAMAGED), 0);
+	cr_expect_eq(world_ready(&world, "q"), 3);
+	cr_expect_eq(world_records(&world, STORE_OWNED), 0);
+	cr_expect_eq(world_records(&world, STORE_GRANT), 0);
+	world_close(&world);
+}
+
 /* ---- who has it ---- */
 
 static struct outcome session_alter(struct world *world, uint64_t session,

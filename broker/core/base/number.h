@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Records whose value is one number (u64): counters, targets of names, the number of jobs of a
- * lifecycle, the `sub` of an owned entry, the job of a queue's entry. */
+ * lifecycle, the job of a queue's entry. */
 #ifndef SLUICE_CORE_BASE_NUMBER_H
 #define SLUICE_CORE_BASE_NUMBER_H
 

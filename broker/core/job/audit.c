@@ -202,6 +202,7 @@ static int check_waiting(struct audit *audit, uint64_t number, const struct job_
 static int check_leased(struct audit *audit, uint64_t number, const struct job_live *live)
 {
 	struct sluice_slice entry;
+	struct owned_value value;
 	struct key key;
 	bool owned, session, bad;
 	int rc;
@@ -209,7 +210,7 @@ static int check_leased(struct audit *audit, uint64_t number, const struct job_l
 	key_owned(&key, audit->q->gateway, live->holder, OWNED_JOB, number);
 	rc = store_get(audit->q->txn, STORE_OWNED, key_slice(&key), &entry);
 	owned = rc == 0;
-	bad = rc == SLUICE_E_CORRUPT || (owned && entry.len != NUMBER_BYTES);
+	bad = rc == SLUICE_E_CORRUPT || (owned && !owned_value_decode(entry, &value));
 	rc = bad || rc == SLUICE_E_NOT_FOUND ? 0 : rc;
 	key_one(&key, audit->q->gateway, live->holder);
 	if (rc == 0)

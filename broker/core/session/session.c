@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "broker/core/base/name.h"
-#include "broker/core/base/number.h"
 #include "broker/core/base/reply.h"
 #include "broker/core/session/session.h"
 #include "broker/util/invariant.h"
@@ -115,12 +114,14 @@ int session_check(struct apply *a, uint64_t id, struct outcome *out)
 
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id, uint64_t sub)
 {
-	uint8_t buf[NUMBER_BYTES];
+	uint8_t buf[8];
 	struct key key;
 
 	invariant(session != 0, "entry %llu of kind %d is owned by no session", ULL(id), (int)kind);
 	key_owned(&key, a->gateway, session, (uint8_t)kind, id);
-	return store_put(a->txn, STORE_OWNED, key_slice(&key), number_encode(buf, sub));
+	return store_put(a->txn, STORE_OWNED, key_slice(&key),
+			 (struct sluice_slice){buf, owned_value_encode(buf, &(struct owned_value){
+										    .sub = sub})});
 }
 
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id)
@@ -161,7 +162,7 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind,
 		return rc;
 	while (count < max) {
 		struct owned_key owned;
-		uint64_t sub = 0;
+		struct owned_value entry = {.sub = 0};
 		bool damaged;
 
 		found.len = 0;
@@ -176,12 +177,12 @@ int session_owned_gather(struct apply *a, const struct key *from, uint8_t kind,
 			rc = store_damaged("its content is not valid");
 			break;
 		}
-		damaged = rc != 0 || !number_read(value, &sub);
+		damaged = rc != 0 || !owned_value_decode(value, &entry);
 		rc = 0;
 		ret[count++] = (struct owned_entry){.kind = owned.kind,
 						    .damaged = damaged,
 						    .id = owned.id,
-						    .sub = sub};
+						    .sub = entry.sub};
 	}
 	store_scan_end(scan);
 	*ret_count = count;

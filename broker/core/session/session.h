@@ -44,6 +44,28 @@ enum owned_kind {
 #undef OWNED
 	OWNED_KIND_COUNT
 };
+/* The value of an entry: u64 sub, then what its kind adds, which may be nothing. A reader accepts
+ * more than it knows. encode returns the bytes written. */
+struct owned_value {
+	uint64_t sub;
+	struct sluice_slice more; /* borrowed from the value */
+};
+static inline size_t owned_value_encode(uint8_t *buf, const struct owned_value *value)
+{
+	put_be64(buf, value->sub);
+	if (value->more.len > 0)
+		memcpy(buf + 8, value->more.data, value->more.len);
+	return 8 + value->more.len;
+}
+/* False: it is too short. */
+static inline bool owned_value_decode(struct sluice_slice bytes, struct owned_value *ret)
+{
+	if (bytes.len < 8)
+		return false;
+	ret->sub = get_be64(bytes.data);
+	ret->more = (struct sluice_slice){(const uint8_t *)bytes.data + 8, bytes.len - 8};
+	return true;
+}
 int session_own(struct apply *a, uint64_t session, enum owned_kind kind, uint64_t id,
 		uint64_t sub) SLUICE_MUST_USE;
 int session_disown(struct apply *a, uint64_t session, enum owned_kind kind,
