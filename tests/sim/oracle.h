@@ -162,11 +162,20 @@ struct oracle_grant {
 	bool again;	   /* the session resumes: it may hold the item already */
 };
 void oracle_granted(struct oracle *oracle, const struct oracle_grant *grant);
-enum oracle_settle { ORACLE_ACK, ORACLE_NACK, ORACLE_EXTEND, ORACLE_RELEASE, ORACLE_BEGUN };
+enum oracle_settle {
+	ORACLE_ACK,
+	ORACLE_NACK,
+	ORACLE_EXTEND,
+	ORACLE_RELEASE,
+	ORACLE_BEGUN,
+	ORACLE_REJECT,
+	ORACLE_RENEW
+};
 struct oracle_settlement {
 	uint64_t item, token, session; /* of the caller */
 	enum oracle_settle how;
 	uint32_t value_ms; /* delay, or lease */
+	uint64_t renewed;  /* RENEW, done: the token in the answer */
 };
 /* retried: an earlier attempt was not answered, and may have been applied then. */
 void oracle_settled(struct oracle *oracle, const struct oracle_settlement *s, bool done,

@@ -32,11 +32,13 @@ struct item {
 	uint64_t body;
 	uint64_t token, session; /* the last that was received */
 	bool session_lease;
-	bool maybe_acked, maybe_nacked; /* HELD: the holder requested it and got no answer */
-	uint64_t mine_until_ms;		/* timed lease: other sessions get the item no earlier */
-	uint64_t gone_by_ms;		/* timed lease: it has ended by then */
-	uint64_t not_before_ms;		/* WAITS: the delay may be over from here on */
-	uint64_t not_after_ms;		/* WAITS: the delay is over */
+	/* HELD: the holder requested it and got no answer. Renewed: it may be held under a token
+	 * that the holder does not know, and not under the one that it has. */
+	bool maybe_acked, maybe_nacked, maybe_renewed;
+	uint64_t mine_until_ms; /* timed lease: other sessions get the item no earlier */
+	uint64_t gone_by_ms;	/* timed lease: it has ended by then */
+	uint64_t not_before_ms; /* WAITS: the delay may be over from here on */
+	uint64_t not_after_ms;	/* WAITS: the delay is over */
 	/* until then an unreceived grant may hold it */
 	uint64_t unreceived_until_ms;
 	uint64_t unreceived_session;	 /* or while this session lives */

@@ -4,7 +4,8 @@
  * settled or its lease or session ends. Only the holder settles it, with its token. Items are
  * delivered in the order of their puts; a returned one is delivered when it is due. It is returned
  * by a nack or the end of the lease, until it has had all its attempts, and then becomes a dead
- * letter; after an ack it is never delivered again. Counts equal the items.
+ * letter, or by a rejection, which makes it one at once; after an ack it is never delivered again.
+ * A renewed item leaves its grant: it has a new lease and a new token. Counts equal the items.
  */
 #include <stddef.h>
 
@@ -23,7 +24,7 @@ static struct item *find(struct oracle *o, uint64_t item)
 
 static bool held_surely(const struct oracle *o, const struct item *x)
 {
-	if (x->state != ITEM_HELD || x->maybe_acked || x->maybe_nacked)
+	if (x->state != ITEM_HELD || x->maybe_acked || x->maybe_nacked || x->maybe_renewed)
 		return false;
 	return x->session_lease ? session_surely(o, x->session) : o->now_ms < x->mine_until_ms;
 }
@@ -91,7 +92,7 @@ static void check_again(struct oracle *o, const struct item *x, const struct ora
 		       U(g->item));
 	if (g->token == x->token && !not_over(o, x) && !held_maybe(o, x))
 		broken(o, "item %llu was redelivered after the end of its lease", U(g->item));
-	if (g->token > x->token && x->state != ITEM_NONE &&
+	if (g->token > x->token && x->state != ITEM_NONE && !x->maybe_renewed &&
 	    (held_surely(o, x) ||
 	     (o->before_ms >= x->unreceived_until_ms && !held_unreceived(o, x))))
 		broken(o, "item %llu was redelivered with token %llu, which was never granted",
@@ -139,7 +140,7 @@ static void learn(struct oracle *o, const struct oracle_grant *g)
 void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 {
 	struct item *x = find(o, g->item);
-	bool known;
+	bool same, known;
 
 	note(o, 5, g->item, g->token);
 	if (x == NULL)
@@ -157,19 +158,20 @@ void oracle_granted(struct oracle *o, const struct oracle_grant *g)
 		       x->dead			? "death"
 		       : x->state == ITEM_ACKED ? "ack"
 						: "purge");
-	known = g->again && g->token == x->token;
-	if (g->attempts + known < x->grants_min || g->attempts + known > x->grants_max)
+	same = g->again && g->token == x->token;
+	known = same || (g->again && x->maybe_renewed);
+	if (g->attempts + known < x->grants_min || g->attempts + same > x->grants_max)
 		broken(o, "item %llu was delivered with %u failed attempts, expected %u to %u",
 		       U(g->item), g->attempts, x->grants_min, x->grants_max);
 	if (g->attempts >= o->rules.attempts_max)
 		broken(o, "item %llu was delivered after %u attempts", U(g->item), g->attempts);
 	/* Not every end of a grant is a failure: items that were not begun are returned
 	 * uncounted. */
-	x->begun = known && x->begun;
+	x->begun = same && x->begun;
 	x->grants_min = g->attempts + x->begun;
 	x->grants_max = g->attempts + 1;
 	x->unreceived_session = 0;
-	x->maybe_acked = x->maybe_nacked = x->maybe_purged = false;
+	x->maybe_acked = x->maybe_nacked = x->maybe_purged = x->maybe_renewed = false;
 	x->again = true;
 	x->state = ITEM_HELD;
 	x->token = g->token;
@@ -218,7 +220,7 @@ static bool extended(struct oracle *o, uint64_t token, uint32_t value_ms, bool d
 		any = true;
 		if (x->session_lease)
 			continue;
-		if (done && !x->maybe_acked && !x->maybe_nacked)
+		if (done && !x->maybe_acked && !x->maybe_nacked && !x->maybe_renewed)
 			x->mine_until_ms = o->now_ms + value_ms;
 		if (x->gone_by_ms < o->now_ms + value_ms)
 			x->gone_by_ms = o->now_ms + value_ms;
@@ -235,11 +237,28 @@ static void settle(struct oracle *o, struct item *x, const struct oracle_settlem
 		x->grants_min -= x->begun;
 		x->grants_max--;
 	}
+	/* A dead letter at once, as after its last attempt. */
+	if (s->how == ORACLE_REJECT)
+		x->grants_min = x->grants_max = o->rules.attempts_max;
 	x->begun = false;
 	x->state = s->how == ORACLE_ACK ? ITEM_ACKED : ITEM_WAITS;
 	x->not_before_ms = s->how == ORACLE_ACK ? 0 : o->now_ms + s->value_ms;
 	x->mine_until_ms = x->gone_by_ms = 0;
-	x->maybe_acked = x->maybe_nacked = false;
+	x->maybe_acked = x->maybe_nacked = x->maybe_renewed = false;
+}
+
+/* The item has a lease of its own from now on, under a new token; the old one is stale for it. */
+static void renewed(struct oracle *o, struct item *x, const struct oracle_settlement *s)
+{
+	if (s->renewed <= o->top_token)
+		broken(o, "item %llu was renewed with token %llu, after token %llu", U(s->item),
+		       U(s->renewed), U(o->top_token));
+	o->top_token = x->token = s->renewed;
+	x->maybe_renewed = false;
+	if (!x->session_lease && !x->maybe_acked && !x->maybe_nacked)
+		x->mine_until_ms = o->now_ms + s->value_ms;
+	if (!x->session_lease)
+		x->gone_by_ms = o->now_ms + s->value_ms;
 }
 
 void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool done, bool retried)
@@ -267,6 +286,12 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 		x->begun = true;
 		return;
 	}
+	if (s->how == ORACLE_RENEW) {
+		if (x->token != s->token || x->session != s->session || !not_over(o, x))
+			broken(o, "a stale token renewed item %llu", U(s->item));
+		renewed(o, x, s);
+		return;
+	}
 	/* An unanswered request may have returned it, and another session may hold it by now. */
 	if (retried && s->how != ORACLE_ACK && (x->token > s->token || x->state != ITEM_HELD))
 		return;
@@ -280,11 +305,24 @@ void oracle_settled(struct oracle *o, const struct oracle_settlement *s, bool do
 		x->not_before_ms = 0; /* it may have been applied earlier: the delay may be over */
 }
 
+static void renew_unknown(const struct oracle *o, struct item *x, const struct oracle_settlement *s)
+{
+	if (x == NULL || x->token != s->token || !not_over(o, x))
+		return;
+	x->maybe_renewed = true;
+	if (!x->session_lease && x->gone_by_ms < o->now_ms + s->value_ms)
+		x->gone_by_ms = o->now_ms + s->value_ms;
+}
+
 void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 {
 	struct item *x = find(o, s->item);
 
 	note(o, 8, s->item, s->token);
+	if (s->how == ORACLE_RENEW) {
+		renew_unknown(o, x, s);
+		return;
+	}
 	if (s->how == ORACLE_EXTEND)
 		(void)extended(o, s->token, s->value_ms, false);
 	else if (s->how != ORACLE_BEGUN && x != NULL && x->token == s->token &&
@@ -294,6 +332,9 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 		x->grants_min--; /* possibly uncounted nevertheless */
 		x->begun = false;
 	}
+	if (s->how == ORACLE_REJECT && x != NULL && x->token == s->token &&
+	    x->grants_max < o->rules.attempts_max)
+		x->grants_max = o->rules.attempts_max; /* possibly a dead letter */
 }
 
 /* ---- purges ---- */
