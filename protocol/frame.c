@@ -282,8 +282,8 @@ int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char
 	if (reader.bad || reader.left != 0)
 		return bad(ret_why, "the length does not fit the runs and the reason");
 	if (!ack_op_known(ret->op))
-		return bad(ret_why, "the operation is not 0 (ack), 1 (nack), 2 (extend), 5 "
-				    "(release) or 6 (begun)");
+		return bad(ret_why, "the operation is not 0 (ack), 1 (nack), 2 (extend), 3 "
+				    "(reject), 4 (renew), 5 (release) or 6 (begun)");
 	if (ret->run_count > LIMIT_ACK_RUNS_MAX)
 		return beyond(ret_why, "more runs than ACK_RUNS_MAX");
 	if (ret->reason.len > LIMIT_TEXT_BYTES_MAX)

@@ -149,15 +149,22 @@ size_t frame_deliver_head_encode(uint8_t *buf, const struct frame_deliver *deliv
 				 const struct frame_run *run_array);
 struct frame_run frame_run_at(const uint8_t *runs, size_t i);
 
-/* 3 and 4 are kept for reject and renew. */
-enum ack_op { ACK_DONE = 0, ACK_NACK = 1, ACK_EXTEND = 2, ACK_RELEASE = 5, ACK_BEGUN = 6 };
+enum ack_op {
+	ACK_DONE = 0,
+	ACK_NACK = 1,
+	ACK_EXTEND = 2,
+	ACK_REJECT = 3,
+	ACK_RENEW = 4,
+	ACK_RELEASE = 5,
+	ACK_BEGUN = 6
+};
 static inline bool ack_op_known(uint8_t op)
 {
-	return op <= ACK_EXTEND || op == ACK_RELEASE || op == ACK_BEGUN;
+	return op <= ACK_BEGUN;
 }
-/* Body of ACK: u32 subscription, u8 op, u64 token, u32 value_ms (NACK, RELEASE: delay; EXTEND:
- * lease from now), u16 reason len, u16 nruns, runs, reason. corr 0: no ACKED is sent unless it is
- * refused. EXTEND without runs: the whole grant. */
+/* Body of ACK: u32 subscription, u8 op, u64 token, u32 value_ms (NACK, RELEASE: delay; EXTEND,
+ * RENEW: lease from now), u16 reason len, u16 nruns, runs, reason. corr 0: no ACKED is sent unless
+ * it is refused. EXTEND, RENEW and RELEASE without runs: the whole grant. */
 enum { FRAME_ACK_FIXED_BYTES = 4 + 1 + 8 + 4 + 2 + 2 };
 struct frame_ack {
 	uint32_t subscription;

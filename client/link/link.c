@@ -140,8 +140,8 @@ static void send_hello(sluice_client *client)
 {
 	struct link *link = client->link;
 	Sluice__Hello hello = SLUICE__HELLO__INIT;
-	char zstd[] = "zstd", session_close[] = "session-close",
-	     *features[] = {zstd, session_close};
+	char zstd[] = "zstd", session_close[] = "session-close", reject[] = "reject-renew",
+	     *features[] = {zstd, session_close, reject};
 	uint8_t *at;
 	size_t len;
 
@@ -154,7 +154,7 @@ static void send_hello(sluice_client *client)
 	hello.session_secret = (ProtobufCBinaryData){link->secret_len, link->secret};
 	hello.session_timeout_ms = client->config.session_timeout_ms;
 	hello.features = features;
-	hello.n_features = 2;
+	hello.n_features = sizeof(features) / sizeof(features[0]);
 	if (link->tries++ == 0)
 		(void)!getrandom(link->instance, sizeof(link->instance), 0);
 	hello.instance = (ProtobufCBinaryData){sizeof(link->instance), link->instance};
@@ -380,12 +380,13 @@ static bool on_welcome(sluice_client *client, struct sluice_slice body)
 	if (link->secret_len > 0)
 		memcpy(link->secret, welcome->session_secret.data, link->secret_len);
 	link->heartbeat_ms = welcome->heartbeat_ms != 0 ? welcome->heartbeat_ms : 10000;
-	link->zstd = link->closes_sessions = false;
+	link->zstd = link->closes_sessions = link->rejects = false;
 	for (size_t i = 0; i < welcome->n_features; i++) {
 		const char *feature = welcome->features[i];
 
 		link->zstd = link->zstd || (client->config.zstd && strcmp(feature, "zstd") == 0);
 		link->closes_sessions |= strcmp(feature, "session-close") == 0;
+		link->rejects |= strcmp(feature, "reject-renew") == 0;
 	}
 	sluice__welcome__free_unpacked(welcome, &mem_protobuf);
 	link->had_session = true;

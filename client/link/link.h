@@ -57,6 +57,8 @@ struct link {
 	bool zstd;
 	/* Session_close may name another session: older brokers end the caller's own. */
 	bool closes_sessions;
+	/* Operations 3 and 4 of ACK: an older broker would end the connection. */
+	bool rejects;
 	/* Operations 5 and 6 of ACK: an older broker would end the connection. */
 	bool supports_begun;
 };

@@ -278,6 +278,9 @@ static int ack_frame(sluice_sub *sub, enum ack_op op, sluice_token token, const 
 	    !client->link->supports_begun)
 		rc = error_set(SLUICE_E_UNSUPPORTED,
 			       "this broker knows no release; nack counts an attempt");
+	if (rc == 0 && op == ACK_REJECT && client->state == STATE_READY && !client->link->rejects)
+		rc = error_set(SLUICE_E_UNSUPPORTED,
+			       "this broker knows no reject; nack counts an attempt");
 	subs_flush(client); /* gathered acks go first */
 	body = rc == 0 ? mem_alloc(frame_ack_size(&frame)) : NULL;
 	made = body != NULL ? call_new_frame(client, FRAME_ACK, body,
@@ -325,6 +328,12 @@ int sluice_item_nack(sluice_sub *sub, sluice_token token, uint64_t seq, uint32_t
 		     const char *reason, const sluice_call *call, sluice_reply **ret_reply)
 {
 	return ack_frame(sub, ACK_NACK, token, &seq, delay_ms, reason, call, ret_reply);
+}
+
+int sluice_item_reject(sluice_sub *sub, sluice_token token, uint64_t seq, const char *reason,
+		       const sluice_call *call, sluice_reply **ret_reply)
+{
+	return ack_frame(sub, ACK_REJECT, token, &seq, 0, reason, call, ret_reply);
 }
 
 int sluice_item_release(sluice_sub *sub, sluice_token token, uint64_t seq, const sluice_call *call,

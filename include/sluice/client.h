@@ -687,6 +687,12 @@ SLUICE_API int sluice_item_ack(sluice_sub *sub, sluice_token token, uint64_t seq
 SLUICE_API int sluice_item_nack(sluice_sub *sub, sluice_token token, uint64_t seq,
 				uint32_t delay_ms, const char *reason, const sluice_call *call,
 				sluice_reply **ret_reply);
+/* No further attempt can succeed: the item is dead-lettered at once, whatever its attempts. reason
+ * (at most 1,024 bytes, may be NULL) is kept with it. WRONG_STATE: the queue is the gateway's own
+ * dead-letter queue. UNSUPPORTED: an older broker. */
+SLUICE_API int sluice_item_reject(sluice_sub *sub, sluice_token token, uint64_t seq,
+				  const char *reason, const sluice_call *call,
+				  sluice_reply **ret_reply);
 /* Gives an item back that was not begun: at once, to its old place, without an attempt counted.
  * UNSUPPORTED: an older broker. */
 SLUICE_API int sluice_item_release(sluice_sub *sub, sluice_token token, uint64_t seq,

@@ -98,6 +98,8 @@ def test_hello_is_welcomed():
         one.ping()
         with Connection(broker.port, features=["zstd", "of-the-future"]) as other:
             tap.equal(list(other.welcome.features), ["zstd"], "an unknown feature is not used")
+        with Connection(broker.port, features=["reject-renew"]) as other:
+            tap.equal(list(other.welcome.features), ["reject-renew"], "and this one is")
         with Connection(broker.port, version_max=9) as newer:
             tap.equal(newer.welcome.version, 1, "the highest version that both speak")
 
@@ -755,6 +757,50 @@ def test_items_are_delivered_by_credit_and_acked_in_runs():
             "all acked",
         )
         tap.equal((info.ready, info.put, info.acked), (0, 8, 8), "ready, put, acked")
+
+
+def test_rejected_items_are_dead_letters_and_renewed_ones_have_another_token():
+    with tap.Broker() as broker, Connection(broker.port, features=["reject-renew"]) as one:
+        queue(one, lease_ms=60000, max_attempts=3)
+        put(one, [b"a", b"b", b"c"])
+        consume(one, credit=10)
+        grant = one.deliver(1)
+        first, second, third = [(number, 1) for number in grant.numbers]
+        tap.equal(
+            one.ack(1, grant.token, [first], client.REJECT, reason=b"not a PDF")[::2],
+            (0, 1),
+            "reject",
+        )
+        tap.equal(
+            one.ack(1, grant.token, [first], client.REJECT).code,
+            CODE["STALE_TOKEN"],
+            "it is not held any more",
+        )
+        dead = one.call("queue_peek", name="dead-letter").items[0]
+        tap.equal((dead.last_reason, dead.dead_from), ("not a PDF", "q"), "reason and origin")
+        renewed = one.ack(1, grant.token, [second], client.RENEW, 3600000)
+        tap.equal((renewed.code, renewed.affected), (0, 1), "renew")
+        tap.check(renewed.index > grant.token, "the index is the new token")
+        left = {row.seq: row.lease_left_ms for row in one.call("queue_peek", name="q").items}
+        tap.check(left[second[0]] > 60000 >= left[third[0]], "only its lease is longer")
+        tap.equal(
+            one.ack(1, grant.token, [second]).code, CODE["STALE_TOKEN"], "under the old token"
+        )
+        tap.equal(one.ack(1, renewed.index, [second]).code, 0, "under the new one")
+        one.send(client.ACK, client.ack_body(1, grant.token, [third], client.RENEW), 0)
+        tap.equal(
+            client.parse_acked(one.wait(client.ACKED, 0).body).code,
+            CODE["INVAL"],
+            "nobody would get the token",
+        )
+        tap.equal(one.ack(1, grant.token, [third]).code, 0, "and it is held as before")
+        consume(one, name="dead-letter", subscription=2, credit=1)
+        grant = one.deliver(2)
+        tap.equal(
+            one.ack(2, grant.token, [(grant.numbers[0], 1)], client.REJECT).code,
+            CODE["WRONG_STATE"],
+            "there is no further dead-letter queue",
+        )
 
 
 def test_nack_extend_and_the_end_of_a_lease():

@@ -79,7 +79,17 @@ def seeds():
     deliver = body("deliver_jobs")
     return {
         "ack": [
-            body(n) for n in ("ack", "ack_nack", "ack_extend", "acked", "acked_error", "credit")
+            body(n)
+            for n in (
+                "ack",
+                "ack_nack",
+                "ack_extend",
+                "ack_reject",
+                "ack_renew",
+                "acked",
+                "acked_error",
+                "credit",
+            )
         ],
         "batch": [publish_as_batch(n) for n in PUBLISHES],
         "command": (

@@ -473,7 +473,61 @@ static void what_was_not_delivered_goes_with_its_lease(void)
 	EQUAL(sluice_close(admin, true, PATIENCE_MS), 0);
 }
 
+/* ---- rejections ---- */
+
+static void a_rejected_item_is_a_dead_letter_with_its_reason(void)
+{
+	sluice_client *client = client_of(NULL, NULL, NULL);
+	sluice_delivery *item = NULL;
+	sluice_reply *reply = NULL;
+	sluice_sub *sub;
+
+	queue_with(client, "q", 1);
+	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q"), &item);
+	EQUAL(sluice_item_reject(sub, sluice_delivery_get(item)->token,
+				 sluice_delivery_get(item)->seq, "not a PDF", NULL, NULL),
+	      0);
+	EQUAL(sluice_item_reject(sub, sluice_delivery_get(item)->token,
+				 sluice_delivery_get(item)->seq, NULL, NULL, NULL),
+	      SLUICE_E_STALE_TOKEN);
+	sluice_delivery_free(item);
+	EQUAL(sluice_queue_peek(client, "dead-letter", NULL, 0, 10, NULL, &reply), 0);
+	CHECK(strstr(sluice_reply_json(reply), "\"not a PDF\"") != NULL);
+	sluice_reply_free(reply);
+	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "dead-letter"), &item);
+	EQUAL(sluice_item_reject(sub, sluice_delivery_get(item)->token,
+				 sluice_delivery_get(item)->seq, NULL, NULL, NULL),
+	      SLUICE_E_WRONG_STATE);
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, NULL),
+	      0);
+	sluice_delivery_free(item);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+}
+
+static void an_older_broker_rejects_nothing_and_stays_connected(void)
+{
+	sluice_client *client = client_of(NULL, NULL, NULL);
+	sluice_delivery *item = NULL;
+	sluice_sub *sub;
+
+	queue_with(client, "q", 1);
+	sub = taken(client, &SLUICE_CONSUME_SPEC(.queue = "q"), &item);
+	EQUAL(sluice_item_reject(sub, sluice_delivery_get(item)->token,
+				 sluice_delivery_get(item)->seq, "", NULL, NULL),
+	      SLUICE_E_UNSUPPORTED);
+	EQUAL(sluice_item_ack(sub, sluice_delivery_get(item)->token, sluice_delivery_get(item)->seq,
+			      NULL, NULL),
+	      0);
+	sluice_delivery_free(item);
+	EQUAL(sluice_close(client, true, PATIENCE_MS), 0);
+}
+
 static const struct scenario scenarios[] = {
+	{"a_rejected_item_is_a_dead_letter_with_its_reason",
+	 a_rejected_item_is_a_dead_letter_with_its_reason},
+	{"an_older_broker_rejects_nothing_and_stays_connected",
+	 an_older_broker_rejects_nothing_and_stays_connected},
 	{"what_was_not_delivered_goes_with_its_lease", what_was_not_delivered_goes_with_its_lease},
 	{"a_refused_extension_delays_no_other", a_refused_extension_delays_no_other},
 	{"a_lease_that_is_not_extended_is_told_when_it_ends",

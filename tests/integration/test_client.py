@@ -143,8 +143,28 @@ for scenario in (
     "a_lease_that_the_broker_took_is_told",
     "what_was_not_delivered_goes_with_its_lease",
     "peek_shows_for_how_long_leases_are_extended",
+    "a_rejected_item_is_a_dead_letter_with_its_reason",
 ):
     globals()["test_header_" + scenario] = promise(scenario, "hold_probe")
+
+
+class NoReject(FrameProxy):
+    """The broker seems to be one that does not know the feature."""
+
+    def take(self, source, sink, name, frame, link):
+        sink.sendall(frame.replace(b"reject-renew", b"other-things"))
+
+
+def test_header_an_older_broker_rejects_nothing_and_stays_connected():
+    with tap.Broker() as broker:
+        process = tap.Process(
+            [
+                tap.program("tests/integration/hold_probe"),
+                NoReject(broker.port).address,
+                "an_older_broker_rejects_nothing_and_stays_connected",
+            ]
+        )
+        tap.equal(process.wait(100), 0, f"the library refuses it: {process.tail(100)}")
 
 
 def without_memory(mode, first, step, width):

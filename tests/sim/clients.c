@@ -80,6 +80,8 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 		spec.claim_flags |= CLAIM_ORPHANS;
 	if (feed == FEED_ITEMS ? number == CLIENTS - 1 : feed == FEED_WILD && roll(s, 3) == 0)
 		spec.claim_flags |= CLAIM_SESSION_LEASE;
+	if (feed == FEED_ITEMS && number % 2 == 0)
+		spec.claim_flags |= CLAIM_REPORTS;
 	if (feed == FEED_JOBS) {
 		client->jobs_taken = true;
 		spec.source = source_number(s, client->source);
@@ -469,11 +471,10 @@ void purge(struct sim *s)
 static void settle_one(struct sim *s, const struct held *h, enum oracle_settle how,
 		       uint32_t value_ms)
 {
-	static const uint8_t ops[] = {[ORACLE_ACK] = ACK_DONE,
-				      [ORACLE_NACK] = ACK_NACK,
-				      [ORACLE_EXTEND] = ACK_EXTEND,
-				      [ORACLE_RELEASE] = ACK_RELEASE,
-				      [ORACLE_BEGUN] = ACK_BEGUN};
+	static const uint8_t ops[] = {[ORACLE_ACK] = ACK_DONE,	    [ORACLE_NACK] = ACK_NACK,
+				      [ORACLE_EXTEND] = ACK_EXTEND, [ORACLE_RELEASE] = ACK_RELEASE,
+				      [ORACLE_BEGUN] = ACK_BEGUN,   [ORACLE_REJECT] = ACK_REJECT,
+				      [ORACLE_RENEW] = ACK_RENEW};
 	const struct client *client = &s->clients[h->client];
 	struct op op = {.type = COMMAND_ACK, .client = h->client};
 	uint8_t run[12] = {0};
@@ -505,8 +506,11 @@ void begin_all(struct sim *s)
 	for (size_t i = 0; i < n; i++) {
 		const struct held *h = &s->held[(s->held_count - 1 - i) % HELD_MAX];
 
-		if (s->clients[h->client].session == h->session)
-			settle_one(s, h, ORACLE_BEGUN, 0);
+		if (s->clients[h->client].session != h->session)
+			continue;
+		settle_one(s, h, ORACLE_BEGUN, 0);
+		if (roll(s, 4) == 0)
+			settle_one(s, h, ORACLE_RENEW, LEASE_MS); /* it stays begun */
 	}
 	s->held_count = 0;
 }
@@ -523,12 +527,14 @@ void settle(struct sim *s)
 	h = s->held[(s->held_count - 1 - roll(s, n < 16 || roll(s, 8) == 0 ? n : 16)) % HELD_MAX];
 	how = roll(s, 4) == 0	? ORACLE_NACK
 	      : roll(s, 6) == 0 ? ORACLE_EXTEND
+	      : roll(s, 4) == 0 ? ORACLE_RENEW
 	      : roll(s, 8) == 0 ? ORACLE_RELEASE
 	      : roll(s, 8) == 0 ? ORACLE_BEGUN
+	      : roll(s, 8) == 0 ? ORACLE_REJECT
 				: ORACLE_ACK;
 	if (how == ORACLE_NACK)
 		value_ms = (uint32_t)roll(s, 3) * 1000;
-	else if (how == ORACLE_EXTEND)
+	else if (how == ORACLE_EXTEND || how == ORACLE_RENEW)
 		value_ms = LEASE_MS;
 	settle_one(s, &h, how, value_ms);
 }

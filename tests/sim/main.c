@@ -15,7 +15,7 @@
 #include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
 
-enum { PLACE_BYTES = 40, STEPS = 300, MEM_SEEDS = 20, LMDB_SEEDS = 5, PLANT_SEEDS = 16 };
+enum { PLACE_BYTES = 40, STEPS = 300, MEM_SEEDS = 20, LMDB_SEEDS = 5, PLANT_SEEDS = 24 };
 
 /* ---- as a test ---- */
 

@@ -38,6 +38,12 @@
 	X(EARLY_EXPIRY, "early-expiry", "leases end after half their time")                        \
 	X(SHORT_BOOT, "short-boot", "leases are not extended at a start of the broker")            \
 	X(HIDDEN_START, "hidden-start", "a start writes more than its commands say")               \
+	X(LOST_RENEW, "lost-renew", "a renewal is answered and not applied")                       \
+	X(SHARED_RENEW, "shared-renew", "a renewed item stays held under its old token, too")      \
+	X(SHORT_RENEW, "short-renew", "a renewal gives half the lease that was asked for")         \
+	X(UNBEGUN_RENEW, "unbegun-renew", "a renewed item is no longer begun")                     \
+	X(SOFT_REJECT, "soft-reject", "a rejected item is returned as by a nack")                  \
+	X(LOST_REJECT, "lost-reject", "every eighth rejected item is acked")                       \
 	X(LOST_DEAD, "lost-dead", "dead letters are put into no queue")                            \
 	X(IMMORTAL_LEASE, "immortal-lease", "items stay with a session that has ended")            \
 	X(DOUBLE_PUBLISH, "double-publish", "the retry of a publish is stored again")              \
@@ -181,6 +187,7 @@ static struct {
 WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *out)
 {
 	struct queue_grant grant;
+	struct cmd_ack bent;
 	int rc;
 
 	if (planted == LOST_ACK && m->op == ACK_DONE && every_eighth(a) &&
@@ -189,6 +196,19 @@ WRAP(int, ack_apply, struct apply *a, const struct cmd_ack *m, struct outcome *o
 		out->kind = OUT_ACKED;
 		out->count = 1;
 		return 0;
+	}
+	if (planted == LOST_RENEW && m->op == ACK_RENEW &&
+	    grant_get(a->txn, a->gateway, m->queue, m->token, &grant) == 0 &&
+	    grant.session == a->session && grant_has(&grant, frame_run_at(m->runs, 0).first)) {
+		out->kind = OUT_ACKED;
+		out->count = 1;
+		return 0;
+	}
+	if ((planted == SOFT_REJECT || (planted == LOST_REJECT && every_eighth(a))) &&
+	    m->op == ACK_REJECT) {
+		bent = *m;
+		bent.op = planted == SOFT_REJECT ? ACK_NACK : ACK_DONE;
+		m = &bent;
 	}
 	fence.a = a, fence.m = m, fence.token = 0;
 	rc = __real_ack_apply(a, m, out);
@@ -231,6 +251,14 @@ WRAP(int, grant_store, struct apply *a, uint64_t queue, uint64_t token,
 
 	if (planted == OLD_LEASE && fence.a == NULL && token != a->index)
 		return 0;
+	if (fence.a != NULL && fence.m->op == ACK_RENEW) {
+		if (planted == SHARED_RENEW && token != a->index)
+			return 0;
+		if (planted == SHORT_RENEW && token == a->index)
+			bent.deadline_ms -= bent.lease_ms / 2;
+		if (planted == UNBEGUN_RENEW && token == a->index)
+			memset(bent.begun, 0, sizeof(bent.begun));
+	}
 	if (planted == EARLY_EXPIRY && bent.kind == GRANT_TIMED && token == a->index)
 		bent.deadline_ms -= bent.lease_ms / 2;
 	if (planted == OPEN_FENCE && fence.token != 0) {

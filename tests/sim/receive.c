@@ -178,6 +178,18 @@ static void taken(struct sim *s, const struct op *op, const struct outcome *out)
 		oracle_blame(s->oracle, "a claim was refused", op->number, out->code);
 }
 
+/* A renewed item is held under a new token; the old one stays among those to settle with. */
+static void settled(struct sim *s, struct op *op, const struct outcome *out)
+{
+	const bool done = out->code == 0 && out->count > 0;
+
+	op->settle.renewed = out->index;
+	oracle_settled(s->oracle, &op->settle, done, false);
+	if (done && op->settle.how == ORACLE_RENEW)
+		s->held[s->held_count++ % HELD_MAX] =
+			(struct held){op->settle.item, out->index, op->settle.session, op->client};
+}
+
 static void answered(struct sim *s, struct op *op, const struct outcome *out)
 {
 	op->open = false;
@@ -191,7 +203,7 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 	else if (op->type == COMMAND_PRODUCER_OPEN)
 		reopened(s, op, out);
 	else if (op->type == COMMAND_ACK)
-		oracle_settled(s->oracle, &op->settle, out->code == 0 && out->count > 0, false);
+		settled(s, op, out);
 	else if (op->type == COMMAND_CLAIM)
 		taken(s, op, out);
 	else if (op->type == COMMAND_TXN)

@@ -429,6 +429,14 @@ Test(ack, vectors_decode_encode_and_cuts_are_refused)
 	body = ack_vector("ack_extend", 11, &ack);
 	cr_assert(ack.op == ACK_EXTEND && ack.value_ms == 60000 && ack.run_count == 0);
 	drop(body);
+	body = ack_vector("ack_reject", 12, &ack);
+	cr_assert(ack.op == ACK_REJECT && ack.value_ms == 0 && slice_is(ack.reason, "not a PDF") &&
+		  frame_run_at(ack.runs, 0).first == 7);
+	drop(body);
+	body = ack_vector("ack_renew", 13, &ack);
+	cr_assert(ack.op == ACK_RENEW && ack.value_ms == 60000 &&
+		  frame_run_at(ack.runs, 0).first == 9);
+	drop(body);
 }
 
 static int ack_through(uint16_t runs, size_t reason_len, uint8_t op, size_t extra)
@@ -461,7 +469,10 @@ Test(ack, limits_at_their_edges)
 	/* limit: TEXT_BYTES_MAX */
 	cr_assert(ack_through(1, LIMIT_TEXT_BYTES_MAX, ACK_NACK, 0) == 0);
 	cr_assert(ack_through(1, LIMIT_TEXT_BYTES_MAX + 1, ACK_NACK, 0) == SLUICE_E_LIMIT);
-	cr_assert(ack_through(1, 0, 3, 0) == SLUICE_E_PROTOCOL);
+	for (uint8_t op = 0; op < 7; op++)
+		cr_assert(ack_through(1, 1, op, 0) == 0, "operation %u", op);
+	cr_assert(ack_through(1, 0, 7, 0) == SLUICE_E_PROTOCOL);
+	cr_assert(ack_through(1, 0, 255, 0) == SLUICE_E_PROTOCOL);
 	cr_assert(ack_through(1, 0, ACK_DONE, 1) == SLUICE_E_PROTOCOL);
 }
 

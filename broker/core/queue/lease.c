@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Ends of a lease: ack, nack, release, expiry, the end of its session; and extension. Expiry walks
- * grants, not items, with one lazy timer per queue: firing checks the grants and sets the next.
+ * Ends of a lease: ack, nack, reject, release, expiry, the end of its session; extension and
+ * renewal. Expiry walks grants, not items, with one lazy timer per queue: firing checks the grants
+ * and sets the next.
  *
  * An item that was never begun has no failed attempt: a nack counts as one; an expiry or the end of
- * a session counts for begun items only (grant_was_begun); a release never does.
+ * a session counts for begun items only (grant_was_begun); a release never does. A rejection is the
+ * last attempt, whatever their number.
  */
 #include "broker/core/base/age.h"
 #include "broker/core/base/name.h"
@@ -103,8 +105,9 @@ static int item_delay(struct apply *a, uint64_t queue, struct queue_cell *cell, 
 	return rc != 0 ? rc : timer_set(a, item->due_mono_ms, TIMER_ITEM_DUE, queue, seq);
 }
 
-int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
-		    uint32_t delay_ms, struct sluice_slice reason)
+/* After a failed attempt; final: whatever the number of attempts, it was the last one. */
+static int item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		     uint32_t delay_ms, struct sluice_slice reason, bool final)
 {
 	struct queue_item item;
 	int rc = queue_item_get(a->txn, a->gateway, queue, seq, &item);
@@ -118,7 +121,7 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	if (rc != 0)
 		return rc;
 	item.attempts++;
-	if (io_cell->dead_letter != 0 && item.attempts >= io_cell->max_attempts)
+	if (io_cell->dead_letter != 0 && (final || item.attempts >= io_cell->max_attempts))
 		return to_dead_letter(a, queue, io_cell, seq, &item, reason);
 	item.last_reason = (struct sluice_slice){NULL, 0};
 	rc = queue_item_keep(a, &item);
@@ -130,6 +133,12 @@ int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell,
 	io_cell->ready++;
 	rc = queue_item_put(a, queue, seq, &item);
 	return rc != 0 ? rc : ready_put(a, queue, io_cell, item.priority, seq);
+}
+
+int queue_item_back(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
+		    uint32_t delay_ms, struct sluice_slice reason)
+{
+	return item_back(a, queue, io_cell, seq, delay_ms, reason, false);
 }
 
 int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_cell, uint64_t seq,
@@ -152,7 +161,7 @@ int queue_item_unbegun(struct apply *a, uint64_t queue, struct queue_cell *io_ce
 	return ready_put(a, queue, io_cell, item.priority, seq);
 }
 
-/* ---- ack, nack, release, begun, extend ---- */
+/* ---- ack, nack, reject, release, begun, extend, renew ---- */
 
 struct ack_work {
 	struct queue_cell cell;
@@ -192,7 +201,7 @@ static bool named_held(const struct cmd_ack *m, struct ack_work *work)
 		if (from < end)
 			bits_set(work->named, from - grant->first, end - grant->first);
 	}
-	if (m->op == ACK_RELEASE && m->run_count == 0)
+	if ((m->op == ACK_RELEASE || m->op == ACK_RENEW) && m->run_count == 0)
 		memset(work->named, 0xff, sizeof(work->named));
 	for (size_t i = 0; i < sizeof(work->named); i++) {
 		work->named[i] &= grant->bitmap[i];
@@ -215,6 +224,9 @@ static int ack_one(struct apply *a, const struct cmd_ack *m, struct ack_work *wo
 	work->cell.leased--;
 	if (m->op == ACK_NACK)
 		return queue_item_back(a, m->queue, &work->cell, seq, m->value_ms, m->reason);
+	if (m->op == ACK_REJECT)
+		return item_back(a, m->queue, &work->cell, seq, 0,
+				 m->reason.len > 0 ? m->reason : slice_text("rejected"), true);
 	if (m->op == ACK_RELEASE)
 		return queue_item_unbegun(a, m->queue, &work->cell, seq, m->value_ms);
 	rc = queue_item_get(a->txn, a->gateway, m->queue, seq, &item);
@@ -243,17 +255,28 @@ static int ack_named(struct apply *a, const struct cmd_ack *m, struct ack_work *
 	return 0;
 }
 
+/* The lease that an extension or a renewal asks for; refuses one that is out of bounds. */
+static uint32_t lease_asked(const struct cmd_ack *m, const struct queue_grant *grant,
+			    struct outcome *out)
+{
+	uint32_t lease_ms = m->value_ms != 0 ? m->value_ms : grant->lease_ms;
+
+	if (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)
+		(void)refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu",
+			     lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
+			     (unsigned long long)LIMIT_LEASE_MS_MAX);
+	return lease_ms;
+}
+
 static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *work,
 		  struct outcome *out)
 {
-	uint32_t lease_ms = m->value_ms != 0 ? m->value_ms : work->grant.lease_ms;
+	uint32_t lease_ms = lease_asked(m, &work->grant, out);
 	bool cell_changed = false;
 	int rc = 0;
 
-	if (lease_ms < LIMIT_LEASE_MS_MIN || lease_ms > LIMIT_LEASE_MS_MAX)
-		return refuse(out, SLUICE_E_LIMIT, "the lease is %u ms; expected %llu to %llu",
-			      lease_ms, (unsigned long long)LIMIT_LEASE_MS_MIN,
-			      (unsigned long long)LIMIT_LEASE_MS_MAX);
+	if (refused(out))
+		return 0;
 	out->count = work->grant.out;
 	if (work->grant.kind == GRANT_SESSION)
 		return 0;
@@ -275,6 +298,58 @@ static int extend(struct apply *a, const struct cmd_ack *m, struct ack_work *wor
 	if (rc != 0)
 		return rc;
 	return grant_store(a, m->queue, m->token, &work->grant);
+}
+
+/* Moves the named items to another grant. At least one is named. */
+static void grant_move(struct ack_work *work, struct queue_grant *to)
+{
+	struct queue_grant *from = &work->grant;
+
+	for (uint32_t bit = 0; bit < from->bits; bit++) {
+		const uint64_t seq = from->first + bit;
+		bool begun;
+
+		if ((work->named[bit / 8] >> (bit % 8) & 1) == 0)
+			continue;
+		begun = (from->begun[bit / 8] >> (bit % 8) & 1) != 0;
+		if (work->matched++ == 0)
+			to->first = seq;
+		grant_clear(from, seq);
+		grant_set(to, seq);
+		if (begun)
+			grant_begin(to, seq);
+	}
+}
+
+/* The named items leave their grant for one of their own. Its token is the command's index, which
+ * the answer has. The items are still held since when they were. The expiry walk meets the new
+ * grant, whose token is the largest, also if it is under way. */
+static int renew(struct apply *a, const struct cmd_ack *m, struct ack_work *work,
+		 struct outcome *out)
+{
+	struct queue_grant renewed = {.session = work->grant.session,
+				      .kind = work->grant.kind,
+				      .lease_ms = lease_asked(m, &work->grant, out),
+				      .since_ms = work->grant.since_ms,
+				      .extend_max_ms = work->grant.extend_max_ms,
+				      .reports = work->grant.reports};
+	int rc;
+
+	if (refused(out))
+		return 0;
+	grant_move(work, &renewed);
+	out->count = work->matched;
+	if (renewed.kind == GRANT_SESSION) {
+		rc = session_own(a, a->session, OWNED_GRANT, a->index, m->queue);
+	} else {
+		renewed.deadline_ms = a->mono_ms + renewed.lease_ms;
+		rc = queue_lease_arm(a, m->queue, &work->cell, renewed.deadline_ms);
+		if (rc == 0)
+			rc = queue_cell_put(a, m->queue, &work->cell);
+	}
+	if (rc == 0)
+		rc = grant_store(a, m->queue, a->index, &renewed);
+	return rc != 0 ? rc : grant_store(a, m->queue, m->token, &work->grant);
 }
 
 int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
@@ -301,6 +376,9 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 		if (rc != 0 || refused(out))
 			return rc;
 	}
+	if ((m->op == ACK_REJECT || m->op == ACK_RENEW) && !level_is(a, 1))
+		return refuse(out, SLUICE_E_UNSUPPORTED,
+			      "reject and renew need level 1, and the level is %u", a->core->level);
 	out->kind = OUT_ACKED;
 	if (m->op == ACK_EXTEND)
 		return extend(a, m, &work, out);
@@ -312,6 +390,13 @@ int ack_apply(struct apply *a, const struct cmd_ack *m, struct outcome *out)
 		return refuse(out, SLUICE_E_STALE_TOKEN,
 			      "none of these items is still held under token %llu",
 			      (unsigned long long)m->token);
+	if (m->op == ACK_RENEW)
+		return renew(a, m, &work, out);
+	/* Only the gateway's own: what is in it has nowhere else to go. */
+	if (m->op == ACK_REJECT && work.cell.dead_letter == 0)
+		return refuse(out, SLUICE_E_WRONG_STATE,
+			      "this queue has no dead-letter queue: its items can be acked or "
+			      "nacked");
 	ready_before = work.cell.ready;
 	rc = ack_named(a, m, &work);
 	if (rc == 0)

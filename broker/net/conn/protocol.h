@@ -59,7 +59,8 @@ struct protocol_ops {
 	void (*reply)(struct conn *conn, uint64_t tag, const struct outcome *outcome,
 		      struct sluice_slice payload);
 	/* What a CLAIM gives that the protocol has submitted itself: GRANT, JOBS, RESUMED,
-	 * ITEM_DAMAGED, in order, before its reply. NULL: the protocol submits no CLAIM. */
+	 * ITEM_DAMAGED, in order, before its reply. Another command may give ITEM_DAMAGED.
+	 * NULL: the protocol submits no CLAIM. */
 	void (*claimed)(struct conn *conn, uint64_t tag, const struct effect *effect);
 	/* The answer of door_session that opened a session; code 0: it is attached. text: borrowed.
 	 */

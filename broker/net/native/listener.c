@@ -91,6 +91,11 @@ static int on_ack(struct conn *conn, uint32_t corr, struct sluice_slice body)
 
 	if (rc != 0)
 		return (int)native_fail(conn, rc, "ACK: %s", why);
+	if (frame.op == ACK_RENEW && corr == 0) {
+		acked(conn, corr, SLUICE_E_INVAL, 0, 0,
+		      "a renewal needs a correlation: its answer has the new token");
+		return 0;
+	}
 	ack = (struct cmd_ack){.token = frame.token,
 			       .op = frame.op,
 			       .value_ms = frame.value_ms,

@@ -50,9 +50,9 @@ static void welcome(struct conn *conn, const struct door_session *session, bool 
 	Sluice__Welcome message = SLUICE__WELCOME__INIT;
 	struct door_facts facts;
 	char server[] = "sluiced/" SLUICE_VERSION;
-	char zstd[] = "zstd", session_close[] = "session-close";
-	char *features[2];
-	bool zstd_asked = false, close_asked = false;
+	char zstd[] = "zstd", session_close[] = "session-close", reject[] = "reject-renew";
+	char *features[3];
+	bool zstd_asked = false, close_asked = false, reject_asked = false;
 
 	door_facts(conn, &facts);
 	message.version = SLUICE_PROTOCOL_VERSION;
@@ -61,11 +61,14 @@ static void welcome(struct conn *conn, const struct door_session *session, bool 
 
 		zstd_asked |= strcmp(asked, zstd) == 0;
 		close_asked |= strcmp(asked, session_close) == 0;
+		reject_asked |= strcmp(asked, reject) == 0;
 	}
 	if (zstd_asked && facts.zstd)
 		features[message.n_features++] = zstd;
 	if (close_asked)
 		features[message.n_features++] = session_close;
+	if (reject_asked)
+		features[message.n_features++] = reject;
 	message.features = features;
 	message.server = server;
 	message.session_id = session->session;
