@@ -265,13 +265,9 @@ int door_touch(struct conn *conn, uint64_t session)
 int door_session_drop(struct conn *conn, uint64_t session)
 {
 	struct held_session *held = session_held(conn, session);
-	bool ephemeral;
 
 	if (held == NULL)
 		return SLUICE_E_SESSION_GONE;
-	ephemeral = (held->flags & DOOR_SESSION_EPHEMERAL) != 0;
-	session_let_go(held);
-	if (ephemeral)
-		session_close_later(conn->io, conn->gateway, session);
+	session_let_go(held, false);
 	return 0;
 }

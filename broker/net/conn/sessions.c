@@ -40,7 +40,7 @@ static int make_room(struct conn *conn)
 	DL_FOREACH(conn->sessions, held) {
 		if ((held->flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL)) != 0)
 			continue;
-		session_let_go(held);
+		session_let_go(held, false);
 		return 0;
 	}
 	return SLUICE_E_LIMIT;
@@ -69,7 +69,7 @@ int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8
 		rc = engine_session_attach(conn->io->engine, conn->gateway, session,
 					   &conn->io->sink, conn->id);
 	if (rc != 0) {
-		session_let_go(held);
+		session_let_go(held, false);
 		return rc;
 	}
 	held->flags |= flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL);
@@ -78,21 +78,42 @@ int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8
 	return 0;
 }
 
-static void detach(const struct held_session *held)
-{
-	const struct conn *conn = held->conn;
-	struct io *io = conn->io;
-	uint64_t idle = io_now_ms() - conn->active_ms;
+/* What is left to do for a session whose connection let it go. */
+struct closing {
+	struct closing *prev, *next;
+	uint32_t gateway;
+	uint64_t session;
+	uint64_t conn; /* id of the connection; 0: none held it */
+	bool attached; /* to be detached after its close */
+	bool used;
+	uint64_t idle_ms;
+};
 
-	if (engine_session_detach(io->engine, conn->gateway, held->session, &io->sink, conn->id,
-				  (uint32_t)idle, held->used) != 0)
+static void detach(struct io *io, const struct closing *closing)
+{
+	if (engine_session_detach(io->engine, closing->gateway, closing->session, &io->sink,
+				  closing->conn, (uint32_t)closing->idle_ms, closing->used) != 0)
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to detach a session"),
-			 log_u64("session", held->session));
+			 log_u64("session", closing->session));
 }
 
-void session_let_go(struct held_session *held)
+static void close_add(struct io *io, const struct closing *closing)
+{
+	struct closing *copy = malloc(sizeof(*copy));
+
+	/* The session would live, with all that it holds, until the next start. */
+	if (copy == NULL)
+		memory_fail_stop("the end of an ephemeral session");
+	*copy = *closing;
+	DL_APPEND(io->closings, copy);
+	io_again(io);
+}
+
+void session_let_go(struct held_session *held, bool has_ended)
 {
 	struct conn *conn = held->conn;
+	struct closing closing;
+	bool ephemeral;
 
 	invariant(conn->session_count > 0 && held->list_prev != NULL,
 		  "session %llu is not listed by connection %llu", ULL(held->session),
@@ -104,42 +125,35 @@ void session_let_go(struct held_session *held)
 	DL_DELETE(conn->sessions, held);
 	DL_DELETE2(*sessions_list(conn->io, held->session), held, list_prev, list_next);
 	conn->session_count--;
-	if ((held->flags & DOOR_SESSION_ATTACH) != 0 && !conn->io->engine_gone)
-		detach(held);
+	closing = (struct closing){.gateway = conn->gateway,
+				   .session = held->session,
+				   .conn = conn->id,
+				   .attached = (held->flags & DOOR_SESSION_ATTACH) != 0,
+				   .used = held->used,
+				   .idle_ms = io_now_ms() - conn->active_ms};
+	ephemeral = (held->flags & DOOR_SESSION_EPHEMERAL) != 0 && !has_ended;
 	free(held);
+	if (conn->io->engine_gone)
+		return;
+	/* Closed, then detached: until then the engine knows whether it moved to another
+	 * connection, and does not close it there. */
+	if (ephemeral)
+		close_add(conn->io, &closing);
+	else if (closing.attached)
+		detach(conn->io, &closing);
 }
 
 void sessions_let_go(struct conn *conn)
 {
-	while (conn->sessions != NULL) {
-		const struct held_session *held = conn->sessions;
-		const uint64_t session = held->session;
-		const bool ephemeral = (held->flags & DOOR_SESSION_EPHEMERAL) != 0;
-
-		session_let_go(conn->sessions);
-		if (ephemeral && !conn->io->engine_gone)
-			session_close_later(conn->io, conn->gateway, session);
-	}
+	while (conn->sessions != NULL)
+		session_let_go(conn->sessions, false);
 }
 
 /* ---- ephemeral sessions whose connection is gone ---- */
 
-struct closing {
-	struct closing *prev, *next;
-	uint32_t gateway;
-	uint64_t session;
-};
-
 void session_close_later(struct io *io, uint32_t gateway, uint64_t session)
 {
-	struct closing *closing = malloc(sizeof(*closing));
-
-	/* The session would live, with all that it holds, until the next start. */
-	if (closing == NULL)
-		memory_fail_stop("the end of an ephemeral session");
-	*closing = (struct closing){.gateway = gateway, .session = session};
-	DL_APPEND(io->closings, closing);
-	io_again(io);
+	close_add(io, &(struct closing){.gateway = gateway, .session = session});
 }
 
 struct close_submission {
@@ -174,6 +188,8 @@ static int close_submit(struct io *io, const struct closing *closing)
 	own->submission.sink = &io->sink;
 	own->submission.tag = (uint64_t)(uintptr_t)pending;
 	own->submission.control = true;
+	own->submission.conn = closing->conn;
+	own->submission.by_sink = true;
 	own->submission.destroy = close_destroy;
 	rc = engine_submit_quietly(io->engine, &own->submission);
 	if (rc != 0) {
@@ -194,6 +210,8 @@ void sessions_close_due(struct io *io)
 
 		if (close_submit(io, closing) != 0)
 			return; /* with the next round */
+		if (closing->attached)
+			detach(io, closing);
 		DL_DELETE(io->closings, closing);
 		free(closing);
 	}

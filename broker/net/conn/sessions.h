@@ -33,10 +33,11 @@ struct held_session {
 int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms,
 		 uint8_t flags) SLUICE_MUST_USE;
 struct held_session *session_held(const struct conn *conn, uint64_t session); /* NULL: not held */
-void session_let_go(struct held_session *held);
+/* An ephemeral one is closed, unless it has ended. */
+void session_let_go(struct held_session *held, bool has_ended);
 void sessions_let_go(struct conn *conn); /* all: the connection ends */
-/* It ended, or was opened for a connection that is gone: an ephemeral one is closed by a command,
- * which waits while the inbox is full. */
+/* It was opened for a connection that is gone: it is closed by a command, which waits while the
+ * inbox is full. */
 void session_close_later(struct io *io, uint32_t gateway, uint64_t session);
 void sessions_close_due(struct io *io); /* once a round */
 /* A sign of life of a free session, given to the engine with the others of the thread. */

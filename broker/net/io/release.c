@@ -113,7 +113,7 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 		if (!conn->dead)
 			conn->protocol->effect(conn, NULL, effect);
 		if (effect->kind == FX_SESSION_ENDED)
-			session_let_go(held);
+			session_let_go(held, true);
 	}
 }
 
