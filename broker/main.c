@@ -329,6 +329,7 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 	struct net_config config = {.io_threads = (uint32_t)broker->config.io_threads,
 				    .connections_max = (uint32_t)broker->config.connections_max,
 				    .outbox_bytes_max = broker->config.outbox_mib << 20,
+				    .input_bytes_max = broker->config.input_mib << 20,
 				    .zstd = broker->config.zstd};
 	const char *text = "";
 	uint16_t port = 0;

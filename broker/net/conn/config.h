@@ -12,6 +12,7 @@ struct net_config {
 	uint32_t io_threads;	   /* 0: 1 */
 	uint32_t connections_max;  /* 0: 20,000 */
 	uint64_t outbox_bytes_max; /* unread output of all connections together; 0: 512 MiB */
+	uint64_t input_bytes_max;  /* memory for input of all connections together; 0: 512 MiB */
 	bool zstd;		   /* announced in HELLO */
 	const struct admission *admission; /* NULL: everything is allowed; borrowed */
 };

@@ -3,7 +3,7 @@
  * Connections: their life and end, and commands under way. conn_io.c handles their sockets.
  *
  * Flow: a connection is read from while it has fewer than INFLIGHT_REQUESTS_MAX commands, less than
- * PENDING_BYTES_MAX, and less than half of OUTBOX_BYTES_MAX unsent. So a slow reader or a fast
+ * CONN_PENDING_BYTES_MAX, and less than half of OUTBOX_BYTES_MAX unsent. So a slow reader or a fast
  * publisher delays only itself.
  */
 #include "broker/net/conn/conn.h"

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/net/conn/bufs.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
@@ -25,13 +26,15 @@
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
+#include "broker/util/log.h"
 
 enum {
-	READS_AT_ONCE = 4, /* then other connections are served */
-	/* of a buffer for unparsed input; it grows with the bytes that arrive, not with the length
-	 * that a frame announces */
-	KEPT_BYTES_MIN = 4096,
-	WRITE_BYTES_MAX = 1 << 18 /* at once */
+	READS_AT_ONCE = 4,	   /* then other connections are served */
+	KEPT_BYTES_MIN = 4096,	   /* of a buffer for unparsed input */
+	WRITE_BYTES_MAX = 1 << 18, /* at once */
+	/* Of a connection that keeps a part of a frame while memory for input is used up: its peer
+	 * sends INPUT_FAIR_BYTES in this time, or it is closed. */
+	PRESS_MS = 5000
 };
 /* The low mark: below it a connection that had to wait for its output continues. */
 enum { LOW_BYTES = 4 << 20 };
@@ -163,33 +166,70 @@ static size_t kept_len(const struct conn *conn)
 	return conn->kept_end - conn->kept_start;
 }
 
-/* Space for more bytes after the kept ones; NULL: no memory. */
-static uint8_t *kept_room(struct conn *conn, size_t more)
+static void kept_set(struct conn *conn, struct door_buf *buf)
+{
+	if (conn->keeps && buf == NULL)
+		DL_DELETE2(conn->io->keeping, conn, keep_prev, keep_next);
+	if (!conn->keeps && buf != NULL)
+		DL_APPEND2(conn->io->keeping, conn, keep_prev, keep_next);
+	conn->kept = buf;
+	conn->keeps = buf != NULL;
+}
+
+static void kept_free(struct conn *conn)
+{
+	door_buf_unref(conn->kept);
+	kept_set(conn, NULL);
+	conn->kept_start = conn->kept_end = 0;
+}
+
+/* The kept bytes at the beginning of a buffer of so many bytes, which nobody else reads. */
+static bool kept_move(struct conn *conn, size_t capacity)
 {
 	size_t len = kept_len(conn);
+	struct door_buf *buf = buf_new(conn, capacity);
 
-	invariant(conn->kept_start <= conn->kept_end && conn->kept_end <= conn->kept_capacity,
+	if (buf == NULL)
+		return false;
+	if (len > 0)
+		memcpy(buf->bytes, conn->kept->bytes + conn->kept_start, len);
+	door_buf_unref(conn->kept);
+	kept_set(conn, buf);
+	return true;
+}
+
+static bool kept_grow(struct conn *conn, size_t capacity)
+{
+	struct door_buf *grown = buf_grow(conn->kept, capacity);
+
+	if (grown == NULL)
+		return false;
+	kept_set(conn, grown);
+	return true;
+}
+
+/* Space for more bytes after the kept ones; NULL: no memory. What a protocol has taken of the
+ * buffer is not moved; the bytes behind the kept ones are nobody's. */
+static uint8_t *kept_room(struct conn *conn, size_t more)
+{
+	size_t len = kept_len(conn), capacity = conn->kept != NULL ? conn->kept->capacity : 0;
+
+	invariant(conn->kept_start <= conn->kept_end && conn->kept_end <= capacity,
 		  "connection %llu keeps %zu to %zu of %zu bytes", (unsigned long long)conn->id,
-		  conn->kept_start, conn->kept_end, conn->kept_capacity);
-	if (conn->kept_capacity - conn->kept_end >= more)
-		return conn->kept + conn->kept_end;
-	if (conn->kept_start > 0) {
-		memmove(conn->kept, conn->kept + conn->kept_start, len);
+		  conn->kept_start, conn->kept_end, capacity);
+	if (capacity - conn->kept_end < more) {
+		if (conn->kept == NULL || conn->kept->refs > 1) {
+			if (!kept_move(conn, len + more))
+				return NULL;
+		} else {
+			memmove(conn->kept->bytes, conn->kept->bytes + conn->kept_start, len);
+			if (capacity - len < more && !kept_grow(conn, len + more))
+				return NULL;
+		}
 		conn->kept_start = 0;
 		conn->kept_end = len;
 	}
-	if (conn->kept_capacity - len < more) {
-		uint8_t *grown = realloc(conn->kept, len + more);
-
-		if (grown == NULL)
-			return NULL;
-		conn->kept = grown;
-		conn->kept_capacity = len + more;
-		if (!conn->keeps)
-			DL_APPEND2(conn->io->keeping, conn, keep_prev, keep_next);
-		conn->keeps = true;
-	}
-	return conn->kept + conn->kept_end;
+	return conn->kept->bytes + conn->kept_end;
 }
 
 enum {
@@ -255,37 +295,73 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 
 static void feed_kept(struct conn *conn)
 {
-	conn->kept_start =
-		conn->kept_end - feed(conn, conn->kept + conn->kept_start, kept_len(conn));
-	if (kept_len(conn) == 0)
-		conn->kept_start = conn->kept_end = 0;
+	const uint8_t *bytes = conn->kept->bytes + conn->kept_start;
+
+	bufs_give(conn, conn->kept, bytes, kept_len(conn), false);
+	conn->kept_start = conn->kept_end - feed(conn, bytes, kept_len(conn));
+	bufs_given_end(conn->io);
+	if (kept_len(conn) > 0)
+		return;
+	if (conn->kept->refs > 1)
+		kept_free(conn); /* what was taken is not written to */
+	conn->kept_start = conn->kept_end = 0;
 }
 
-static void feed_fresh(struct conn *conn, const uint8_t *bytes, size_t len)
+static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
-	size_t left = feed(conn, bytes, len);
-	uint8_t *room;
+	uint8_t *room = kept_room(conn, len);
 
-	if (left == 0)
-		return;
-	room = kept_room(conn, left);
 	if (room == NULL) {
 		conn_kill(conn, "no memory for its input");
 		return;
 	}
-	memcpy(room, bytes + len - left, left);
-	conn->kept_end += left;
+	memcpy(room, bytes, len);
+	conn->kept_end += len;
+}
+
+static void feed_fresh(struct conn *conn, size_t len)
+{
+	struct door_buf *fresh = conn->io->fresh;
+	size_t left;
+
+	bufs_give(conn, fresh, fresh->bytes, len, true);
+	left = feed(conn, fresh->bytes, len);
+	if (left > 0)
+		keep(conn, fresh->bytes + len - left, left);
+	bufs_given_end(conn->io);
 }
 
 /* How many of the next bytes to append to the kept ones: the rest of a frame whose length is known,
- * up to twice the bytes that are kept. */
+ * at most as many as are there. So memory grows with what has arrived, never with what a frame
+ * announces. */
 static size_t kept_more(const struct conn *conn)
 {
 	size_t len = kept_len(conn), more = len > KEPT_BYTES_MIN ? len : KEPT_BYTES_MIN;
 
-	if (more < NET_READ_BYTES && conn->wanted > NET_READ_BYTES)
-		more = NET_READ_BYTES;
 	return conn->wanted > len && conn->wanted - len < more ? conn->wanted - len : more;
+}
+
+/* The connection may keep more than INPUT_FAIR_BYTES: there is memory, or it is the one of its
+ * thread that goes on without. */
+static bool may_grow(const struct conn *conn)
+{
+	return conn->io->favoured == conn ||
+	       bufs_room(conn->io, (size_t)NET_READ_BYTES + kept_more(conn));
+}
+
+/* Of the bytes that the next read may bring. 0: the connection waits. */
+static size_t read_max(const struct conn *conn)
+{
+	size_t len = kept_len(conn);
+
+	if (may_grow(conn))
+		return SIZE_MAX;
+	return len < INPUT_FAIR_BYTES ? INPUT_FAIR_BYTES - len : 0;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+	return a < b ? a : b;
 }
 
 /* Reads once. False: no more bytes for now. */
@@ -293,55 +369,58 @@ static bool read_once(struct conn *conn)
 {
 	struct io *io = conn->io;
 	bool kept = kept_len(conn) > 0;
-	struct iovec room[2] = {{NULL, 0}, {io->fresh, NET_READ_BYTES}};
-	size_t fresh;
+	size_t max = read_max(conn), fresh;
+	struct iovec room[2] = {{NULL, 0}, {NULL, 0}};
 	ssize_t got;
 
+	if (max == 0)
+		return false;
+	if (io->fresh == NULL)
+		io->fresh = buf_fresh(io);
 	if (kept) {
-		room[0].iov_len = kept_more(conn);
+		room[0].iov_len = smaller(kept_more(conn), max);
 		room[0].iov_base = kept_room(conn, room[0].iov_len);
-		if (room[0].iov_base == NULL) {
-			conn_kill(conn, "no memory for its input");
-			return false;
-		}
 	}
-	got = kept ? readv(conn->fd, room, 2) : read(conn->fd, io->fresh, NET_READ_BYTES);
+	if (io->fresh == NULL || (kept && room[0].iov_base == NULL)) {
+		conn_kill(conn, "no memory for its input");
+		return false;
+	}
+	room[1] = (struct iovec){io->fresh->bytes, smaller(NET_READ_BYTES, max - room[0].iov_len)};
+	got = kept ? readv(conn->fd, room, 2) : read(conn->fd, room[1].iov_base, room[1].iov_len);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (got <= 0) {
 		conn_kill(conn, got == 0 ? "the peer closed it" : "the peer reset it");
 		return false;
 	}
+	conn->received += (size_t)got;
 	fresh = (size_t)got > room[0].iov_len ? (size_t)got - room[0].iov_len : 0;
 	if (kept) {
 		conn->kept_end += (size_t)got - fresh;
 		feed_kept(conn);
 	}
 	/* Bytes that follow kept bytes are appended to them. */
-	if (fresh > 0 && kept_len(conn) == 0 && !conn->dead && !conn->closing) {
-		feed_fresh(conn, io->fresh, fresh);
-	} else if (fresh > 0 && !conn->dead && !conn->closing) {
-		uint8_t *at = kept_room(conn, fresh);
-
-		if (at == NULL) {
-			conn_kill(conn, "no memory for its input");
-			return false;
+	if (fresh > 0 && !conn->dead && !conn->closing) {
+		if (kept_len(conn) == 0) {
+			feed_fresh(conn, fresh);
+		} else {
+			keep(conn, io->fresh->bytes, fresh);
+			if (!conn->dead)
+				feed_kept(conn);
 		}
-		memcpy(at, io->fresh, fresh);
-		conn->kept_end += fresh;
-		feed_kept(conn);
 	}
-	return (size_t)got == room[0].iov_len + NET_READ_BYTES;
+	return (size_t)got == room[0].iov_len + room[1].iov_len;
 }
 
 /* A socket that is closed with bytes in it that were not read resets the connection, and the peer
  * may lose what was sent before. */
 static void discard(struct conn *conn)
 {
+	uint8_t bytes[1 << 14];
 	ssize_t got;
 
 	do
-		got = read(conn->fd, conn->io->fresh, NET_READ_BYTES);
+		got = read(conn->fd, bytes, sizeof(bytes));
 	while (got > 0 || (got < 0 && errno == EINTR));
 	if (got == 0 || errno != EAGAIN)
 		conn_kill(conn, "the peer closed it");
@@ -377,9 +456,27 @@ static void on_readable(evutil_socket_t fd, short what, void *user)
 	conns_flush(conn->io);
 }
 
+/* Whether its socket is read. When there is no memory for all, one connection of the thread goes on
+ * nevertheless, and the next one when it has what it waits for: so connections that hold a part of
+ * a frame each do not wait for one another. */
+static bool may_read(struct conn *conn)
+{
+	struct io *io = conn->io;
+
+	if (io->favoured == conn && (!conn_may_take(conn) || kept_len(conn) < INPUT_FAIR_BYTES))
+		io->favoured = NULL;
+	if (!conn_may_take(conn))
+		return false;
+	if (read_max(conn) > 0)
+		return true;
+	if (io->favoured == NULL)
+		io->favoured = conn;
+	return io->favoured == conn;
+}
+
 void conn_flow(struct conn *conn)
 {
-	bool may = conn_may_take(conn);
+	bool may = may_read(conn);
 
 	if (may == conn->reading)
 		return;
@@ -399,6 +496,51 @@ void conn_parse(struct conn *conn)
 	conn_flow(conn);
 }
 
+/* ---- memory for all is used up ---- */
+
+static void log_pressed(const struct conn *conn)
+{
+	static struct log_rate rate = {.per_second = 10};
+	char peer[PEER_TEXT_BYTES];
+	uint64_t left_out;
+
+	if (log_may(&rate, &left_out))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.input",
+				"a connection is closed: memory for input is used up, and the "
+				"client does not send the rest of its request"),
+			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
+			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
+			 log_u64("session", conn_session(conn)),
+			 log_u64("kept_bytes", kept_len(conn)),
+			 log_u64("wanted_bytes", conn->wanted), log_u64("left_out", left_out));
+}
+
+void conns_press(struct io *io, uint64_t now_ms)
+{
+	bool first = io->press_ms == 0;
+	struct conn *conn;
+
+	if (io->favoured == NULL && bufs_room(io, 2 * (size_t)NET_READ_BYTES)) {
+		io->press_ms = 0;
+		return;
+	}
+	if (!first && now_ms < io->press_ms)
+		return;
+	io->press_ms = now_ms + PRESS_MS;
+	DL_FOREACH2(io->keeping, conn, keep_next)
+	{
+		uint64_t more = conn->received - conn->received_seen;
+
+		conn->received_seen = conn->received;
+		if (first || !conn->reading || conn->dead || kept_len(conn) <= INPUT_FAIR_BYTES ||
+		    more >= INPUT_FAIR_BYTES)
+			continue;
+		log_pressed(conn);
+		conn_kill(conn, "it did not send the rest of its request in time");
+	}
+}
+
 /* ---- life ---- */
 
 int conn_open(struct conn *conn)
@@ -415,19 +557,9 @@ int conn_open(struct conn *conn)
 	return 0;
 }
 
-static void kept_free(struct conn *conn)
-{
-	if (conn->keeps)
-		DL_DELETE2(conn->io->keeping, conn, keep_prev, keep_next);
-	conn->keeps = false;
-	free(conn->kept);
-	conn->kept = NULL;
-	conn->kept_start = conn->kept_end = conn->kept_capacity = 0;
-}
-
 void conn_shrink(struct conn *conn)
 {
-	if (kept_len(conn) == 0)
+	if (conn->kept != NULL && kept_len(conn) == 0)
 		kept_free(conn);
 }
 
@@ -446,4 +578,7 @@ void conn_shut(struct conn *conn)
 	}
 	(void)close(conn->fd);
 	kept_free(conn);
+	bufs_drop(conn);
+	if (conn->io->favoured == conn)
+		conn->io->favoured = NULL;
 }

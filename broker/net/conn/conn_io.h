@@ -19,6 +19,9 @@ void conn_flow(struct conn *conn); /* reading on or off, by pending commands and
  */
 void conn_linger(struct conn *conn);
 void conn_shrink(struct conn *conn); /* frees the input buffer if it is empty */
+/* While memory for input is used up: closes the connections that keep a part of a frame whose rest
+ * does not come. Called often. */
+void conns_press(struct io *io, uint64_t now_ms);
 /* Wakes the engine if the round submitted commands, and sends the output that it wrote: every
  * callback of the loop ends with it. */
 void conns_flush(struct io *io);

@@ -22,6 +22,7 @@
 #include "sluice.pb-c.h"
 
 struct conn;
+struct door_buf;
 struct sub;
 
 /* ---- the connection ---- */
@@ -67,6 +68,20 @@ void door_want(struct conn *conn, size_t bytes);
 void door_hold(struct conn *conn, bool on);
 /* Whether one more frame is within the connection's bounds. `bytes` stops when not. */
 bool door_may_take(const struct conn *conn);
+
+/* ---- memory ---- */
+/* Counted memory (bufs.h). It may be written until the first command with it is sent, then it is
+ * only read. Each of new and take gives one reference, which the protocol drops with
+ * door_buf_unref, in any call of its table; a command that was accepted has its own until it is
+ * answered. BUSY: a bound is reached; LIMIT: more than CONN_PENDING_BYTES_MAX; NOMEM. */
+int door_buf_new(struct conn *conn, size_t bytes, struct door_buf **ret,
+		 void **ret_bytes) SLUICE_MUST_USE;
+/* Inside `bytes`: takes the memory in which the given bytes lie, and consumes none of them. part:
+ * some of them; afterwards it lies in *ret: when the given bytes fill less than a quarter of their
+ * memory they are copied, all of them, once for all takes of one call of `bytes`. */
+int door_buf_take(struct conn *conn, struct door_buf **ret,
+		  struct sluice_slice *io_part) SLUICE_MUST_USE;
+void door_buf_unref(struct door_buf *buf); /* accepts NULL */
 
 /* ---- gateway and sessions ---- */
 /* Binds the connection to a gateway, by name. Again, with another one: only while it has neither a

@@ -22,6 +22,7 @@
 struct answer;
 struct closing;
 struct deferred;
+struct door_buf;
 struct followed;
 struct held_session;
 struct instance;
@@ -94,9 +95,11 @@ struct conn {
 	int fd;
 	struct event *readable, *writable;
 	struct evbuffer *out;
-	uint8_t *kept; /* input that is not parsed yet: kept_start to kept_end */
-	size_t kept_start, kept_end, kept_capacity;
-	bool keeps; /* in io->keeping: it has that buffer */
+	struct door_buf *kept; /* input that is not parsed yet: kept_start to kept_end */
+	size_t kept_start, kept_end;
+	uint64_t received;	/* bytes, in all */
+	uint64_t received_seen; /* at the last look of conns_press() */
+	bool keeps;		/* in io->keeping: it has that buffer */
 	struct conn *keep_prev, *keep_next;
 	bool parsing;	/* the protocol is parsing its bytes */
 	bool writing;	/* waits for its socket */
@@ -106,6 +109,10 @@ struct conn {
 	/* last sign of life: bytes in, or output accepted while the broker does not read (io.c) */
 	uint64_t active_ms;
 	size_t unsent_seen; /* at the last run of io->timer; io.c */
+
+	/* ---- bufs.c ---- */
+	struct door_buf *bufs;
+	uint64_t buf_bytes;
 
 	/* ---- sub.c ---- */
 	struct sub *subs;   /* by number */
@@ -125,6 +132,16 @@ struct conn {
 	struct answer *answers;
 	struct waiter *waiters;
 	uint64_t waiter_count;
+};
+
+/* Input that a protocol is given now (bufs.h). */
+struct given {
+	struct conn *conn; /* NULL: none */
+	struct door_buf *input;
+	const uint8_t *bytes, *at; /* of input, at first; where they lie now */
+	size_t len;
+	bool fresh;
+	struct door_buf *taken; /* NULL: not taken */
 };
 
 /* An effect for a session scans one list: the end of ten thousand sessions must not scan every
@@ -182,8 +199,15 @@ struct io {
 	unsigned random_count;
 
 	/* ---- conn_io.c ---- */
-	struct conn *keeping; /* connections that have an input buffer */
-	uint8_t *fresh;	      /* NET_READ_BYTES: the bytes of one read of a socket */
+	struct conn *keeping;	/* connections that have an input buffer */
+	struct door_buf *fresh; /* NET_READ_BYTES: the bytes of one read of a socket; may be NULL */
+	struct conn *favoured;	/* may keep input beyond the bound of all; NULL: none */
+	uint64_t press_ms;	/* next look of conns_press(); 0: there is room */
+
+	/* ---- bufs.c ---- */
+	struct given given;
+	struct door_buf *spares;
+	uint32_t spare_count;
 
 	/* ---- sub.c ---- */
 	struct sub *subs;	   /* by tag */
@@ -214,6 +238,7 @@ struct net {
 	_Atomic uint32_t next_io; /* gets the next connection */
 	_Atomic uint64_t connections;
 	_Atomic uint64_t unsent; /* of all connections */
+	_Atomic uint64_t input;	 /* memory of bufs, of all connections */
 	struct listening *listening;
 	struct instances *instances;
 	/* ---- io.c: the threads that have not drained yet ---- */

@@ -20,8 +20,6 @@
 #include "broker/util/log.h"
 #include "protocol/limits.h"
 
-/* Of commands under way, of one connection. */
-enum { PENDING_BYTES_MAX = 32 << 20 };
 /* Above the bound of all connections each may still buffer this much, so that clients that do read
  * make progress. */
 enum { FAIR_BYTES = 1 << 18 };
@@ -143,7 +141,8 @@ bool conn_may_take(const struct conn *conn)
 {
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
 	       !conn->io->draining && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
-	       conn->pending_bytes < PENDING_BYTES_MAX && !conn_is_full(conn);
+	       conn->pending_bytes + conn->buf_bytes < LIMIT_CONN_PENDING_BYTES_MAX &&
+	       !conn_is_full(conn);
 }
 
 void conn_unlist(struct conn *conn)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/net/conn/bufs.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
@@ -328,6 +329,7 @@ static void on_timer(evutil_socket_t fd, short what, void *user)
 	lives_end(io, now);
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
 	conn_shrink(conn);
+	conns_press(io, now);
 	round_run(io);
 }
 
@@ -382,7 +384,7 @@ int io_init(struct io *io, struct net *net)
 	wheel_init(&io->lives, io_now_ms());
 	wheel_init(&io->waits, io_now_ms());
 	io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	io->fresh = malloc(NET_READ_BYTES);
+	io->fresh = buf_fresh(io);
 	if (io->fresh == NULL || io->wake_fd < 0 || pthread_mutex_init(&io->lock, NULL) != 0)
 		return SLUICE_E_NOMEM;
 	io->base = event_base_new();
@@ -437,6 +439,6 @@ void io_fini(struct io *io)
 		event_base_free(io->base);
 	if (io->wake_fd > 0)
 		(void)close(io->wake_fd);
-	free(io->fresh);
+	bufs_fini(io);
 	(void)pthread_mutex_destroy(&io->lock);
 }

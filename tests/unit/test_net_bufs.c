@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Memory for input: it grows with what arrives, is bounded for a connection and for all, and a
+ * protocol may take it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/net/conn/bufs.h"
+#include "protocol/limits.h"
+#include "tests/unit/net_rig.h"
+
+static struct io *io_of(struct rig *rig)
+{
+	return &rig->net->ios[0];
+}
+
+/* ---- what arrives ---- */
+
+Test(net_bufs, memory_for_a_frame_grows_with_what_has_come)
+{
+	static uint8_t frame[FRAME_HEADER_BYTES + LARGE_BYTES];
+	struct frame_header header = {.body_bytes = LARGE_BYTES, .type = UNKNOWN_TYPE, .corr = 1};
+	struct rig rig;
+	struct conn *conn;
+
+	greet(&rig);
+	conn = io_of(&rig)->conns;
+	frame_header_encode(frame, &header);
+	for (size_t put = 0, step = FRAME_HEADER_BYTES; put < sizeof(frame);) {
+		size_t len = put + step < sizeof(frame) ? step : sizeof(frame) - put;
+
+		feed(&rig, frame + put, len);
+		put += len;
+		step = put; /* as many again */
+		if (step > PIECE_BYTES)
+			step = PIECE_BYTES;
+		if (put == sizeof(frame))
+			break;
+		cr_assert_eq(conn->kept_end - conn->kept_start, put);
+		cr_assert_leq(conn->kept->capacity, 2 * put + 4096, "%zu bytes for %zu",
+			      conn->kept->capacity, put);
+		cr_assert_eq(conn->buf_bytes, conn->kept->capacity);
+		cr_assert_eq(atomic_load(&rig.net->input), conn->kept->capacity);
+	}
+	cr_expect_eq(answer(&rig), FRAME_REPLY);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turn(&rig);
+	cr_expect_eq(conn->buf_bytes, 0);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
+
+/* ---- more connections than memory ---- */
+
+enum { MANY = 40, FRAME_BYTES = 1 << 18, MANY_MAX = 2 << 20 };
+
+struct many {
+	struct rig rig;
+	int fds[MANY];
+	size_t sent[MANY];
+};
+
+static void many_open(struct many *many)
+{
+	uint8_t bytes[1024];
+
+	greet(&many->rig);
+	many->rig.net->config.input_bytes_max = MANY_MAX;
+	for (int i = 0; i < MANY; i++) {
+		int pair[2];
+
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+					pair),
+			     0);
+		cr_assert_eq(net_adopt(many->rig.net, &native_protocol, NULL, pair[0]), 0);
+		many->fds[i] = pair[1];
+		many->sent[i] = 0;
+		cr_assert_eq(write(pair[1], plain_hello, sizeof(plain_hello)),
+			     (ssize_t)sizeof(plain_hello));
+		turns(&many->rig);
+		cr_assert_gt(read(pair[1], bytes, sizeof(bytes)), 0);
+	}
+}
+
+/* Sends on, as far as the sockets accept it, up to so many bytes of each frame. */
+static void many_send(struct many *many, size_t upto)
+{
+	static uint8_t frame[FRAME_HEADER_BYTES + FRAME_BYTES];
+	struct frame_header header = {.body_bytes = FRAME_BYTES, .type = UNKNOWN_TYPE, .corr = 1};
+
+	frame_header_encode(frame, &header);
+	for (int i = 0; i < MANY; i++) {
+		ssize_t put = 0;
+
+		if (many->sent[i] < upto)
+			put = send(many->fds[i], frame + many->sent[i], upto - many->sent[i],
+				   MSG_NOSIGNAL);
+		if (put > 0)
+			many->sent[i] += (size_t)put;
+	}
+	turn(&many->rig);
+}
+
+static void many_close(struct many *many)
+{
+	for (int i = 0; i < MANY; i++)
+		(void)close(many->fds[i]);
+	rig_close(&many->rig);
+}
+
+static void ping(struct rig *rig)
+{
+	uint8_t bytes[FRAME_HEADER_BYTES];
+
+	(void)frame_put(bytes, FRAME_PING, "", 0);
+	feed(rig, bytes, sizeof(bytes));
+	cr_assert_eq(answer(rig), FRAME_PONG);
+}
+
+Test(net_bufs, parts_of_frames_do_not_exceed_the_bound_of_all)
+{
+	static struct many many;
+
+	many_open(&many);
+	for (int n = 0; n < 200; n++) {
+		many_send(&many, FRAME_BYTES / 2);
+		/* The bound, what each may have, and the one that may exceed it. */
+		cr_assert_leq(atomic_load(&many.rig.net->input),
+			      (uint64_t)MANY_MAX + MANY * (INPUT_FAIR_BYTES + 4096) +
+				      2 * FRAME_BYTES,
+			      "%llu bytes", (unsigned long long)atomic_load(&many.rig.net->input));
+	}
+	cr_assert(!bufs_room(io_of(&many.rig), 2 * NET_READ_BYTES), "it is used up");
+	ping(&many.rig);
+	many_close(&many);
+}
+
+Test(net_bufs, connections_that_send_on_do_not_wait_for_one_another)
+{
+	static struct many many;
+	int answered = 0;
+
+	many_open(&many);
+	for (int n = 0; n < 100; n++)
+		many_send(&many, FRAME_BYTES / 2);
+	for (int n = 0; n < 3000 && answered < MANY; n++) {
+		many_send(&many, FRAME_HEADER_BYTES + FRAME_BYTES);
+		event_active(io_of(&many.rig)->timer, EV_TIMEOUT, 0);
+		for (int i = 0; i < MANY; i++) {
+			uint8_t bytes[1024];
+
+			answered += read(many.fds[i], bytes, sizeof(bytes)) > 0;
+		}
+	}
+	cr_expect_eq(answered, MANY, "%d of the frames were answered", answered);
+	many_close(&many);
+}
+
+Test(net_bufs, who_holds_memory_and_does_not_send_on_is_closed_when_it_is_used_up)
+{
+	enum { SECOND = 1000 };
+	static struct many many;
+	uint64_t now = 1000000;
+	unsigned left;
+	struct io *io;
+
+	many_open(&many);
+	io = io_of(&many.rig);
+	conns_press(io, now);
+	cr_assert_eq(io->press_ms, 0u, "there is room");
+	for (int n = 0; n < 200; n++)
+		many_send(&many, FRAME_BYTES / 2);
+	left = HASH_CNT(hh, io->conns);
+	conns_press(io, now);
+	conns_press(io, now + 4 * SECOND);
+	turn(&many.rig);
+	cr_expect_eq(HASH_CNT(hh, io->conns), left, "not before the time is over");
+	for (int n = 1; n < 1000 && !bufs_room(io, 2 * NET_READ_BYTES); n++) {
+		conns_press(io, now + (uint64_t)n * 6 * SECOND);
+		turns(&many.rig);
+	}
+	cr_expect(bufs_room(io, 2 * NET_READ_BYTES));
+	cr_expect_lt(HASH_CNT(hh, io->conns), left);
+	ping(&many.rig);
+	many_close(&many);
+}
+
+/* ---- the calls of a protocol ---- */
+
+static struct taker {
+	struct conn *conn;
+	int takes; /* in each call of bytes */
+	struct door_buf *bufs[4];
+	struct sluice_slice given, parts[4];
+	size_t wanted, calls, bytes, sum;
+	int rc;
+	bool refuses; /* takes nothing of what it is given */
+} taker;
+
+static const char *taker_name(const struct conn *conn)
+{
+	(void)conn;
+	return "taker";
+}
+
+static int taker_accept(struct conn *conn)
+{
+	taker.conn = conn;
+	return 0;
+}
+
+static long taker_bytes(struct conn *conn, const void *bytes, size_t len)
+{
+	taker.calls++;
+	taker.given = (struct sluice_slice){bytes, len};
+	if (len < taker.wanted) {
+		door_want(conn, taker.wanted);
+		return 0;
+	}
+	for (int i = 0; i < taker.takes; i++) {
+		taker.parts[i] = (struct sluice_slice){(const uint8_t *)bytes + i, len - (size_t)i};
+		taker.rc = door_buf_take(conn, &taker.bufs[i], &taker.parts[i]);
+		if (taker.rc != 0)
+			return 0;
+	}
+	if (taker.refuses)
+		return 0;
+	for (size_t i = 0; i < len; i++)
+		taker.sum += ((const uint8_t *)bytes)[i];
+	taker.bytes += len;
+	return (long)len;
+}
+
+static void taker_closed(struct conn *conn)
+{
+	(void)conn;
+}
+
+static const struct protocol_ops taker_protocol = {
+	.name = taker_name,
+	.accept = taker_accept,
+	.bytes = taker_bytes,
+	.closed = taker_closed,
+};
+
+static void taker_open(struct rig *rig, struct taker how)
+{
+	taker = how;
+	rig_open_as(rig, &taker_protocol, NULL);
+	cr_assert_not_null(taker.conn);
+	taker.conn->gateway = 1; /* as after door_enter */
+}
+
+static void taker_drop(void)
+{
+	for (int i = 0; i < taker.takes; i++)
+		door_buf_unref(taker.bufs[i]);
+}
+
+static void write_all(struct rig *rig, const uint8_t *bytes, size_t len)
+{
+	cr_assert_eq(write(rig->fd, bytes, len), (ssize_t)len);
+	(void)event_base_loop(rig->net->ios[0].base, EVLOOP_NONBLOCK);
+}
+
+Test(net_bufs, what_fills_the_threads_buffer_is_taken_and_not_copied)
+{
+	static uint8_t bytes[NET_READ_BYTES / 2];
+	struct rig rig;
+
+	memset(bytes, 7, sizeof(bytes));
+	taker_open(&rig, (struct taker){.takes = 2});
+	write_all(&rig, bytes, sizeof(bytes));
+	cr_assert_eq(taker.calls, 1u);
+	cr_assert_eq(taker.bytes, sizeof(bytes));
+	cr_expect_eq(taker.bufs[0], taker.bufs[1], "one memory");
+	cr_expect_eq(taker.parts[0].data, taker.given.data);
+	cr_expect_eq(taker.parts[1].data, (const uint8_t *)taker.given.data + 1);
+	cr_expect_eq(taker.conn->buf_bytes, (uint64_t)NET_READ_BYTES, "what is held counts");
+	/* The thread reads on into another buffer. */
+	taker.takes = 0;
+	memset(bytes, 9, sizeof(bytes));
+	write_all(&rig, bytes, sizeof(bytes));
+	cr_expect_eq(*(const uint8_t *)taker.parts[0].data, 7);
+	taker.takes = 2;
+	taker_drop();
+	cr_expect_eq(taker.conn->buf_bytes, 0u);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
+
+Test(net_bufs, what_fills_less_than_a_quarter_is_copied_once)
+{
+	static uint8_t bytes[NET_READ_BYTES / 4 - 1];
+	struct rig rig;
+
+	memset(bytes, 7, sizeof(bytes));
+	taker_open(&rig, (struct taker){.takes = 2});
+	write_all(&rig, bytes, sizeof(bytes));
+	cr_expect_eq(taker.bufs[0], taker.bufs[1], "one copy");
+	cr_expect_neq(taker.parts[0].data, taker.given.data);
+	cr_expect_eq((const uint8_t *)taker.parts[0].data + 1, taker.parts[1].data);
+	cr_expect_eq(taker.conn->buf_bytes, sizeof(bytes));
+	cr_expect_eq(memcmp(taker.parts[1].data, bytes, sizeof(bytes) - 1), 0);
+	taker_drop();
+	cr_expect_eq(taker.conn->buf_bytes, 0u);
+	rig_close(&rig);
+}
+
+Test(net_bufs, kept_input_that_was_taken_is_not_written_to)
+{
+	static uint8_t bytes[LARGE_BYTES];
+	struct rig rig;
+
+	memset(bytes, 7, sizeof(bytes));
+	taker_open(&rig, (struct taker){.takes = 1, .wanted = LARGE_BYTES});
+	for (int n = 0; n < 2; n++) {
+		size_t before = taker.bytes;
+
+		taker.takes = 1 - n;
+		feed(&rig, bytes, sizeof(bytes));
+		for (int i = 0; i < 100 && taker.bytes == before; i++)
+			turn(&rig);
+		cr_assert_eq(taker.bytes, before + LARGE_BYTES);
+		memset(bytes, 9, sizeof(bytes));
+	}
+	cr_expect_eq(taker.parts[0].len, (size_t)LARGE_BYTES);
+	for (size_t i = 0; i < LARGE_BYTES; i++)
+		cr_assert_eq(((const uint8_t *)taker.parts[0].data)[i], 7);
+	taker.takes = 1;
+	taker_drop();
+	rig_close(&rig);
+}
+
+/* limit: CONN_PENDING_BYTES_MAX */
+Test(net_bufs, a_connection_has_so_much_memory_and_is_tried_again)
+{
+	struct door_buf *first, *second;
+	uint8_t byte = 1;
+	struct rig rig;
+	void *bytes;
+
+	taker_open(&rig, (struct taker){.takes = 1});
+	cr_expect_eq(door_buf_new(taker.conn, LIMIT_SIZE(CONN_PENDING_BYTES_MAX) + 1, &first,
+				  &bytes),
+		     SLUICE_E_LIMIT);
+	cr_assert_eq(door_buf_new(taker.conn, LIMIT_SIZE(CONN_PENDING_BYTES_MAX) - 1, &first,
+				  &bytes),
+		     0);
+	write_all(&rig, &byte, 1);
+	cr_expect_eq(taker.rc, 0, "one byte more is the bound");
+	cr_expect_eq(taker.bytes, 1u);
+	cr_expect_eq(door_buf_new(taker.conn, 1, &second, &bytes), SLUICE_E_BUSY);
+	taker_drop();
+	door_buf_unref(first);
+	cr_assert_eq(door_buf_new(taker.conn, LIMIT_SIZE(CONN_PENDING_BYTES_MAX) - 1, &first,
+				  &bytes),
+		     0);
+	turns(&rig);
+	cr_assert_eq(door_buf_new(taker.conn, 1, &second, &bytes), 0);
+	write_all(&rig, &byte, 1);
+	cr_expect_eq(taker.bytes, 1u, "it is not read at the bound");
+	door_buf_unref(second);
+	door_buf_unref(first);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turns(&rig);
+	cr_expect_eq(taker.bytes, 2u, "and again below it");
+	taker_drop();
+	rig_close(&rig);
+}
+
+Test(net_bufs, memory_of_all_is_bounded)
+{
+	struct door_buf *first, *second;
+	struct rig rig;
+	void *bytes;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	rig.net->config.input_bytes_max = 1 << 20;
+	cr_assert_eq(door_buf_new(taker.conn, 1 << 20, &first, &bytes), 0);
+	cr_expect_eq(door_buf_new(taker.conn, 1, &second, &bytes), SLUICE_E_BUSY);
+	door_buf_unref(first);
+	cr_assert_eq(door_buf_new(taker.conn, 1, &second, &bytes), 0);
+	/* The end of the connection does not free what others hold; it counts until then. */
+	(void)shutdown(rig.fd, SHUT_RDWR);
+	turns(&rig);
+	cr_assert_null(io_of(&rig)->conns);
+	cr_expect_eq(atomic_load(&rig.net->input), 1u);
+	door_buf_unref(second);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
