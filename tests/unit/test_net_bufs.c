@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "broker/net/conn/bufs.h"
+#include "broker/net/conn/conn.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/net_rig.h"
 
@@ -387,5 +389,176 @@ Test(net_bufs, memory_of_all_is_bounded)
 	cr_expect_eq(atomic_load(&rig.net->input), 1u);
 	door_buf_unref(second);
 	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
+
+/* ---- PUBLISH ---- */
+
+static void consume_open(struct rig *rig)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ConsumeOpen open = SLUICE__CONSUME_OPEN__INIT;
+	char queue[] = "dead-letter";
+
+	open.queue = queue;
+	open.subscription = 1;
+	open.credit = 100;
+	request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
+	request.consume_open = &open;
+	ask(rig, 2, &request);
+	cr_assert_eq(reply_code(rig, 2), 0);
+}
+
+enum { EVENT_BYTES = 150000, EVENTS = 5 };
+
+/* A frame that puts one event into the queue; freed by the caller. */
+static uint8_t *publish_frame(uint8_t fill, size_t event_bytes, size_t *ret_len)
+{
+	uint8_t *frame = malloc(event_bytes + 1024), *payload = malloc(event_bytes + 512),
+		*body = malloc(event_bytes);
+	struct envelope envelope = {.body = {body, event_bytes}};
+	struct frame_publish publish = {.target_kind = PUBLISH_TO_QUEUE,
+					.count = 1,
+					.subject = {"a.b", 3},
+					.target = {"dead-letter", 11}};
+	struct frame_header header = {.type = FRAME_PUBLISH, .corr = fill};
+
+	cr_assert(frame != NULL && payload != NULL && body != NULL);
+	memset(body, fill, event_bytes);
+	publish.payload = (struct sluice_slice){payload, envelope_encode(payload, &envelope)};
+	publish.raw_bytes = (uint32_t)publish.payload.len;
+	header.body_bytes = (uint32_t)frame_publish_encode(frame + FRAME_HEADER_BYTES, &publish);
+	frame_header_encode(frame, &header);
+	free(body);
+	free(payload);
+	*ret_len = FRAME_HEADER_BYTES + header.body_bytes;
+	return frame;
+}
+
+/* Reads on, turning, until so many bytes have come. */
+static void read_all(struct rig *rig, uint8_t *bytes, size_t len)
+{
+	size_t got = 0;
+
+	for (int n = 0; n < 10000 && got < len; n++) {
+		ssize_t more = read(rig->fd, bytes + got, len - got);
+
+		got += more > 0 ? (size_t)more : 0;
+		turn(rig);
+	}
+	cr_assert_eq(got, len);
+}
+
+/* The next frames are answers and deliveries; each delivered event is all of one number, which is
+ * noted. */
+static void deliveries_read(struct rig *rig, unsigned *io_seen, unsigned *io_published)
+{
+	uint8_t head[FRAME_HEADER_BYTES], *body;
+	struct frame_header header;
+	struct frame_deliver deliver;
+	const char *why = "";
+
+	read_all(rig, head, sizeof(head));
+	cr_assert_eq(frame_header_decode(head, LIMIT_FRAME_BYTES_MAX, &header, &why), 0);
+	body = malloc(header.body_bytes);
+	cr_assert_not_null(body);
+	read_all(rig, body, header.body_bytes);
+	*io_published += header.type == FRAME_PUBLISHED;
+	if (header.type == FRAME_DELIVER) {
+		struct sluice_slice rest;
+
+		cr_assert_eq(frame_deliver_decode((struct sluice_slice){body, header.body_bytes},
+						  &deliver, &why),
+			     0);
+		rest = deliver.payload;
+		for (uint32_t i = 0; i < deliver.count; i++) {
+			struct envelope envelope;
+			const uint8_t *at;
+
+			/* u16 attempts, u64 time of the put */
+			rest = (struct sluice_slice){(const uint8_t *)rest.data + 10,
+						     rest.len - 10};
+			cr_assert_eq(envelope_next(&rest, &envelope, &why), 0);
+			at = envelope.body.data;
+			for (size_t b = 0; b < envelope.body.len; b++)
+				cr_assert_eq(at[b], at[0]);
+			*io_seen |= 1u << at[0];
+		}
+	}
+	free(body);
+}
+
+Test(net_bufs, a_large_payload_goes_to_the_engine_where_it_came_in)
+{
+	struct rig rig;
+	struct conn *conn;
+	unsigned seen = 0, published = 0;
+
+	greet(&rig);
+	consume_open(&rig);
+	conn = io_of(&rig)->conns;
+	for (uint8_t n = 1; n <= EVENTS; n++) {
+		size_t len;
+		uint8_t *frame = publish_frame(n, EVENT_BYTES, &len);
+
+		for (size_t put = 0; put < len;) {
+			ssize_t more = write(rig.fd, frame + put, len - put);
+
+			put += more > 0 ? (size_t)more : 0;
+			(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+		}
+		free(frame);
+		cr_assert_eq(conn->pending_count, n);
+		cr_assert_not_null(conn->pendings->prev->buf);
+		cr_assert_lt(conn->pending_bytes, 1000u * n, "no copy of it: %llu bytes",
+			     (unsigned long long)conn->pending_bytes);
+		cr_assert_geq(conn->buf_bytes, (uint64_t)n * EVENT_BYTES);
+	}
+	while (published < EVENTS || seen != (1u << (EVENTS + 1)) - 2)
+		deliveries_read(&rig, &seen, &published);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turns(&rig);
+	cr_expect_eq(conn->buf_bytes, 0u, "each reference was dropped with the answer");
+	rig_close(&rig);
+}
+
+Test(net_bufs, a_payload_outlives_its_connection_until_the_answer)
+{
+	struct rig rig;
+	size_t len;
+	uint8_t *frame = publish_frame(1, EVENT_BYTES, &len);
+
+	greet(&rig);
+	for (size_t put = 0; put < len;) {
+		ssize_t more = write(rig.fd, frame + put, len - put);
+
+		put += more > 0 ? (size_t)more : 0;
+		(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+	}
+	free(frame);
+	(void)shutdown(rig.fd, SHUT_RDWR);
+	for (int n = 0; n < 100 && io_of(&rig)->conns != NULL; n++)
+		(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+	cr_assert_null(io_of(&rig)->conns);
+	cr_assert_not_null(io_of(&rig)->orphans);
+	cr_expect_geq(atomic_load(&rig.net->input), (uint64_t)EVENT_BYTES);
+	turns(&rig);
+	cr_expect_null(io_of(&rig)->orphans);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
+
+Test(net_bufs, a_small_payload_is_copied)
+{
+	struct rig rig;
+	size_t len;
+	uint8_t *frame = publish_frame(1, 1000, &len);
+
+	greet(&rig);
+	write_all(&rig, frame, len);
+	free(frame);
+	cr_assert_eq(io_of(&rig)->conns->pending_count, 1u);
+	cr_expect_null(io_of(&rig)->conns->pendings->buf);
+	cr_expect_eq(io_of(&rig)->conns->buf_bytes, 0u);
 	rig_close(&rig);
 }

@@ -18,6 +18,7 @@
 
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/answer.h"
+#include "broker/net/conn/bufs.h"
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/instance.h"
 #include "broker/net/conn/internal.h"
@@ -207,6 +208,13 @@ static void net_submission_destroy(struct submission *submission)
 	free(own);
 }
 
+void pending_free(struct pending *pending)
+{
+	door_buf_unref(pending->buf);
+	free(pending->opening);
+	free(pending);
+}
+
 static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint64_t tag, bool quiet)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
@@ -237,7 +245,7 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	conn->pending_bytes -= pending->bytes;
 	conn->ordinal--;
 	conn->io->pendings--;
-	free(pending);
+	pending_free(pending);
 }
 
 /* In the block, if it is one that can give memory. Takes block. */
@@ -273,7 +281,8 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 		size_t bytes, bool control, uint64_t tag, bool quiet)
 {
 	struct net_submission *own = submission_new(block);
-	struct pending *pending = own != NULL ? pending_add(conn, bytes, tag, quiet) : NULL;
+	struct pending *pending =
+		own != NULL ? pending_add(conn, bytes - block.buf_bytes, tag, quiet) : NULL;
 	int rc;
 
 	admitted(conn, "a command");
@@ -282,6 +291,8 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 			net_submission_destroy(&own->submission);
 		return SLUICE_E_NOMEM;
 	}
+	/* The engine has read the command when its answer comes, on this thread. */
+	pending->buf = block.buf != NULL ? buf_ref(block.buf) : NULL;
 	own->submission.command = *command;
 	own->submission.command.gateway = conn->gateway;
 	own->submission.command.session = session_used(conn, command);

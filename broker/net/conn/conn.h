@@ -20,6 +20,7 @@ struct pending {
 	uint64_t tag;		 /* the protocol's */
 	bool quiet;		 /* answered only when refused */
 	struct opening *opening; /* of a SESSION_OPEN: door_session.c's; owned */
+	struct door_buf *buf;	 /* holds a part of it, and counts for itself; NULL: none */
 	struct pending *prev, *next;
 };
 
@@ -38,5 +39,6 @@ uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
  * same bytes again. */
 int conn_submit(struct conn *conn, const struct command *command, struct door_block block,
 		size_t bytes, bool control, uint64_t tag, bool quiet) SLUICE_MUST_USE;
+void pending_free(struct pending *pending); /* unlisted: it is answered, or never will be */
 
 #endif

@@ -186,40 +186,43 @@ struct publish_block {
 	uint8_t bytes[];
 };
 
-/* A copy in one piece of memory; raw: the payload instead of the compressed one, or NULL. */
-static struct publish_block *publish_copy(const struct frame_publish *publish, const uint8_t *raw,
-					  size_t *ret_payload_len)
+static struct sluice_slice publish_put(uint8_t **io_at, struct sluice_slice slice)
 {
-	size_t payload_len = raw != NULL ? publish->raw_bytes : publish->payload.len;
+	uint8_t *at = *io_at;
+
+	if (slice.len > 0)
+		memcpy(at, slice.data, slice.len);
+	*io_at += slice.len;
+	return (struct sluice_slice){at, slice.len};
+}
+
+/* A copy in one piece of memory, with the payload or without. */
+static struct publish_block *publish_copy(const struct frame_publish *publish, bool payload)
+{
 	struct publish_block *block =
-		malloc(sizeof(*block) + publish->subject.len + publish->target.len + payload_len);
+		malloc(sizeof(*block) + publish->subject.len + publish->target.len +
+		       (payload ? publish->payload.len : 0));
 	uint8_t *at;
 
 	if (block == NULL)
 		return NULL;
-	block->publish = *publish;
 	at = block->bytes;
-	memcpy(at, publish->subject.data, publish->subject.len);
-	block->publish.subject.data = at;
-	at += publish->subject.len;
-	memcpy(at, publish->target.data, publish->target.len);
-	block->publish.target.data = at;
-	at += publish->target.len;
-	memcpy(at, raw != NULL ? raw : publish->payload.data, payload_len);
-	block->publish.payload = (struct sluice_slice){at, payload_len};
-	if (raw != NULL)
-		block->publish.codec = BATCH_RAW;
-	*ret_payload_len = payload_len;
+	block->publish = *publish;
+	block->publish.subject = publish_put(&at, publish->subject);
+	block->publish.target = publish_put(&at, publish->target);
+	if (payload)
+		block->publish.payload = publish_put(&at, publish->payload);
 	return block;
 }
 
 int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
-		 const struct frame_publish *publish, const char **ret_why)
+		 const struct frame_publish *publish, struct door_buf *buf, const char **ret_why)
 {
+	struct frame_publish plain = *publish;
 	struct command command = {.type = COMMAND_PUBLISH, .session = session};
-	struct publish_block *block;
+	struct door_block block = {.buf = buf, .buf_bytes = publish->payload.len};
+	struct publish_block *copy;
 	uint8_t *raw = NULL;
-	size_t payload_len = 0;
 	int rc = ready(conn, session);
 
 	*ret_why = "";
@@ -230,18 +233,27 @@ int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
 		free(raw);
 		return rc;
 	}
-	block = publish_copy(publish, publish->subject.len == 0 ? raw : NULL, &payload_len);
+	if (raw != NULL && publish->subject.len == 0) {
+		/* core splits the batch: it is given what was decompressed */
+		plain.payload = (struct sluice_slice){raw, publish->raw_bytes};
+		plain.codec = BATCH_RAW;
+		block.buf = NULL;
+	}
+	if (block.buf == NULL)
+		block.buf_bytes = 0;
+	copy = publish_copy(&plain, block.buf == NULL);
 	free(raw);
-	if (block == NULL)
+	if (copy == NULL)
 		return SLUICE_E_NOMEM;
-	command.body = &block->publish;
+	command.body = &copy->publish;
 	rc = admit_command(conn, &command);
 	if (rc != 0) {
-		free(block);
+		free(copy);
 		return rc;
 	}
-	return conn_submit(conn, &command, (struct door_block){.plain = block},
-			   sizeof(*block) + payload_len, false, tag, false);
+	block.plain = copy;
+	return conn_submit(conn, &command, block, sizeof(*copy) + plain.payload.len, false, tag,
+			   false);
 }
 
 struct ack_block {

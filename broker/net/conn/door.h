@@ -138,6 +138,10 @@ enum { DOOR_QUIET = 1 }; /* answered only when refused */
 struct door_block {
 	void *plain; /* malloc'd */
 	struct message_block *message;
+	/* Holds the others of the slices, buf_bytes of the command; NULL: there are none. Borrowed:
+	 * an accepted command has a reference of its own. */
+	struct door_buf *buf;
+	size_t buf_bytes;
 };
 /* Sends a command. Gateway and random of *command are the door's; session: one that the connection
  * holds, else DENIED; 0: the attached one, if there is one. bytes: of the command, for the bounds.
@@ -146,10 +150,12 @@ struct door_block {
 int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 		struct door_block block, size_t bytes, enum door_lane lane,
 		unsigned flags) SLUICE_MUST_USE;
-/* Sends a PUBLISH, in the data lane; session as in door_submit. Checks all that core relies on;
- * publish is copied. *ret_why: of static storage. */
+/* Sends a PUBLISH, in the data lane; session as in door_submit. Checks all that core relies on.
+ * buf: the payload lies in it and is not copied (see struct door_block); NULL: publish is copied,
+ * payload and all. *ret_why: of static storage. */
 int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
-		 const struct frame_publish *publish, const char **ret_why) SLUICE_MUST_USE;
+		 const struct frame_publish *publish, struct door_buf *buf,
+		 const char **ret_why) SLUICE_MUST_USE;
 /* Sends an ACK, in the control lane. number: of a consumer that is open, or was closed recently.
  * ack->queue is the door's. */
 int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_ack *ack,

@@ -87,7 +87,7 @@ static int host_publish(sluice_conn *handle, uint64_t tag, struct sluice_slice s
 		return SLUICE_E_NOMEM;
 	publish.payload = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
 	publish.raw_bytes = (uint32_t)publish.payload.len;
-	rc = door_publish(conn, tag, 0, &publish, &why);
+	rc = door_publish(conn, tag, 0, &publish, NULL, &why);
 	free(bytes);
 	return rc;
 }

@@ -416,8 +416,7 @@ void io_fini(struct io *io)
 	/* The engine is stopped: no answer comes any more. */
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
 		DL_DELETE(io->orphans, pending);
-		free(pending->opening);
-		free(pending);
+		pending_free(pending);
 	}
 	while (io->notes != NULL) {
 		struct io_note *note = io->notes;

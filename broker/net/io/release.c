@@ -51,8 +51,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		reply(conn, pending, effect);
 		order_due(conn);
 	}
-	free(pending->opening);
-	free(pending);
+	pending_free(pending);
 }
 
 /* What a CLAIM gives to a connection that is closed stays leased until its lease or its session
