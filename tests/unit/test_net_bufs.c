@@ -562,3 +562,116 @@ Test(net_bufs, a_small_payload_is_copied)
 	cr_expect_eq(io_of(&rig)->conns->buf_bytes, 0u);
 	rig_close(&rig);
 }
+
+/* ---- want and hold ---- */
+
+static void wants(struct rig *rig, uint32_t gateway, size_t bytes, bool refused)
+{
+	uint8_t byte = 1;
+
+	taker_open(rig, (struct taker){.wanted = bytes});
+	taker.conn->gateway = gateway;
+	write_all(rig, &byte, 1);
+	turns(rig);
+	cr_expect_eq(io_of(rig)->conns == NULL, refused, "%zu bytes", bytes);
+	rig_close(rig);
+}
+
+/* limit: PREAUTH_BYTES_MAX, FRAME_BYTES_MAX */
+Test(net_bufs, a_protocol_asks_for_a_frame_at_most)
+{
+	const size_t pre = LIMIT_SIZE(PREAUTH_BYTES_MAX) + DOOR_LENGTH_BYTES,
+		     frame = LIMIT_SIZE(FRAME_BYTES_MAX) + DOOR_LENGTH_BYTES;
+	struct rig rig;
+
+	wants(&rig, 0, pre, false);
+	wants(&rig, 0, pre + 1, true);
+	wants(&rig, 1, frame, false);
+	wants(&rig, 1, frame + 1, true);
+}
+
+/* A protocol that never says how much it needs. */
+Test(net_bufs, a_request_without_end_is_ended)
+{
+	static uint8_t bytes[LIMIT_SIZE(PREAUTH_BYTES_MAX)];
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.refuses = true});
+	taker.conn->gateway = 0;
+	feed(&rig, bytes, sizeof(bytes));
+	turns(&rig);
+	cr_expect_not_null(io_of(&rig)->conns);
+	feed(&rig, bytes, DOOR_LENGTH_BYTES);
+	turns(&rig);
+	cr_expect_null(io_of(&rig)->conns);
+	rig_close(&rig);
+}
+
+static void hold_up_to(uint32_t gateway, size_t max)
+{
+	static uint8_t bytes[2 * LIMIT_SIZE(CONN_HELD_BYTES_MAX)];
+	struct rig rig;
+	size_t sent = 0, calls;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	taker.conn->gateway = gateway;
+	door_hold(taker.conn, true);
+	for (int n = 0; n < 100; n++) {
+		ssize_t put = write(rig.fd, bytes + sent, sizeof(bytes) - sent);
+
+		sent += put > 0 ? (size_t)put : 0;
+		(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+	}
+	cr_expect_eq(taker.calls, 0u);
+	cr_expect_eq(taker.conn->kept_end - taker.conn->kept_start, max, "%zu are kept",
+		     taker.conn->kept_end - taker.conn->kept_start);
+	cr_expect(taker.conn->is_stopped, "and no more are read");
+	cr_expect_gt(sent, max);
+	door_hold(taker.conn, false);
+	for (int n = 0; n < 1000 && taker.bytes < sizeof(bytes); n++) {
+		ssize_t put = write(rig.fd, bytes + sent, sizeof(bytes) - sent);
+
+		sent += put > 0 ? (size_t)put : 0;
+		turn(&rig);
+	}
+	cr_expect_eq(taker.bytes, sizeof(bytes), "all are given when it is let go");
+	/* And its end is told in each state. */
+	calls = taker.calls;
+	door_hold(taker.conn, true);
+	for (int n = 0; n < 100; n++) {
+		(void)!write(rig.fd, bytes, sizeof(bytes));
+		(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+	}
+	cr_assert(taker.conn->is_stopped);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turns(&rig);
+	cr_assert_not_null(io_of(&rig)->conns, "its peer is there");
+	(void)shutdown(rig.fd, SHUT_WR);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turns(&rig);
+	cr_expect_null(io_of(&rig)->conns, "it is told that its peer has gone");
+	cr_expect_eq(taker.calls, calls);
+	rig_close(&rig);
+}
+
+/* limit: CONN_HELD_BYTES_MAX, PREAUTH_BYTES_MAX */
+Test(net_bufs, a_held_connection_is_read_so_far_and_its_end_is_told)
+{
+	hold_up_to(0, LIMIT_SIZE(PREAUTH_BYTES_MAX));
+	hold_up_to(1, LIMIT_SIZE(CONN_HELD_BYTES_MAX));
+}
+
+Test(net_bufs, the_end_of_a_held_connection_that_sends_nothing_is_told)
+{
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	door_hold(taker.conn, true);
+	turns(&rig);
+	cr_assert_not_null(io_of(&rig)->conns);
+	(void)close(rig.fd);
+	rig.fd = -1;
+	turns(&rig);
+	cr_expect_null(io_of(&rig)->conns);
+	rig_close(&rig);
+}

@@ -11,6 +11,7 @@
 #include "broker/net/conn/conn_io.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +28,7 @@
 #include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
+#include "protocol/limits.h"
 
 enum {
 	READS_AT_ONCE = 4,	   /* then other connections are served */
@@ -272,8 +274,9 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 		if (!conn_may_take(conn)) {
 			/* Stop reading even if a second check would pass: the total is shared
 			 * between threads, and conn_flow() resumes parsing only for connections
-			 * that are marked as stopped. */
-			conn_stop_reading(conn);
+			 * that are marked as stopped. The protocol itself ends a hold. */
+			if (!conn->held)
+				conn_stop_reading(conn);
 			break;
 		}
 		used = conn->protocol->bytes(conn, bytes, len);
@@ -283,6 +286,9 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 		}
 		if (used < 0)
 			conn_close_soon(conn, "its listener ended it");
+		if (used == 0 && len >= conn_frame_max(conn) && conn->wanted <= len &&
+		    conn_may_take(conn))
+			conn_kill(conn, "its request has no end");
 		if (used <= 0)
 			break;
 		bytes += used;
@@ -338,7 +344,11 @@ static size_t kept_more(const struct conn *conn)
 {
 	size_t len = kept_len(conn), more = len > KEPT_BYTES_MIN ? len : KEPT_BYTES_MIN;
 
-	return conn->wanted > len && conn->wanted - len < more ? conn->wanted - len : more;
+	if (conn->wanted > len && conn->wanted - len < more)
+		return conn->wanted - len;
+	if (len < conn_frame_max(conn) && conn_frame_max(conn) - len < more)
+		return conn_frame_max(conn) - len;
+	return more;
 }
 
 /* The connection may keep more than INPUT_FAIR_BYTES: there is memory, or it is the one of its
@@ -349,19 +359,22 @@ static bool may_grow(const struct conn *conn)
 	       bufs_room(conn->io, (size_t)NET_READ_BYTES + kept_more(conn));
 }
 
-/* Of the bytes that the next read may bring. 0: the connection waits. */
-static size_t read_max(const struct conn *conn)
-{
-	size_t len = kept_len(conn);
-
-	if (may_grow(conn))
-		return SIZE_MAX;
-	return len < INPUT_FAIR_BYTES ? INPUT_FAIR_BYTES - len : 0;
-}
-
 static size_t smaller(size_t a, size_t b)
 {
 	return a < b ? a : b;
+}
+
+/* Of the bytes that the next read may bring. 0: the connection waits. */
+static size_t read_max(const struct conn *conn)
+{
+	size_t len = kept_len(conn), max = SIZE_MAX;
+
+	if (conn->held)
+		max = conn->gateway == 0 ? LIMIT_SIZE(PREAUTH_BYTES_MAX)
+					 : LIMIT_SIZE(CONN_HELD_BYTES_MAX);
+	if (!may_grow(conn))
+		max = smaller(max, INPUT_FAIR_BYTES);
+	return len < max ? max - len : 0;
 }
 
 /* Reads once. False: no more bytes for now. */
@@ -465,6 +478,8 @@ static bool may_read(struct conn *conn)
 
 	if (io->favoured == conn && (!conn_may_take(conn) || kept_len(conn) < INPUT_FAIR_BYTES))
 		io->favoured = NULL;
+	if (conn->held)
+		return !conn->dead && !conn->closing && read_max(conn) > 0;
 	if (!conn_may_take(conn))
 		return false;
 	if (read_max(conn) > 0)
@@ -483,7 +498,7 @@ void conn_flow(struct conn *conn)
 	conn_reading_set(conn, may);
 	if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
 		conn_kill(conn, "the loop refused its socket");
-	if (may)
+	if (may && !conn->held)
 		conn_parse(conn);
 }
 
@@ -494,6 +509,39 @@ void conn_parse(struct conn *conn)
 	if (kept_len(conn) > 0)
 		feed_kept(conn);
 	conn_flow(conn);
+}
+
+/* ---- the end of a peer that is not read ---- */
+
+static void ended_check(struct conn *const *conns, struct pollfd *fds, nfds_t count)
+{
+	if (poll(fds, count, 0) <= 0)
+		return;
+	for (nfds_t i = 0; i < count; i++) {
+		if ((fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+			conn_kill(conns[i], "the peer closed it");
+	}
+}
+
+void conns_ended(struct io *io)
+{
+	enum { AT_ONCE = 128 };
+	struct conn *conns[AT_ONCE], *conn;
+	struct pollfd fds[AT_ONCE];
+	nfds_t count = 0;
+
+	DL_FOREACH2(io->stopped, conn, stopped_next)
+	{
+		if (!conn->held || conn->dead || conn->closing)
+			continue;
+		conns[count] = conn;
+		fds[count++] = (struct pollfd){.fd = conn->fd, .events = POLLRDHUP};
+		if (count < AT_ONCE)
+			continue;
+		ended_check(conns, fds, count);
+		count = 0;
+	}
+	ended_check(conns, fds, count);
 }
 
 /* ---- memory for all is used up ---- */

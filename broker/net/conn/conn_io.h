@@ -19,6 +19,9 @@ void conn_flow(struct conn *conn); /* reading on or off, by pending commands and
  */
 void conn_linger(struct conn *conn);
 void conn_shrink(struct conn *conn); /* frees the input buffer if it is empty */
+/* Closes the connections that are held and not read, and whose peers have closed them. Called
+ * often. */
+void conns_ended(struct io *io);
 /* While memory for input is used up: closes the connections that keep a part of a frame whose rest
  * does not come. Called often. */
 void conns_press(struct io *io, uint64_t now_ms);

@@ -108,6 +108,8 @@ void door_abort(struct conn *conn, const char *why)
 void door_want(struct conn *conn, size_t bytes)
 {
 	conn->wanted = bytes;
+	if (bytes > conn_frame_max(conn))
+		conn_kill(conn, "its protocol asks for more than a frame");
 }
 
 void door_hold(struct conn *conn, bool on)
@@ -115,6 +117,8 @@ void door_hold(struct conn *conn, bool on)
 	conn->held = on;
 	if (!on)
 		conn_parse(conn);
+	else if (!conn->parsing)
+		conn_flow(conn); /* it may have been stopped for another reason */
 }
 
 bool door_may_take(const struct conn *conn)

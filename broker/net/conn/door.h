@@ -62,9 +62,15 @@ void door_abort(struct conn *conn, const char *why);
 
 /* ---- input ---- */
 /* `bytes` is not called before so many bytes are there; 0: any number. They are contiguous then.
- * Memory for them grows with what arrives, not with this number. */
+ * Memory for them grows with what arrives (twice what is there), not with this number, and counts
+ * as pending. At most a frame with its length (FRAME_BYTES_MAX), before door_enter
+ * PREAUTH_BYTES_MAX: beyond, the connection is closed; as well when `bytes` takes nothing of so
+ * many and none of these calls says why. */
+enum { DOOR_LENGTH_BYTES = 4 };
 void door_want(struct conn *conn, size_t bytes);
-/* on: no `bytes` until off. off: bytes that are there may be given inside this call. */
+/* on: no `bytes` until off; the socket is read up to CONN_HELD_BYTES_MAX, before door_enter
+ * PREAUTH_BYTES_MAX, then not at all. The end of the peer closes the connection all the same, also
+ * if it sent something before. off: bytes that are there may be given inside this call. */
 void door_hold(struct conn *conn, bool on);
 /* Whether one more frame is within the connection's bounds. `bytes` stops when not. */
 bool door_may_take(const struct conn *conn);

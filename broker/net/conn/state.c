@@ -200,6 +200,12 @@ void conn_write(struct conn *conn, const void *bytes, size_t len)
 
 /* ---- input ---- */
 
+size_t conn_frame_max(const struct conn *conn)
+{
+	return DOOR_LENGTH_BYTES +
+	       (conn->gateway == 0 ? LIMIT_SIZE(PREAUTH_BYTES_MAX) : LIMIT_SIZE(FRAME_BYTES_MAX));
+}
+
 /* A connection that is not read from is in the list that each round scans. */
 void conn_reading_set(struct conn *conn, bool reading)
 {

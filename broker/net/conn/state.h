@@ -35,6 +35,8 @@ void conn_unlist(struct conn *conn); /* removes it from io->unflushed */
 /* ---- input ---- */
 /* Whether one more frame is within the bounds of pending commands and unsent output. */
 bool conn_may_take(const struct conn *conn);
+/* Of one frame, with its length. */
+size_t conn_frame_max(const struct conn *conn);
 /* The protocol refused bytes: they are passed to it again soon, with or without new ones. */
 void conn_block(struct conn *conn);
 void conn_stop_reading(struct conn *conn);

@@ -330,6 +330,7 @@ static void on_timer(evutil_socket_t fd, short what, void *user)
 	DL_FOREACH_SAFE2(io->keeping, conn, next, keep_next)
 	conn_shrink(conn);
 	conns_press(io, now);
+	conns_ended(io);
 	round_run(io);
 }
 
