@@ -6,6 +6,7 @@
 
 #include "broker/net/conn/bufs.h"
 #include "broker/net/conn/conn.h"
+#include "broker/net/conn/sessions.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/net_rig.h"
@@ -196,6 +197,9 @@ static struct taker {
 	size_t wanted, calls, bytes, sum;
 	int rc;
 	bool refuses; /* takes nothing of what it is given */
+	/* the calls, in order: b bytes, r round, o and i ready, t timer */
+	char calls_made[64];
+	size_t call_count;
 } taker;
 
 static const char *taker_name(const struct conn *conn)
@@ -210,8 +214,33 @@ static int taker_accept(struct conn *conn)
 	return 0;
 }
 
+static void note(char what)
+{
+	if (taker.call_count < sizeof(taker.calls_made) - 1)
+		taker.calls_made[taker.call_count++] = what;
+}
+
+static void taker_round(struct conn *conn)
+{
+	cr_expect_eq(conn, taker.conn);
+	note('r');
+}
+
+static void taker_ready(struct conn *conn, enum door_ready what)
+{
+	cr_expect_eq(conn, taker.conn);
+	note(what == DOOR_READY_OUTPUT ? 'o' : 'i');
+}
+
+static void taker_timer(struct conn *conn)
+{
+	cr_expect_eq(conn, taker.conn);
+	note('t');
+}
+
 static long taker_bytes(struct conn *conn, const void *bytes, size_t len)
 {
+	note('b');
 	taker.calls++;
 	taker.given = (struct sluice_slice){bytes, len};
 	if (len < taker.wanted) {
@@ -241,6 +270,9 @@ static const struct protocol_ops taker_protocol = {
 	.name = taker_name,
 	.accept = taker_accept,
 	.bytes = taker_bytes,
+	.round = taker_round,
+	.ready = taker_ready,
+	.timer = taker_timer,
 	.closed = taker_closed,
 };
 
@@ -672,6 +704,234 @@ Test(net_bufs, the_end_of_a_held_connection_that_sends_nothing_is_told)
 	(void)close(rig.fd);
 	rig.fd = -1;
 	turns(&rig);
+	cr_expect_null(io_of(&rig)->conns);
+	rig_close(&rig);
+}
+
+/* ---- turns, time, the end ---- */
+
+Test(net_bufs, a_turn_ends_after_its_last_bytes)
+{
+	static uint8_t bytes[3 * LIMIT_SIZE(PREAUTH_BYTES_MAX)];
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	write_all(&rig, bytes, 100);
+	cr_expect_str_eq(taker.calls_made, "br");
+	/* What is kept and what follows it are two calls of one turn. */
+	taker.wanted = 1000;
+	write_all(&rig, bytes, 500);
+	cr_expect_str_eq(taker.calls_made, "brbr");
+	write_all(&rig, bytes, 2000);
+	cr_expect_str_eq(taker.calls_made, "brbrbbr");
+	/* What a hold kept back is given in the call that ends it; then the turn of that call ends.
+	 */
+	door_hold(taker.conn, true);
+	write_all(&rig, bytes, 2000);
+	cr_expect_str_eq(taker.calls_made, "brbrbbr", "nothing was given");
+	door_hold(taker.conn, false);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turn(&rig);
+	cr_expect_str_eq(taker.calls_made, "brbrbbrbr");
+	rig_close(&rig);
+}
+
+Test(net_bufs, ready_follows_each_refusal)
+{
+	static uint8_t bytes[LIMIT_SIZE(OUTBOX_BYTES_MAX) / 2 + 1], sink[PIECE_BYTES];
+	struct door_buf *first, *second;
+	void *memory;
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	door_write(taker.conn, bytes, 1000);
+	turns(&rig);
+	cr_expect_str_eq(taker.calls_made, "", "there was room");
+	door_write(taker.conn, bytes, sizeof(bytes));
+	cr_expect(door_is_full(taker.conn));
+	turns(&rig);
+	cr_expect_str_eq(taker.calls_made, "", "it has not drained");
+	for (int n = 0; n < 100000 && taker.call_count == 0; n++) {
+		(void)!read(rig.fd, sink, sizeof(sink));
+		turn(&rig);
+	}
+	cr_expect_str_eq(taker.calls_made, "o");
+	for (int n = 0; n < 1000; n++) {
+		(void)!read(rig.fd, sink, sizeof(sink));
+		turn(&rig);
+	}
+	cr_expect_str_eq(taker.calls_made, "o", "once");
+	cr_assert_eq(door_buf_new(taker.conn, LIMIT_SIZE(CONN_PENDING_BYTES_MAX), &first, &memory),
+		     0);
+	cr_assert_eq(door_buf_new(taker.conn, 1, &second, &memory), SLUICE_E_BUSY);
+	door_buf_unref(first);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turns(&rig);
+	cr_expect_str_eq(taker.calls_made, "oi");
+	cr_assert_eq(door_buf_new(taker.conn, 1, &second, &memory), 0);
+	door_buf_unref(second);
+	rig_close(&rig);
+}
+
+static void turns_until(struct rig *rig, uint64_t mono_ms)
+{
+	while (door_mono_ms() <= mono_ms)
+		turn(rig);
+	turn(rig);
+}
+
+/* The deadlines that have passed are checked. */
+static void lives_pass(struct rig *rig)
+{
+	turns_until(rig, door_mono_ms() + 3 * WHEEL_TICK_MS);
+}
+
+Test(net_bufs, a_timer_comes_once_and_not_before_its_time)
+{
+	struct rig rig;
+	uint64_t at;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	at = door_mono_ms() + 30;
+	door_timer(taker.conn, at);
+	while (taker.call_count == 0)
+		turn(&rig);
+	cr_expect_geq(door_mono_ms(), at);
+	cr_expect_str_eq(taker.calls_made, "t");
+	turns_until(&rig, at + 50);
+	cr_expect_str_eq(taker.calls_made, "t", "once");
+	door_timer(taker.conn, door_mono_ms() + 20);
+	door_timer(taker.conn, 0);
+	turns_until(&rig, door_mono_ms() + 50);
+	cr_expect_str_eq(taker.calls_made, "t", "not after 0");
+	door_timer(taker.conn, 1); /* it has passed */
+	cr_expect_str_eq(taker.calls_made, "t", "not inside the call");
+	turns_until(&rig, door_mono_ms() + 1);
+	cr_expect_str_eq(taker.calls_made, "tt");
+	/* Moved: only the last one counts. */
+	door_timer(taker.conn, door_mono_ms() + 10);
+	door_timer(taker.conn, door_mono_ms() + 3600000);
+	turns_until(&rig, door_mono_ms() + 40);
+	cr_expect_str_eq(taker.calls_made, "tt");
+	rig_close(&rig);
+}
+
+Test(net_bufs, a_silent_peer_has_the_time_that_the_protocol_gives_it)
+{
+	struct rig rig;
+	struct conn *conn;
+	struct held_session session = {.timeout_ms = 5000};
+	uint64_t from;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	conn = taker.conn;
+	conn->gateway = 0;
+	from = conn->opened_ms;
+	cr_expect_null(conn_overdue(conn, from + 10000));
+	cr_expect_not_null(conn_overdue(conn, from + 10001));
+	cr_expect_leq(conn->due.due_ms, from + 10001);
+	/* Bytes do not prolong the time before door_enter, nor does door_idle. */
+	conn->active_ms = from + 9000;
+	door_idle(conn, 0);
+	cr_expect_not_null(conn_overdue(conn, from + 10001));
+	cr_expect_leq(conn->due.due_ms, from + 10001);
+	conn->gateway = 1;
+	cr_expect_null(conn_overdue(conn, from + 86400000), "0: never");
+	door_idle(conn, 2000);
+	cr_expect_null(conn_overdue(conn, conn->active_ms + 2000));
+	cr_expect_not_null(conn_overdue(conn, conn->active_ms + 2001));
+	cr_expect_leq(conn->due.due_ms, conn->active_ms + 2001);
+	/* The default: the timeout of the attached session, else none. */
+	conn->idle_set = false;
+	cr_expect_null(conn_overdue(conn, from + 86400000));
+	conn->own = &session;
+	cr_expect_null(conn_overdue(conn, conn->active_ms + 5000));
+	cr_expect_not_null(conn_overdue(conn, conn->active_ms + 5001));
+	conn->own = NULL;
+	/* The end itself. */
+	lives_pass(&rig); /* the thread runs */
+	door_idle(conn, 1);
+	conn->active_ms -= 60000;
+	conn_life_set(conn);
+	lives_pass(&rig);
+	cr_expect_null(io_of(&rig)->conns);
+	rig_close(&rig);
+}
+
+/* Who is not read is not silent. */
+Test(net_bufs, a_connection_that_is_not_read_is_not_silent)
+{
+	static uint8_t bytes[LIMIT_SIZE(CONN_HELD_BYTES_MAX)];
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	door_idle(taker.conn, 1000);
+	door_hold(taker.conn, true);
+	for (size_t put = 0; put < sizeof(bytes);) {
+		ssize_t more = write(rig.fd, bytes + put, sizeof(bytes) - put);
+
+		put += more > 0 ? (size_t)more : 0;
+		(void)event_base_loop(io_of(&rig)->base, EVLOOP_NONBLOCK);
+	}
+	cr_assert(taker.conn->is_stopped);
+	lives_pass(&rig); /* the thread runs */
+	taker.conn->active_ms -= 60000;
+	conn_life_set(taker.conn);
+	lives_pass(&rig);
+	cr_expect_not_null(io_of(&rig)->conns);
+	rig_close(&rig);
+}
+
+/* A thread that did not run, as after SIGSTOP. */
+static void thread_stood(struct rig *rig, uint64_t ms)
+{
+	lives_pass(rig);
+	io_of(rig)->timer_ms -= ms;
+	taker.conn->opened_ms -= ms;
+	taker.conn->active_ms -= ms;
+	taker.conn->close_by_ms -= ms;
+	conn_life_set(taker.conn);
+	lives_pass(rig);
+}
+
+Test(net_bufs, time_in_which_the_thread_did_not_run_is_nobodys)
+{
+	static uint8_t bytes[LARGE_BYTES];
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	taker.conn->gateway = 0;
+	thread_stood(&rig, 60000);
+	cr_expect_not_null(io_of(&rig)->conns, "10 s to door_enter are left");
+	taker.conn->gateway = 1;
+	door_write(taker.conn, bytes, sizeof(bytes));
+	door_close(taker.conn, "a test");
+	turns(&rig);
+	thread_stood(&rig, 60000);
+	cr_expect_not_null(io_of(&rig)->conns, "and 5 s to take the output");
+	rig_close(&rig);
+}
+
+Test(net_bufs, a_closed_connection_waits_so_long_for_its_reader)
+{
+	static uint8_t bytes[LARGE_BYTES];
+	struct rig rig;
+	struct conn *conn;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	conn = taker.conn;
+	door_write(conn, bytes, sizeof(bytes));
+	door_close(conn, "a test");
+	turns(&rig);
+	cr_assert_not_null(io_of(&rig)->conns);
+	cr_expect_leq(conn->due.due_ms, door_mono_ms() + DOOR_CLOSE_MS + 1);
+	cr_expect_null(conn_overdue(conn, conn->close_by_ms));
+	cr_expect_not_null(conn_overdue(conn, conn->close_by_ms + 1));
+	door_close(conn, "again");
+	lives_pass(&rig); /* the thread runs */
+	conn->close_by_ms -= 2 * DOOR_CLOSE_MS;
+	conn_life_set(conn);
+	lives_pass(&rig);
 	cr_expect_null(io_of(&rig)->conns);
 	rig_close(&rig);
 }

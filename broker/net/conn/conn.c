@@ -68,20 +68,34 @@ static void log_closed(const struct conn *conn)
 
 enum { HELLO_MS = 10000 };
 
-uint64_t conn_life_ms(const struct conn *conn)
+static uint64_t idle_ms(const struct conn *conn)
 {
-	if (conn->gateway == 0)
-		return HELLO_MS;
+	if (conn->idle_set)
+		return conn->idle_ms;
 	return conn->own != NULL ? conn->own->timeout_ms : 0;
+}
+
+const char *conn_overdue(const struct conn *conn, uint64_t now_ms)
+{
+	if (conn->closing)
+		return conn->close_by_ms < now_ms ? "its output was not read in time" : NULL;
+	if (conn->gateway == 0)
+		return conn->opened_ms + HELLO_MS < now_ms ? "no HELLO arrived in time" : NULL;
+	if (idle_ms(conn) != 0 && conn->active_ms + idle_ms(conn) < now_ms)
+		return "the peer was silent for too long";
+	return NULL;
 }
 
 /* Incoming bytes do not move the deadline: it is checked when it is due, and set anew. */
 void conn_life_set(struct conn *conn)
 {
-	uint64_t limit = conn_life_ms(conn);
+	uint64_t due = conn->active_ms + (idle_ms(conn) != 0 ? idle_ms(conn) : HELLO_MS);
 
-	wheel_set(&conn->io->lives, &conn->due,
-		  conn->active_ms + (limit != 0 ? limit : HELLO_MS) + 1);
+	if (conn->closing)
+		due = conn->close_by_ms;
+	else if (conn->gateway == 0)
+		due = conn->opened_ms + HELLO_MS;
+	wheel_set(&conn->io->lives, &conn->due, due + 1);
 }
 
 /* Without the port: connections from one address are counted together. */

@@ -29,9 +29,10 @@ struct pending {
 struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
 			 int fd);
 void conns_reap(struct io *io); /* frees those that are dead */
-/* Its time limit has changed or begins: 10 s until HELLO, then the timeout of its session. */
+/* Its time limit has changed or begins. */
 void conn_life_set(struct conn *conn);
-uint64_t conn_life_ms(const struct conn *conn); /* 0: no limit yet */
+/* What it did not do in time; NULL: nothing. */
+const char *conn_overdue(const struct conn *conn, uint64_t now_ms);
 
 /* ---- commands ---- */
 /* Sends a command to the engine for this connection. takes block (also on error), which holds the

@@ -92,8 +92,12 @@ static void write_wait(struct conn *conn)
 
 static void notify_writable(struct conn *conn)
 {
-	if (conn->protocol->writable != NULL && !conn->dead && conn_unsent(conn) <= LOW_BYTES)
-		conn->protocol->writable(conn);
+	if (!conn->waits_output || conn->dead || conn->closing || conn_unsent(conn) > LOW_BYTES ||
+	    conn_is_full(conn))
+		return;
+	conn->waits_output = false;
+	if (conn->protocol->ready != NULL)
+		conn->protocol->ready(conn, DOOR_READY_OUTPUT);
 }
 
 static void submitted(struct io *io)
@@ -103,11 +107,31 @@ static void submitted(struct io *io)
 	io->submitted = false;
 }
 
+static void round_unlist(struct conn *conn)
+{
+	if (conn->in_round)
+		DL_DELETE2(conn->io->rounds, conn, round_prev, round_next);
+	conn->in_round = false;
+}
+
+static void rounds_end(struct io *io)
+{
+	while (io->rounds != NULL) {
+		struct conn *conn = io->rounds;
+
+		round_unlist(conn);
+		if (!conn->dead && !conn->closing)
+			conn->protocol->round(conn);
+	}
+}
+
 void conns_flush(struct io *io)
 {
 	/* One try for each: the loop serves a protocol that writes more when it is writable. */
-	struct conn *last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
+	struct conn *last;
 
+	rounds_end(io);
+	last = io->unflushed != NULL ? io->unflushed->flush_prev : NULL;
 	submitted(io);
 	while (io->unflushed != NULL) {
 		struct conn *conn = io->unflushed;
@@ -278,6 +302,10 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 			if (!conn->held)
 				conn_stop_reading(conn);
 			break;
+		}
+		if (conn->protocol->round != NULL && !conn->in_round) {
+			conn->in_round = true;
+			DL_APPEND2(conn->io->rounds, conn, round_prev, round_next);
 		}
 		used = conn->protocol->bytes(conn, bytes, len);
 		if (used > 0 && (size_t)used > len) {
@@ -511,6 +539,59 @@ void conn_parse(struct conn *conn)
 	conn_flow(conn);
 }
 
+void conn_unblocked(struct conn *conn)
+{
+	bool waits = conn->waits_inbox;
+
+	conn->waits_inbox = false;
+	if (waits && conn->protocol->ready != NULL && !conn->dead && !conn->closing)
+		conn->protocol->ready(conn, DOOR_READY_INBOX);
+	conn_parse(conn);
+}
+
+/* ---- the timer of a protocol ---- */
+
+static void on_conn_timer(evutil_socket_t fd, short what, void *user)
+{
+	struct conn *conn = user;
+	struct io *io = conn->io;
+	uint64_t at_ms = conn->timer_ms;
+
+	(void)fd;
+	(void)what;
+	if (conn->dead || conn->closing || at_ms == 0)
+		return;
+	/* The loop counts from the time at which it woke. */
+	if (io_now_ms() < at_ms) {
+		conn_timer(conn, at_ms);
+		return;
+	}
+	conn->timer_ms = 0;
+	conn->protocol->timer(conn);
+	subs_pump(io);
+	conns_flush(io);
+}
+
+void conn_timer(struct conn *conn, uint64_t at_ms)
+{
+	uint64_t now = io_now_ms(), wait;
+
+	invariant(conn->protocol->timer != NULL, "a protocol without it has set a timer");
+	conn->timer_ms = at_ms;
+	if (at_ms == 0 && conn->timer != NULL)
+		(void)event_del(conn->timer);
+	if (at_ms == 0)
+		return;
+	if (conn->timer == NULL)
+		conn->timer = evtimer_new(conn->io->base, on_conn_timer, conn);
+	/* Rounded up, so that many are served together. */
+	wait = at_ms <= now ? 0 : (at_ms + DOOR_TIMER_MS - 1) / DOOR_TIMER_MS * DOOR_TIMER_MS - now;
+	if (conn->timer == NULL ||
+	    event_add(conn->timer, &(struct timeval){(time_t)(wait / 1000),
+						     (suseconds_t)(wait % 1000 * 1000)}) != 0)
+		conn_kill(conn, "no memory for its timer");
+}
+
 /* ---- the end of a peer that is not read ---- */
 
 static void ended_check(struct conn *const *conns, struct pollfd *fds, nfds_t count)
@@ -614,6 +695,9 @@ void conn_shrink(struct conn *conn)
 void conn_shut(struct conn *conn)
 {
 	conn_unlist(conn);
+	round_unlist(conn);
+	if (conn->timer != NULL)
+		event_free(conn->timer);
 	if (conn->is_stopped)
 		DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
 	if (conn->readable != NULL)

@@ -14,6 +14,10 @@ int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is
 void conn_shut(struct conn *conn);		  /* closes the socket, drops unsent output */
 /* Passes buffered bytes to the protocol, unless the connection is held, blocked or dead. */
 void conn_parse(struct conn *conn);
+/* It was blocked: the bytes, or what its protocol keeps, are tried again. */
+void conn_unblocked(struct conn *conn);
+/* Calls the protocol's `timer` at this time, monotone; 0: never. */
+void conn_timer(struct conn *conn, uint64_t at_ms);
 void conn_flow(struct conn *conn); /* reading on or off, by pending commands and unsent output */
 /* All is written: tells the peer the end, and reads and drops what it still sends, until its end.
  */
@@ -25,8 +29,9 @@ void conns_ended(struct io *io);
 /* While memory for input is used up: closes the connections that keep a part of a frame whose rest
  * does not come. Called often. */
 void conns_press(struct io *io, uint64_t now_ms);
-/* Wakes the engine if the round submitted commands, and sends the output that it wrote: every
- * callback of the loop ends with it. */
+/* Ends the turns of the connections that were given bytes (`round`), wakes the engine if the round
+ * submitted commands, and sends the output that it wrote: every callback of the loop ends with it.
+ */
 void conns_flush(struct io *io);
 
 #endif

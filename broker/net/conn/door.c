@@ -88,6 +88,7 @@ uint64_t door_index(const struct conn *conn)
 void door_write(struct conn *conn, const void *bytes, size_t len)
 {
 	conn_write(conn, bytes, len);
+	conn->waits_output |= conn_is_full(conn);
 }
 
 bool door_is_full(const struct conn *conn)
@@ -103,6 +104,25 @@ void door_close(struct conn *conn, const char *why)
 void door_abort(struct conn *conn, const char *why)
 {
 	conn_kill(conn, why);
+}
+
+void door_idle(struct conn *conn, uint32_t silence_ms)
+{
+	conn->idle_set = true;
+	conn->idle_ms = silence_ms;
+	if (!conn->dead)
+		conn_life_set(conn);
+}
+
+void door_timer(struct conn *conn, uint64_t at_mono_ms)
+{
+	if (!door_is_ending(conn))
+		conn_timer(conn, at_mono_ms);
+}
+
+uint64_t door_mono_ms(void)
+{
+	return io_now_ms();
 }
 
 void door_want(struct conn *conn, size_t bytes)
@@ -121,9 +141,13 @@ void door_hold(struct conn *conn, bool on)
 		conn_flow(conn); /* it may have been stopped for another reason */
 }
 
-bool door_may_take(const struct conn *conn)
+bool door_may_take(struct conn *conn)
 {
-	return conn_may_take(conn);
+	bool may = conn_may_take(conn);
+
+	if (!may && !conn->parsing)
+		conn_block(conn); /* so that it is told when to try again */
+	return may;
 }
 
 /* ---- commands ---- */

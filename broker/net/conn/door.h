@@ -7,7 +7,7 @@
  * All calls run on the thread of the connection, inside a call of its table, and do not block. They
  * return 0 or a code of sluice/error.h. After a code nothing was taken and no answer follows. BUSY:
  * the broker is at a bound. Inside `bytes`: return what was consumed before; the same bytes are
- * given again. In another call: keep the work and try again in a later one. Slices are borrowed for
+ * given again. In another call: keep the work; `ready` INBOX follows. Slices are borrowed for
  * the call, unless it says otherwise. A connection that is ending (door_is_ending) takes nothing
  * new: CLOSED.
  *
@@ -53,12 +53,25 @@ uint64_t door_index(const struct conn *conn);
  * closes the connection at OUTPUT_CLOSE_BYTES_MAX; deliveries do not count, because the broker
  * stops granting long before. */
 void door_write(struct conn *conn, const void *bytes, size_t len);
-/* The output is at its bound: begin nothing that writes more. `writable` follows. */
+/* The output is at its bound: begin nothing that writes more. */
 bool door_is_full(const struct conn *conn);
-/* Ends the connection after what was written is sent, or at once. why: of static storage, for the
- * log; the first one stays. */
+enum door_ready { DOOR_READY_OUTPUT = 1, DOOR_READY_INBOX };
+/* Ends the connection after what was written is sent, for which the peer has DOOR_CLOSE_MS, or at
+ * once. why: of static storage, for the log; the first one stays. */
+enum { DOOR_CLOSE_MS = 5000 };
 void door_close(struct conn *conn, const char *why);
 void door_abort(struct conn *conn, const char *why);
+
+/* ---- time ---- */
+/* Ends the connection after so much silence of the peer; 0: never. A connection that the broker
+ * itself does not read is not silent. Until then: the timeout of its attached session, else never.
+ * Whatever is set: 10 s from the accept to door_enter. */
+void door_idle(struct conn *conn, uint32_t silence_ms);
+/* One per connection: `timer` is called once at this time of door_mono_ms, or up to
+ * DOOR_TIMER_MS later; one that has passed: soon, not inside this call. 0: never. */
+enum { DOOR_TIMER_MS = 10 };
+void door_timer(struct conn *conn, uint64_t at_mono_ms);
+uint64_t door_mono_ms(void);
 
 /* ---- input ---- */
 /* `bytes` is not called before so many bytes are there; 0: any number. They are contiguous then.
@@ -72,8 +85,9 @@ void door_want(struct conn *conn, size_t bytes);
  * PREAUTH_BYTES_MAX, then not at all. The end of the peer closes the connection all the same, also
  * if it sent something before. off: bytes that are there may be given inside this call. */
 void door_hold(struct conn *conn, bool on);
-/* Whether one more frame is within the connection's bounds. `bytes` stops when not. */
-bool door_may_take(const struct conn *conn);
+/* Whether one more frame is within the connection's bounds. `bytes` stops when not; in another call
+ * `ready` INBOX follows. */
+bool door_may_take(struct conn *conn);
 
 /* ---- memory ---- */
 /* Counted memory (bufs.h). It may be written until the first command with it is sent, then it is

@@ -68,7 +68,10 @@ struct conn {
 	const void *listener; /* the listener of its port */
 	void *state;
 	uint32_t gateway; /* 0: no HELLO yet */
-
+	bool idle_set;
+	uint32_t idle_ms;	   /* while idle_set; 0: no limit */
+	struct event *timer;	   /* NULL: never used */
+	uint64_t timer_ms;	   /* 0: not set */
 	struct instance *instance; /* of its client; NULL: the client sent no instance */
 	bool held;		   /* waits for an answer before it parses more */
 	/* the protocol needs this number of bytes before it parses again; 0: any number */
@@ -76,9 +79,10 @@ struct conn {
 	bool delivering; /* writes a delivery: the broker can hold back further ones */
 
 	/* ---- state.c ---- */
-	const char *why; /* reason of its end, for the log; NULL: none yet */
-	bool closing;	 /* flush, then close */
-	bool dead;	 /* freed at the end of the round */
+	const char *why;      /* reason of its end, for the log; NULL: none yet */
+	bool closing;	      /* flush, then close */
+	uint64_t close_by_ms; /* while closing */
+	bool dead;	      /* freed at the end of the round */
 	struct conn *dead_next;
 	bool reading;
 	bool is_stopped; /* not read from: in io->stopped */
@@ -86,7 +90,9 @@ struct conn {
 	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again
 		       */
 	struct conn *blocked_prev, *blocked_next;
-	bool unflushed; /* in io->unflushed */
+	bool waits_inbox;  /* blocked outside of `bytes`: told when it is tried again */
+	bool waits_output; /* door_write has returned BUSY */
+	bool unflushed;	   /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
 	/* of the unsent bytes: answers and notices, approximately; conn_io.c subtracts */
 	size_t unsent_answers;
@@ -101,7 +107,10 @@ struct conn {
 	uint64_t received_seen; /* at the last look of conns_press() */
 	bool keeps;		/* in io->keeping: it has that buffer */
 	struct conn *keep_prev, *keep_next;
-	bool parsing;	/* the protocol is parsing its bytes */
+	bool parsing;  /* the protocol is parsing its bytes */
+	bool in_round; /* in io->rounds: it was given bytes, and its protocol wants to know the end
+			*/
+	struct conn *round_prev, *round_next;
 	bool writing;	/* waits for its socket */
 	bool lingering; /* it is told the end, and what it sends is dropped */
 	/* it continues in the next round, after others were served; io.c resets it */
@@ -201,6 +210,7 @@ struct io {
 	/* ---- conn_io.c ---- */
 	struct conn *keeping;	/* connections that have an input buffer */
 	struct door_buf *fresh; /* NET_READ_BYTES: the bytes of one read of a socket; may be NULL */
+	struct conn *rounds;	/* were given bytes in this turn */
 	struct conn *favoured;	/* may keep input beyond the bound of all; NULL: none */
 	uint64_t press_ms;	/* next look of conns_press(); 0: there is room */
 

@@ -46,8 +46,14 @@ struct protocol_ops {
 	int (*accept)(struct conn *conn);
 	/* Returns how many bytes were consumed, or a negative number to close the connection. */
 	long (*bytes)(struct conn *conn, const void *bytes, size_t len);
-	/* The output is below its low mark. NULL: not needed. */
-	void (*writable)(struct conn *conn);
+	/* The turn's input is used up: after its last `bytes`. For what `bytes` has gathered.
+	 * NULL: not needed. */
+	void (*round)(struct conn *conn);
+	/* OUTPUT: it has drained to its low mark after door_write filled it (door_is_full). INBOX:
+	 * after a command or memory was refused with BUSY in another call than `bytes`, it may be
+	 * tried again. NULL: not needed. */
+	void (*ready)(struct conn *conn, enum door_ready what);
+	void (*timer)(struct conn *conn); /* of door_timer; NULL: the protocol does not call it */
 	/* The broker stops: what it has read is answered, then it closes the connection, within so
 	 * many ms. No `bytes` follows. NULL: not told. */
 	void (*stop)(struct conn *conn, uint64_t within_ms);

@@ -75,8 +75,12 @@ void conn_close_soon(struct conn *conn, const char *why)
 {
 	if (conn->why == NULL)
 		conn->why = why;
-	conn->closing = true;
 	conn_stop_reading(conn);
+	if (!conn->closing && !conn->dead) {
+		conn->closing = true;
+		conn->close_by_ms = io_now_ms() + DOOR_CLOSE_MS;
+		wheel_set(&conn->io->lives, &conn->due, conn->close_by_ms + 1);
+	}
 	if (conn_unsent(conn) == 0)
 		conn_kill(conn, "the output was flushed");
 }
@@ -112,6 +116,7 @@ uint64_t conn_session(const struct conn *conn)
 
 void conn_block(struct conn *conn)
 {
+	conn->waits_inbox |= !conn->parsing;
 	if (conn->blocked)
 		return;
 	conn->blocked = true;

@@ -28,7 +28,7 @@ void conn_kill(struct conn *conn, const char *why);	  /* now: freed at the end o
 void conn_write(struct conn *conn, const void *bytes, size_t len);
 size_t conn_unsent(const struct conn *conn);
 /* No more output for now: its own bound is reached, or the bound of all connections while it has
- * more than FAIR_BYTES. When it has drained, conn->protocol->writable is called. */
+ * more than FAIR_BYTES. */
 bool conn_is_full(const struct conn *conn);
 void conn_unlist(struct conn *conn); /* removes it from io->unflushed */
 

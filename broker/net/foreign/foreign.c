@@ -176,7 +176,7 @@ static int host_request(sluice_conn *handle, uint64_t tag, struct sluice_slice b
 	if (door_is_ending(conn))
 		return SLUICE_E_CLOSED;
 	if (!door_may_take(conn))
-		return SLUICE_E_BUSY;
+		return SLUICE_E_BUSY; /* WRITABLE follows */
 	rc = message_unpack_block(&sluice__request__descriptor, bytes, LIMIT_COMMAND_BYTES_MAX,
 				  &block, &message, &why);
 	if (rc != 0)
@@ -362,8 +362,10 @@ static void foreign_closed(struct conn *conn)
 	ops_of(conn)->closed(door_state(conn));
 }
 
-static void foreign_writable(struct conn *conn)
+/* WRITABLE follows each BUSY. */
+static void foreign_ready(struct conn *conn, enum door_ready what)
 {
+	(void)what;
 	ops_of(conn)
 		->effect(door_state(conn),
 			 &(struct sluice_listener_effect){.struct_size = sizeof(
@@ -380,7 +382,7 @@ const struct protocol_ops foreign_protocol = {
 	.name = foreign_name,
 	.accept = foreign_accept,
 	.bytes = foreign_bytes,
-	.writable = foreign_writable,
+	.ready = foreign_ready,
 	.closed = foreign_closed,
 	.reply = foreign_reply,
 	.session = foreign_session,

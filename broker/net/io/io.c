@@ -96,7 +96,7 @@ static void unblock(struct io *io)
 	{
 		DL_DELETE2(io->blocked, conn, blocked_prev, blocked_next);
 		conn->blocked = false;
-		conn_parse(conn);
+		conn_unblocked(conn);
 		if (conn == last)
 			break;
 	}
@@ -289,15 +289,19 @@ static void lives_end(struct io *io, uint64_t now)
 
 	while ((due = wheel_due(&io->lives, now)) != NULL) {
 		struct conn *conn = (struct conn *)((char *)due - offsetof(struct conn, due));
-		uint64_t limit = conn_life_ms(conn);
+		const char *why = conn_overdue(conn, now);
 
 		io->lives_checked++;
-		if (limit != 0 && conn->active_ms + limit < now)
-			conn_kill(conn, conn->gateway == 0 ? "no HELLO arrived in time"
-							   : "the peer was silent for too long");
+		if (why != NULL)
+			conn_kill(conn, why);
 		else
 			conn_life_set(conn);
 	}
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
 }
 
 /* Peers were not silent in time in which this thread did not run (SIGSTOP, a paused machine). The
@@ -310,8 +314,11 @@ static void lives_move(struct io *io, uint64_t now)
 	io->timer_ms = now;
 	if (gap <= TIMER_MS + LATE_MS)
 		return;
-	HASH_ITER(hh, io->conns, conn, next)
-		conn->active_ms = conn->active_ms + gap < now ? conn->active_ms + gap : now;
+	HASH_ITER(hh, io->conns, conn, next) {
+		conn->active_ms = earlier(conn->active_ms + gap, now);
+		conn->opened_ms = earlier(conn->opened_ms + gap, now);
+		conn->close_by_ms = earlier(conn->close_by_ms + gap, now + DOOR_CLOSE_MS);
+	}
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *user)
