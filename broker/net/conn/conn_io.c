@@ -34,12 +34,31 @@ enum {
 	READS_AT_ONCE = 4,	   /* then other connections are served */
 	KEPT_BYTES_MIN = 4096,	   /* of a buffer for unparsed input */
 	WRITE_BYTES_MAX = 1 << 18, /* at once */
+	/* Of parts that are sent from where they lie; fewer are copied and sent with the others of
+	 * the round. */
+	DIRECT_BYTES_MIN = 1 << 16,
+	DIRECT_BYTES_MAX = 1 << 20,
+	PIECES_MAX = 128, /* of one system call */
 	/* Of a connection that keeps a part of a frame while memory for input is used up: its peer
 	 * sends INPUT_FAIR_BYTES in this time, or it is closed. */
 	PRESS_MS = 5000
 };
 /* The low mark: below it a connection that had to wait for its output continues. */
 enum { LOW_BYTES = 4 << 20 };
+
+/* ---- the descriptor ---- the only places that read and write it: TLS comes in between */
+
+static ssize_t conn_receive(struct conn *conn, struct iovec *pieces, int count)
+{
+	return readv(conn->fd, pieces, count);
+}
+
+static ssize_t conn_send(struct conn *conn, struct iovec *pieces, int count)
+{
+	const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
+
+	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+}
 
 /* ---- out ---- */
 
@@ -53,29 +72,103 @@ static void unsent_sub(struct conn *conn, uint64_t bytes)
 		  (unsigned long long)conn->id);
 }
 
+/* Bytes of the output, at its beginning, were sent. */
+static void unsent_drain(struct conn *conn, size_t sent)
+{
+	const size_t unsent = conn_unsent(conn);
+
+	if (sent == 0)
+		return;
+	(void)evbuffer_drain(conn->out, sent);
+	unsent_sub(conn, sent);
+	/* Estimated as if answers and deliveries were mixed evenly; exact whenever all is sent. */
+	conn->unsent_answers -=
+		(size_t)((double)conn->unsent_answers * (double)sent / (double)unsent);
+	if (sent == unsent)
+		conn->unsent_answers = 0;
+}
+
+/* The pieces of the output, up to so many of them and of bytes; returns their number. */
+static int unsent_pieces(const struct conn *conn, struct iovec *pieces, int count, size_t bytes)
+{
+	int found = evbuffer_peek(conn->out, (ev_ssize_t)bytes, NULL, pieces, count), used = 0;
+
+	for (; used < found && used < count && bytes > 0; used++) {
+		if (pieces[used].iov_len > bytes)
+			pieces[used].iov_len = bytes;
+		bytes -= pieces[used].iov_len;
+	}
+	return used;
+}
+
+/* Sends the pieces, at once and without waiting; returns how many bytes. */
+static size_t send_pieces(struct conn *conn, struct iovec *pieces, int count)
+{
+	ssize_t sent = conn_send(conn, pieces, count);
+
+	if (sent >= 0)
+		return (size_t)sent;
+	if (errno != EAGAIN && errno != EINTR)
+		conn_kill(conn, "the peer reset it");
+	return 0;
+}
+
 /* False: the connection has ended. */
 static bool write_some(struct conn *conn)
 {
-	const size_t unsent = conn_unsent(conn);
-	int sent;
+	struct iovec pieces[PIECES_MAX];
+	int count;
 
-	if (unsent == 0)
+	if (conn_unsent(conn) == 0)
 		return true;
-	sent = evbuffer_write_atmost(conn->out, conn->fd, WRITE_BYTES_MAX);
-	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-		conn_kill(conn, "the peer reset it");
-		return false;
+	count = unsent_pieces(conn, pieces, PIECES_MAX, WRITE_BYTES_MAX);
+	unsent_drain(conn, send_pieces(conn, pieces, count));
+	return !conn->dead;
+}
+
+/* ---- out, without a copy ---- */
+
+/* The output, and the parts behind it, as far as the socket takes them now; returns how many bytes
+ * of the parts. */
+static size_t send_direct(struct conn *conn, const struct sluice_slice *parts, size_t count)
+{
+	struct iovec pieces[PIECES_MAX];
+	const size_t before = conn_unsent(conn);
+	int used = unsent_pieces(conn, pieces, PIECES_MAX / 2, DIRECT_BYTES_MAX);
+	size_t bytes = 0, sent;
+
+	for (int i = 0; i < used; i++)
+		bytes += pieces[i].iov_len;
+	if (bytes < before)
+		return 0; /* the output alone is more */
+	for (size_t i = 0; i < count && used < PIECES_MAX && bytes < DIRECT_BYTES_MAX; i++) {
+		size_t len = parts[i].len < DIRECT_BYTES_MAX - bytes ? parts[i].len
+								     : DIRECT_BYTES_MAX - bytes;
+
+		pieces[used++] = (struct iovec){(void *)(uintptr_t)parts[i].data, len};
+		bytes += len;
 	}
-	if (sent > 0) {
-		unsent_sub(conn, (uint64_t)sent);
-		/* Estimated as if answers and deliveries were mixed evenly; exact whenever all is
-		 * sent. */
-		conn->unsent_answers -=
-			(size_t)((double)conn->unsent_answers * sent / (double)unsent);
-		if ((size_t)sent == unsent)
-			conn->unsent_answers = 0;
+	sent = send_pieces(conn, pieces, used);
+	unsent_drain(conn, sent < before ? sent : before);
+	return sent > before ? sent - before : 0;
+}
+
+void conn_write_parts(struct conn *conn, const struct sluice_slice *parts, size_t count)
+{
+	size_t bytes = 0, sent = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += parts[i].len;
+	if (bytes >= DIRECT_BYTES_MIN && !conn->writing && !conn->dead)
+		sent = send_direct(conn, parts, count);
+	for (size_t i = 0; i < count; i++) {
+		size_t skipped = sent < parts[i].len ? sent : parts[i].len;
+
+		sent -= skipped;
+		if (skipped < parts[i].len)
+			conn_write(conn, (const uint8_t *)parts[i].data + skipped,
+				   parts[i].len - skipped);
 	}
-	return true;
 }
 
 /* Waits for the socket only while output is left. */
@@ -427,7 +520,7 @@ static bool read_once(struct conn *conn)
 		return false;
 	}
 	room[1] = (struct iovec){io->fresh->bytes, smaller(NET_READ_BYTES, max - room[0].iov_len)};
-	got = kept ? readv(conn->fd, room, 2) : read(conn->fd, room[1].iov_base, room[1].iov_len);
+	got = kept ? conn_receive(conn, room, 2) : conn_receive(conn, room + 1, 1);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (got <= 0) {

@@ -5,6 +5,7 @@
 #define SLUICE_NET_CONN_IO_H
 
 #include "sluice/error.h"
+#include "sluice/types.h"
 
 struct conn;
 struct io;
@@ -12,6 +13,8 @@ struct io;
 enum { NET_READ_BYTES = 1 << 18 };
 int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is due in any case */
 void conn_shut(struct conn *conn);		  /* closes the socket, drops unsent output */
+/* Appends the parts to the output, or sends some of them at once; the others are copied. */
+void conn_write_parts(struct conn *conn, const struct sluice_slice *parts, size_t count);
 /* Passes buffered bytes to the protocol, unless the connection is held, blocked or dead. */
 void conn_parse(struct conn *conn);
 /* It was blocked: the bytes, or what its protocol keeps, are tried again. */

@@ -85,10 +85,15 @@ uint64_t door_index(const struct conn *conn)
 
 /* ---- output and input ---- */
 
-void door_write(struct conn *conn, const void *bytes, size_t len)
+int door_write(struct conn *conn, const struct sluice_slice *parts, size_t count)
 {
-	conn_write(conn, bytes, len);
-	conn->waits_output |= conn_is_full(conn);
+	conn_write_parts(conn, parts, count);
+	if (conn->dead)
+		return SLUICE_E_CLOSED;
+	if (!conn_is_full(conn))
+		return 0;
+	conn->waits_output = true;
+	return SLUICE_E_BUSY;
 }
 
 bool door_is_full(const struct conn *conn)

@@ -49,10 +49,12 @@ uint64_t door_wall_ms(const struct conn *conn);
 uint64_t door_index(const struct conn *conn);
 
 /* ---- output ---- */
-/* Appends to the output, which is sent at the end of the round. Output that the peer does not read
- * closes the connection at OUTPUT_CLOSE_BYTES_MAX; deliveries do not count, because the broker
+/* Appends the parts to the output, which is sent at the end of the round. Of many bytes (64 KiB)
+ * up to 1 MiB may be sent from the parts at once, without waiting; the rest is copied. BUSY: taken,
+ * but stop; `ready` OUTPUT follows. CLOSED: the connection has ended. Output that the peer does not
+ * read closes the connection at OUTPUT_CLOSE_BYTES_MAX; deliveries do not count, because the broker
  * stops granting long before. */
-void door_write(struct conn *conn, const void *bytes, size_t len);
+int door_write(struct conn *conn, const struct sluice_slice *parts, size_t count);
 /* The output is at its bound: begin nothing that writes more. */
 bool door_is_full(const struct conn *conn);
 enum door_ready { DOOR_READY_OUTPUT = 1, DOOR_READY_INBOX };

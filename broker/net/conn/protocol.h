@@ -49,7 +49,7 @@ struct protocol_ops {
 	/* The turn's input is used up: after its last `bytes`. For what `bytes` has gathered.
 	 * NULL: not needed. */
 	void (*round)(struct conn *conn);
-	/* OUTPUT: it has drained to its low mark after door_write filled it (door_is_full). INBOX:
+	/* OUTPUT: it has drained to its low mark after door_write returned BUSY. INBOX:
 	 * after a command or memory was refused with BUSY in another call than `bytes`, it may be
 	 * tried again. NULL: not needed. */
 	void (*ready)(struct conn *conn, enum door_ready what);

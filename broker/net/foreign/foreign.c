@@ -34,12 +34,7 @@ static void give(struct conn *conn, struct sluice_listener_effect effect)
 
 static int host_write(sluice_conn *handle, const void *bytes, size_t len)
 {
-	struct conn *conn = (struct conn *)handle;
-
-	door_write(conn, bytes, len);
-	if (door_is_dead(conn))
-		return SLUICE_E_CLOSED;
-	return door_is_full(conn) ? SLUICE_E_BUSY : 0;
+	return door_write((struct conn *)handle, &(struct sluice_slice){bytes, len}, 1);
 }
 
 static void host_close(sluice_conn *handle, const char *why)

@@ -39,8 +39,10 @@ static void deliver_frame(struct conn *conn, const struct frame_deliver *deliver
 	}
 	frame_header_encode(bytes, &header);
 	(void)frame_deliver_head_encode(bytes + FRAME_HEADER_BYTES, deliver, runs);
-	door_write(conn, bytes, FRAME_HEADER_BYTES + head);
-	door_write(conn, deliver->payload.data, deliver->payload.len);
+	(void)door_write(conn,
+			 (const struct sluice_slice[]){{bytes, FRAME_HEADER_BYTES + head},
+						       deliver->payload},
+			 2);
 	if (bytes != small)
 		free(bytes);
 }

@@ -22,9 +22,11 @@ void native_frame(struct conn *conn, uint8_t type, uint32_t corr, const void *bo
 	frame_header_encode(small, &header);
 	if (together && len > 0)
 		memcpy(small + FRAME_HEADER_BYTES, body, len);
-	door_write(conn, small, FRAME_HEADER_BYTES + (together ? len : 0));
-	if (!together)
-		door_write(conn, body, len);
+	(void)door_write(conn,
+			 (const struct sluice_slice[]){{small,
+							FRAME_HEADER_BYTES + (together ? len : 0)},
+						       {body, len}},
+			 together ? 1 : 2);
 }
 
 /* Most replies are small: one write, and no memory for them. */
@@ -45,7 +47,7 @@ void native_message(struct conn *conn, uint8_t type, uint32_t corr, const Protob
 	}
 	frame_header_encode(bytes, &header);
 	(void)protobuf_c_message_pack(message, bytes + FRAME_HEADER_BYTES);
-	door_write(conn, bytes, FRAME_HEADER_BYTES + len);
+	(void)door_write(conn, &(struct sluice_slice){bytes, FRAME_HEADER_BYTES + len}, 1);
 	if (bytes != small)
 		free(bytes);
 }
