@@ -597,10 +597,13 @@ static bool may_read(struct conn *conn)
 {
 	struct io *io = conn->io;
 
-	if (io->favoured == conn && (!conn_may_take(conn) || kept_len(conn) < INPUT_FAIR_BYTES))
+	if (io->favoured == conn && (!conn_may_take(conn) || kept_len(conn) < INPUT_FAIR_BYTES)) {
 		io->favoured = NULL;
+		if (io->starved != NULL)
+			io_again(io);
+	}
 	if (conn->held)
-		return !conn->dead && !conn->closing && read_max(conn) > 0;
+		return !conn->dead && !conn->closing && !io->draining && read_max(conn) > 0;
 	if (!conn_may_take(conn))
 		return false;
 	if (read_max(conn) > 0)
@@ -614,13 +617,32 @@ void conn_flow(struct conn *conn)
 {
 	bool may = may_read(conn);
 
-	if (may == conn->reading)
+	if (may != conn->reading) {
+		conn_reading_set(conn, may);
+		if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
+			conn_kill(conn, "the loop refused its socket");
+		if (may && !conn->held)
+			conn_parse(conn);
+	}
+	if (!conn->reading)
+		conn_starve(conn, !conn->held && conn_may_take(conn) && read_max(conn) == 0);
+}
+
+void conns_resume(struct io *io)
+{
+	enum { AT_ONCE = 64 };
+	unsigned count = io->favoured == NULL;
+
+	if (io->starved == NULL)
 		return;
-	conn_reading_set(conn, may);
-	if ((may ? event_add(conn->readable, NULL) : event_del(conn->readable)) != 0)
-		conn_kill(conn, "the loop refused its socket");
-	if (may && !conn->held)
-		conn_parse(conn);
+	while (count < AT_ONCE && bufs_room(io, (count + 2) * (size_t)NET_READ_BYTES))
+		count++;
+	for (; count > 0 && io->starved != NULL; count--) {
+		struct conn *conn = io->starved;
+
+		conn_starve(conn, false);
+		conn_flow(conn);
+	}
 }
 
 void conn_parse(struct conn *conn)
@@ -791,6 +813,7 @@ void conn_shut(struct conn *conn)
 	round_unlist(conn);
 	if (conn->timer != NULL)
 		event_free(conn->timer);
+	conn_starve(conn, false);
 	if (conn->is_stopped)
 		DL_DELETE2(conn->io->stopped, conn, stopped_prev, stopped_next);
 	if (conn->readable != NULL)

@@ -25,6 +25,7 @@ void conn_flow(struct conn *conn); /* reading on or off, by pending commands and
 /* All is written: tells the peer the end, and reads and drops what it still sends, until its end.
  */
 void conn_linger(struct conn *conn);
+void conns_resume(struct io *io);    /* those that wait for memory, as far as there is some */
 void conn_shrink(struct conn *conn); /* frees the input buffer if it is empty */
 /* Closes the connections that are held and not read, and whose peers have closed them. Called
  * often. */

@@ -85,7 +85,8 @@ struct conn {
 	bool dead;	      /* freed at the end of the round */
 	struct conn *dead_next;
 	bool reading;
-	bool is_stopped; /* not read from: in io->stopped */
+	bool is_stopped; /* not read from: in io->stopped, or in io->starved */
+	bool starved;	 /* in io->starved: there is no memory for its input */
 	struct conn *stopped_prev, *stopped_next;
 	bool blocked; /* the inbox was full, or there was no memory: the same bytes are tried again
 		       */
@@ -202,6 +203,7 @@ struct io {
 	struct conn *blocked;
 	/* not read from; scanned by each round, independent of the number of idle connections */
 	struct conn *stopped;
+	struct conn *starved;	/* wait for memory, in order; not scanned by each round */
 	struct conn *unflushed; /* have unsent output of this round */
 	struct conn *dead;
 	uint64_t randoms[32]; /* several are read from the system at once */

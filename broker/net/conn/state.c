@@ -211,7 +211,24 @@ size_t conn_frame_max(const struct conn *conn)
 	       (conn->gateway == 0 ? LIMIT_SIZE(PREAUTH_BYTES_MAX) : LIMIT_SIZE(FRAME_BYTES_MAX));
 }
 
-/* A connection that is not read from is in the list that each round scans. */
+void conn_starve(struct conn *conn, bool starved)
+{
+	struct io *io = conn->io;
+
+	if (!conn->is_stopped || conn->starved == starved)
+		return;
+	conn->starved = starved;
+	if (starved) {
+		DL_DELETE2(io->stopped, conn, stopped_prev, stopped_next);
+		DL_APPEND2(io->starved, conn, stopped_prev, stopped_next);
+	} else {
+		DL_DELETE2(io->starved, conn, stopped_prev, stopped_next);
+		DL_APPEND2(io->stopped, conn, stopped_prev, stopped_next);
+	}
+}
+
+/* A connection that is not read from is in a list; each round scans that of those that do not wait
+ * for memory. */
 void conn_reading_set(struct conn *conn, bool reading)
 {
 	struct io *io = conn->io;
@@ -219,6 +236,7 @@ void conn_reading_set(struct conn *conn, bool reading)
 	conn->reading = reading;
 	if (conn->is_stopped == !reading)
 		return;
+	conn_starve(conn, false);
 	conn->is_stopped = !reading;
 	invariant(!reading || conn->stopped_prev != NULL,
 		  "connection %llu is not in the list of those that are stopped",

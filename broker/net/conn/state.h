@@ -40,6 +40,8 @@ size_t conn_frame_max(const struct conn *conn);
 /* The protocol refused bytes: they are passed to it again soon, with or without new ones. */
 void conn_block(struct conn *conn);
 void conn_stop_reading(struct conn *conn);
+/* One that is not read from waits for memory, or not. */
+void conn_starve(struct conn *conn, bool starved);
 void conn_reading_set(struct conn *conn, bool reading); /* the flag and the list; not the event */
 
 /* The peer's address for the log, "-" when it has none. Asks the system: not for the usual path. */

@@ -184,6 +184,7 @@ static void round_end(struct io *io)
 	DL_FOREACH_SAFE2(io->stopped, conn, next, stopped_next)
 	if (!conn->dead && !conn->turn_over)
 		conn_flow(conn);
+	conns_resume(io);
 	conns_flush(io);
 	conns_reap(io);
 	sessions_close_due(io);
@@ -281,6 +282,8 @@ static void lives_extend(struct io *io, uint64_t now)
 	DL_FOREACH2(io->stopped, conn, stopped_next)
 	if (!conn->dead && ((!conn->closing && !conn_is_full(conn)) || output_moves(conn)))
 		conn->active_ms = now;
+	DL_FOREACH2(io->starved, conn, stopped_next)
+	conn->active_ms = now;
 }
 
 static void lives_end(struct io *io, uint64_t now)
