@@ -189,6 +189,8 @@ Test(net_bufs, who_holds_memory_and_does_not_send_on_is_closed_when_it_is_used_u
 
 /* ---- the calls of a protocol ---- */
 
+enum { LOW_BYTES = 4 << 20 };
+
 static struct taker {
 	struct conn *conn;
 	int takes; /* in each call of bytes */
@@ -230,6 +232,8 @@ static void taker_ready(struct conn *conn, enum door_ready what)
 {
 	cr_expect_eq(conn, taker.conn);
 	note(what == DOOR_READY_OUTPUT ? 'o' : 'i');
+	if (what == DOOR_READY_OUTPUT)
+		cr_expect_leq(conn_unsent(conn), (size_t)LOW_BYTES, "the low mark");
 }
 
 static void taker_timer(struct conn *conn)
@@ -389,16 +393,19 @@ Test(net_bufs, a_connection_has_so_much_memory_and_is_tried_again)
 	cr_assert_eq(door_buf_new(taker.conn, LIMIT_SIZE(CONN_PENDING_BYTES_MAX) - 1, &first,
 				  &bytes),
 		     0);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
 	turns(&rig);
 	cr_assert_eq(door_buf_new(taker.conn, 1, &second, &bytes), 0);
+	taker.takes = 0;
 	write_all(&rig, &byte, 1);
+	turns(&rig);
 	cr_expect_eq(taker.bytes, 1u, "it is not read at the bound");
+	cr_expect(taker.conn->is_stopped);
 	door_buf_unref(second);
 	door_buf_unref(first);
 	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
 	turns(&rig);
 	cr_expect_eq(taker.bytes, 2u, "and again below it");
-	taker_drop();
 	rig_close(&rig);
 }
 
@@ -693,6 +700,20 @@ Test(net_bufs, a_held_connection_is_read_so_far_and_its_end_is_told)
 	hold_up_to(1, LIMIT_SIZE(CONN_HELD_BYTES_MAX));
 }
 
+Test(net_bufs, a_held_connection_is_not_read_while_the_broker_drains)
+{
+	uint8_t byte = 1;
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	door_hold(taker.conn, true);
+	io_of(&rig)->draining = true;
+	conn_flow(taker.conn);
+	write_all(&rig, &byte, 1);
+	cr_expect_eq(taker.conn->received, 0u);
+	rig_close(&rig);
+}
+
 Test(net_bufs, the_end_of_a_held_connection_that_sends_nothing_is_told)
 {
 	struct rig rig;
@@ -839,6 +860,7 @@ Test(net_bufs, a_silent_peer_has_the_time_that_the_protocol_gives_it)
 	cr_expect_leq(conn->due.due_ms, from + 10001);
 	conn->gateway = 1;
 	cr_expect_null(conn_overdue(conn, from + 86400000), "0: never");
+	conn->active_ms = from;
 	door_idle(conn, 2000);
 	cr_expect_null(conn_overdue(conn, conn->active_ms + 2000));
 	cr_expect_not_null(conn_overdue(conn, conn->active_ms + 2001));
@@ -967,6 +989,38 @@ Test(net_bufs, large_parts_are_sent_from_where_they_lie)
 	cr_expect_lt(conn_unsent(taker.conn), sizeof(bytes));
 	cr_expect_eq(taker.conn->unsent_answers, conn_unsent(taker.conn));
 	cr_expect_eq(atomic_load(&rig.net->unsent), conn_unsent(taker.conn));
+	rig_close(&rig);
+}
+
+/* More pieces of output than one system call takes lie before the parts. */
+Test(net_bufs, parts_wait_behind_much_output)
+{
+	enum { SMALL = 4000, SMALLS = 100, LARGE = 500000 };
+	const int room = 1 << 22;
+	static uint8_t bytes[LARGE], sink[1 << 16];
+	size_t written = 0, seen = 0;
+	struct rig rig;
+
+	taker_open(&rig, (struct taker){.takes = 0});
+	(void)setsockopt(taker.conn->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	for (int n = 0; n <= SMALLS; n++) {
+		size_t len = n < SMALLS ? SMALL : LARGE;
+
+		for (size_t b = 0; b < len; b++)
+			bytes[b] = byte_at(written + b);
+		written += len;
+		cr_assert_eq(door_write(taker.conn, &(struct sluice_slice){bytes, len}, 1), 0);
+	}
+	for (int n = 0; n < 10000 && seen < written; n++) {
+		ssize_t got = read(rig.fd, sink, sizeof(sink));
+
+		for (ssize_t b = 0; b < got; b++)
+			cr_assert_eq(sink[b], byte_at(seen + (size_t)b));
+		seen += got > 0 ? (size_t)got : 0;
+		event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+		turn(&rig);
+	}
+	cr_expect_eq(seen, written);
 	rig_close(&rig);
 }
 
