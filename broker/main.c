@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sluiced: wiring only. Configuration -> store -> engine -> net -> plugins -> ready, and the
  * reverse. */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,13 +15,19 @@
 
 #include "broker/admin/config.h"
 #include "broker/admin/dump.h"
+#include "broker/admin/listen.h"
 #include "broker/net/net.h"
 #include "broker/plugin/plugin.h"
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
 #include "broker/util/process.h"
 
-enum { PLUGIN_SETTINGS_MAX = 32, PLUGIN_STOP_MS = 10000, PLUGIN_STOP_MS_MAX = 3600000 };
+enum {
+	PLUGIN_SETTINGS_MAX = 32,
+	PLUGIN_STOP_MS = 10000,
+	PLUGIN_STOP_MS_MAX = 3600000,
+	CONNECTIONS_MAX = 1000000 /* of one listener */
+};
 
 struct broker {
 	struct config config;
@@ -32,8 +37,9 @@ struct broker {
 	struct plugin *plugins[CONFIG_PLUGINS_MAX];
 	uint32_t plugin_stop_ms[CONFIG_PLUGINS_MAX];
 	size_t plugin_count;
-	uint16_t port;
-	char host[64];
+	struct listen_at listens[sizeof(((struct config *)0)->listen_values) /
+				 CONFIG_TEXT_MAX]; /* with the ports that were bound */
+	size_t listen_count;
 };
 
 static int usage(FILE *to, int code)
@@ -202,54 +208,25 @@ static int parse(struct config *config, int argc, char **argv, int *ret_exit, ch
 
 /* ---- start ---- */
 
-/* 0 to 65535, digits only; 0 lets the kernel choose. */
-static bool port_parse(const char *text, uint16_t *ret)
+/* Beyond loopback whoever reaches the port may do everything. */
+static int listens_parse(struct broker *broker, char *why, size_t why_bytes)
 {
-	size_t digits = strspn(text, "0123456789");
-	unsigned long port = strtoul(text, NULL, 10);
+	const struct config *config = &broker->config;
 
-	*ret = (uint16_t)port;
-	return digits > 0 && digits <= 5 && text[digits] == 0 && port <= UINT16_MAX;
-}
+	for (size_t i = 0; i < config->listen.count; i++) {
+		struct listen_at at;
+		int rc = listen_parse(config->listen_values[i], &at, why, why_bytes);
 
-static bool is_loopback(const char *host)
-{
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return ntohl(v4.s_addr) >> 24 == 127;
-	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
-static int split_listen(struct broker *broker, uint16_t *ret_port, char *why, size_t why_bytes)
-{
-	const char *listen = broker->config.listen, *colon = strrchr(listen, ':');
-	size_t len = colon != NULL ? (size_t)(colon - listen) : 0;
-
-	if (colon == NULL || len == 0 || len + 1 > sizeof(broker->host) ||
-	    !port_parse(colon + 1, ret_port)) {
-		(void)snprintf(why, why_bytes,
-			       "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 "
-			       "or [::1]:7584",
-			       listen);
-		return SLUICE_E_INVAL;
-	}
-	if (listen[0] == '[' && listen[len - 1] == ']') {
-		listen++;
-		len -= 2;
-	}
-	memcpy(broker->host, listen, len);
-	broker->host[len] = 0;
-	/* As clients resolve it, independent of /etc/hosts. */
-	if (strcmp(broker->host, "localhost") == 0)
-		(void)snprintf(broker->host, sizeof(broker->host), "127.0.0.1");
-	if (!is_loopback(broker->host) && !broker->config.insecure) {
-		(void)snprintf(why, why_bytes,
-			       "listen is '%.200s', beyond loopback, and this version has "
-			       "neither TLS nor authentication; `insecure = yes` allows it",
-			       broker->config.listen);
-		return SLUICE_E_DENIED;
+		if (rc != 0)
+			return rc;
+		if (!listen_is_local(&at) && !config->insecure) {
+			(void)snprintf(why, why_bytes,
+				       "listen is '%.200s', beyond loopback, and this version has "
+				       "neither TLS nor authentication; `insecure = yes` allows it",
+				       config->listen_values[i]);
+			return SLUICE_E_DENIED;
+		}
+		broker->listens[broker->listen_count++] = at;
 	}
 	return 0;
 }
@@ -324,6 +301,21 @@ static int start_store(struct broker *broker, char *why, size_t why_bytes)
 	return rc != 0 ? rc : engine_end_ephemeral(broker->engine, now);
 }
 
+static int open_native(struct broker *broker, size_t which, char *why, size_t why_bytes)
+{
+	struct listen_at *at = &broker->listens[which];
+	const struct net_listener row = {.protocol = &native_protocol,
+					 .address = at->host,
+					 .port = at->port};
+	const char *text = "";
+	int rc = net_listen(broker->net, &row, &at->port, &text);
+
+	if (rc != 0)
+		(void)snprintf(why, why_bytes, "listen = %.200s: %s",
+			       broker->config.listen_values[which], text);
+	return rc;
+}
+
 static int start_net(struct broker *broker, char *why, size_t why_bytes)
 {
 	struct net_config config = {.io_threads = (uint32_t)broker->config.io_threads,
@@ -331,10 +323,8 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 				    .outbox_bytes_max = broker->config.outbox_mib << 20,
 				    .input_bytes_max = broker->config.input_mib << 20,
 				    .zstd = broker->config.zstd};
-	const char *text = "";
-	uint16_t port = 0;
 	uint64_t random;
-	int rc = split_listen(broker, &port, why, why_bytes);
+	int rc = listens_parse(broker, why, why_bytes);
 
 	if (rc != 0)
 		return rc;
@@ -355,10 +345,8 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 			       errno != 0 ? strerror(errno) : sluice_error_text(rc));
 		return rc;
 	}
-	rc = net_listen(broker->net, &native_protocol, NULL, broker->host, port, &broker->port,
-			&text);
-	if (rc != 0)
-		(void)snprintf(why, why_bytes, "listen = %.200s: %s", broker->config.listen, text);
+	for (size_t i = 0; i < broker->listen_count && rc == 0; i++)
+		rc = open_native(broker, i, why, why_bytes);
 	return rc;
 }
 
@@ -452,15 +440,21 @@ static int start_listener(struct broker *broker, struct plugin *plugin,
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
 	const char *text = "";
+	struct net_listener row = {.protocol = &foreign_protocol,
+				   .listener = ops,
+				   .address = broker->listens[0].host};
 	uint32_t wanted;
-	uint16_t port;
+	uint16_t port = 0;
 	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why,
 			   why_bytes);
 
+	if (rc == 0)
+		rc = number_of(settings, count, "connections_max", 0, CONNECTIONS_MAX,
+			       &row.connections_max, why, why_bytes);
 	if (rc != 0)
 		return rc;
-	port = (uint16_t)wanted;
-	rc = net_listen(broker->net, &foreign_protocol, ops, broker->host, port, &port, &text);
+	row.port = (uint16_t)wanted;
+	rc = net_listen(broker->net, &row, &port, &text);
 	if (rc != 0) {
 		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name,
 			       text);
@@ -468,7 +462,7 @@ static int start_listener(struct broker *broker, struct plugin *plugin,
 	}
 	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"),
 		 log_str("protocol", ops->protocol), log_u64("port", port));
-	(void)printf("listener %s %s:%u\n", ops->protocol, broker->host, port);
+	(void)printf("listener %s %s:%u\n", ops->protocol, row.address, port);
 	return 0;
 }
 
@@ -478,7 +472,8 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 	int pair[2];
 	int rc;
 
-	(void)snprintf(address, sizeof(address), "%s:%u", broker->host, broker->port);
+	(void)snprintf(address, sizeof(address), "%s:%u", broker->listens[0].host,
+		       broker->listens[0].port);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
 		(void)snprintf(why, why_bytes, "plugin %s: its socket pair cannot be made: %s",
 			       plugin_symbol(plugin)->name, strerror(errno));
@@ -615,6 +610,21 @@ static int configure_log(const struct config *config, char *why, size_t why_byte
 	return 0;
 }
 
+/* The first `listen` is the broker's address. */
+static void ready(const struct broker *broker)
+{
+	const struct listen_at *first = &broker->listens[0];
+
+	for (size_t i = 1; i < broker->listen_count; i++)
+		(void)printf("listener native %s:%u\n", broker->listens[i].host,
+			     broker->listens[i].port);
+	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"),
+		 log_str("address", first->host), log_u64("port", first->port),
+		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
+	(void)printf("ready %s:%u pid=%d\n", first->host, first->port, (int)getpid());
+	(void)fflush(stdout);
+}
+
 static int run(struct broker *broker, int stop_fd)
 {
 	char why[768];
@@ -638,11 +648,7 @@ static int run(struct broker *broker, int stop_fd)
 		stop(broker, true);
 		return sluice_error_exit_code(report_error(rc, why));
 	}
-	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"),
-		 log_str("address", broker->host), log_u64("port", broker->port),
-		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
-	(void)printf("ready %s:%u pid=%d\n", broker->host, broker->port, (int)getpid());
-	(void)fflush(stdout);
+	ready(broker);
 	process_stop_wait(stop_fd);
 	log_line(LOG_LEVEL_INFO, log_id("broker.stopping", "stopping"));
 	stop(broker, false);

@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE / "admin.md"
 TABLE = HERE.parent / "broker/admin/config.def"
 BEGIN, END = "<!-- generated: settings -->\n", "<!-- end -->\n"
-ROW = re.compile(r'^(TEXT|NUMBER|FLAG)\((\w+), (.*), "((?:[^"\\]|\\.)*)"\)$')
+ROW = re.compile(r'^(TEXT|NUMBER|FLAG|LIST)\((\w+), (.*), "((?:[^"\\]|\\.)*)"\)$')
 
 
 def row(line):
@@ -24,6 +24,8 @@ def row(line):
         values = [default, f"{least} to {most} {unit}"]
     elif kind == "FLAG":
         values = ["yes" if values[0] == "true" else "no", "yes, no"]
+    elif kind == "LIST":
+        values = [values[0], f"text, up to {values[1]} times"]
     else:
         values = [values[0] or "none", "text"]
     return f"| `{key}` | {values[0]} | {values[1]} | {text} |"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum row_kind { ROW_TEXT, ROW_NUMBER, ROW_FLAG };
+enum row_kind { ROW_TEXT, ROW_NUMBER, ROW_FLAG, ROW_LIST };
 struct row {
 	const char *key;
 	enum row_kind kind;
@@ -26,16 +26,39 @@ static const struct row rows[] = {
 	{#key, ROW_NUMBER, offsetof(struct config, key), NULL, def, min, max, unit, text},
 #define FLAG(key, def, text) \
 	{#key, ROW_FLAG, offsetof(struct config, key), NULL, def, 0, 1, "", text},
+#define LIST(key, def, max, text) \
+	{#key, ROW_LIST, offsetof(struct config, key), def, 0, 1, max, "", text},
 #include "broker/admin/config.def"
 #undef TEXT
 #undef NUMBER
 #undef FLAG
+#undef LIST
 };
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
 
 static void *member(struct config *config, const struct row *row)
 {
 	return (char *)config + row->offset;
+}
+
+static char (*list_values(struct config_list *list))[CONFIG_TEXT_MAX]
+{
+	return (char(*)[CONFIG_TEXT_MAX])(list + 1);
+}
+
+static void list_default(struct config_list *list, const struct row *row)
+{
+	(void)snprintf(list_values(list)[0], CONFIG_TEXT_MAX, "%s", row->text_default);
+	list->count = 1;
+	list->is_old = true;
+}
+
+/* The values so far are those of a source that has ended. */
+static void lists_end(struct config *config)
+{
+	for (size_t i = 0; i < ROW_COUNT; i++)
+		if (rows[i].kind == ROW_LIST)
+			((struct config_list *)member(config, &rows[i]))->is_old = true;
 }
 
 void config_init(struct config *config)
@@ -47,6 +70,8 @@ void config_init(struct config *config)
 				       rows[i].text_default);
 		else if (rows[i].kind == ROW_NUMBER)
 			*(uint64_t *)member(config, &rows[i]) = rows[i].number_default;
+		else if (rows[i].kind == ROW_LIST)
+			list_default(member(config, &rows[i]), &rows[i]);
 		else
 			*(bool *)member(config, &rows[i]) = rows[i].number_default != 0;
 	}
@@ -84,6 +109,21 @@ static int set_flag(bool *flag, const struct row *row, const char *value, char *
 	return 0;
 }
 
+static int list_add(struct config_list *list, const struct row *row, const char *value, char *why,
+		    size_t why_bytes)
+{
+	if (list->is_old)
+		list->count = 0;
+	if (list->count == row->max) {
+		(void)snprintf(why, why_bytes, "%s is given more than %" PRIu64 " times", row->key,
+			       row->max);
+		return SLUICE_E_LIMIT;
+	}
+	list->is_old = false;
+	(void)snprintf(list_values(list)[list->count++], CONFIG_TEXT_MAX, "%s", value);
+	return 0;
+}
+
 int config_set(struct config *config, const char *key, const char *value, char *why,
 	       size_t why_bytes)
 {
@@ -109,6 +149,8 @@ int config_set(struct config *config, const char *key, const char *value, char *
 					  why_bytes);
 		if (rows[i].kind == ROW_FLAG)
 			return set_flag(member(config, &rows[i]), &rows[i], value, why, why_bytes);
+		if (rows[i].kind == ROW_LIST)
+			return list_add(member(config, &rows[i]), &rows[i], value, why, why_bytes);
 		(void)snprintf(member(config, &rows[i]), CONFIG_TEXT_MAX, "%s", value);
 		return 0;
 	}
@@ -157,11 +199,13 @@ int config_load(struct config *config, const char *path, char *why, size_t why_b
 		return SLUICE_E_NOT_FOUND;
 	}
 	*loaded = *config;
+	lists_end(loaded);
 	for (unsigned number = 1; rc == 0 && fgets(line, sizeof(line), file) != NULL; number++) {
 		rc = load_line(loaded, line, text, sizeof(text));
 		if (rc != 0)
 			(void)snprintf(why, why_bytes, "%s, line %u: %s", path, number, text);
 	}
+	lists_end(loaded);
 	if (rc == 0)
 		*config = *loaded;
 	(void)fclose(file);

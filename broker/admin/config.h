@@ -2,7 +2,9 @@
  *
  * Configuration: one table of settings (config.def) with default, bounds, unit and text; a file of
  * `key = value` lines and command-line options set the same keys. An error names key, value and
- * what was expected; a file with an error has no effect.
+ * what was expected; a file with an error has no effect. A list may be given several times: the
+ * values of one source (a file, or the options between two files) replace those of the source
+ * before it.
  */
 #ifndef SLUICE_ADMIN_CONFIG_H
 #define SLUICE_ADMIN_CONFIG_H
@@ -16,14 +18,24 @@
 
 enum { CONFIG_TEXT_MAX = 1024, CONFIG_PLUGINS_MAX = 16 };
 
+/* The values of a list are in the array that follows it. */
+struct config_list {
+	size_t count;
+	bool is_old; /* of a source that has ended: the next value replaces them */
+};
+
 struct config {
 #define TEXT(key, default, text) char key[CONFIG_TEXT_MAX];
 #define NUMBER(key, default, min, max, unit, text) uint64_t key;
 #define FLAG(key, default, text) bool key;
+#define LIST(key, default, max, text) \
+	struct config_list key;       \
+	char key##_values[max][CONFIG_TEXT_MAX];
 #include "broker/admin/config.def"
 #undef TEXT
 #undef NUMBER
 #undef FLAG
+#undef LIST
 	char plugins[CONFIG_PLUGINS_MAX]
 		    [CONFIG_TEXT_MAX]; /* "plugin = PATH [KEY=VALUE ...]", one line each */
 	size_t plugin_count;

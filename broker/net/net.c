@@ -119,23 +119,24 @@ void net_destroy(struct net *net)
 	listeners_close(net);
 	for (uint32_t i = 0; i < net->io_count; i++)
 		io_fini(&net->ios[i]);
+	listeners_free(net);
 	free(net->ios);
 	instances_destroy(net->instances);
 	drain_fini(net);
 	free(net);
 }
 
-int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
-	       const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+int net_listen(struct net *net, const struct net_listener *row, uint16_t *ret_port,
+	       const char **ret_why)
 {
-	return listener_open(net, protocol, listener, address, port, ret_port, ret_why);
+	return listener_open(net, row, ret_port, ret_why);
 }
 
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
 {
 	/* The broker's own plugins are few, and are not refused because of other connections. */
 	atomic_fetch_add(&net->connections, 1);
-	io_adopt(net, protocol, listener, fd);
+	io_adopt(net, &(struct arrival){.protocol = protocol, .listener = listener, .fd = fd});
 	return 0;
 }
 

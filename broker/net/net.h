@@ -24,11 +24,9 @@ bool net_drain(struct net *net, uint64_t within_ms);
 void net_stop(struct net *net);
 void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 
-/* Opens a listening socket for a protocol and its listener (protocols.h). address is numeric.
- * *ret_port gets the bound port (for port 0). borrows listener for the net's life. Errors: INVAL
- * (address), IN_USE, IO; *ret_why says more. Before net_start. */
-int net_listen(struct net *net, const struct protocol_ops *protocol, const void *listener,
-	       const char *address, uint16_t port, uint16_t *ret_port,
+/* Opens the listening socket of a row. *ret_port gets the bound port. Errors: INVAL (address),
+ * IN_USE, IO; *ret_why says more. Before net_start. borrows the row for the call. */
+int net_listen(struct net *net, const struct net_listener *row, uint16_t *ret_port,
 	       const char **ret_why) SLUICE_MUST_USE;
 /* Adds a connected socket as if it had been accepted (in-process transports). takes the descriptor.
  * Any thread. */

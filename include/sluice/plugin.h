@@ -66,8 +66,9 @@ struct sluice_host {
 	 * Does not block and cannot fail. */
 	void (*log)(void *host, enum sluice_log_level level, const char *id, const char *text);
 	/* A setting of the plugin's section, or NULL. Borrowed for the plugin's life. The broker
-	 * uses some keys itself: kind ("listener" or "service"), port (of listeners), stop_ms (of
-	 * services: how long its end waits for run; 10,000). Does not block. */
+	 * uses some keys itself: kind ("listener" or "service"), port and connections_max (of
+	 * listeners), stop_ms (of services: how long its end waits for run; 10,000). Does not
+	 * block. */
 	const char *(*setting)(void *host, const char *key);
 	void *host; /* the first argument of both */
 };

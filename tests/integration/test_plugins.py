@@ -115,6 +115,17 @@ def test_a_foreign_follower_reads_what_native_clients_publish():
     with_line(test)
 
 
+def test_a_listener_has_a_bound_of_its_own_on_connections():
+    line = f"{plugin('line')} kind=listener port=0 connections_max=1"
+    with tap.Broker(args=["--plugin", line]) as broker:
+        port = int(re.search(rb"^listener line 127\.0\.0\.1:(\d+)", broker.text(), re.M).group(1))
+        first = Line(port)
+        tap.check(first.ask("ACK 1 1").startswith("-ERR"), "the first is served")
+        with socket.create_connection(("127.0.0.1", port)) as second:
+            tap.equal(second.recv(1), b"", "the second is closed")
+        tap.equal(sluice(broker, "queue", "ls").returncode, 0, "native clients are served")
+
+
 def test_bad_lines_get_an_error_and_the_broker_stays_up():
     def test(broker, port):
         line = Line(port)

@@ -546,6 +546,7 @@ void thread_rest(struct sim *s)
 void thread_begin(struct sim *s)
 {
 	const struct net_config config = {.io_threads = 1};
+	const struct arrival arrival = {.protocol = &native_protocol, .fd = -1};
 	struct io *io;
 
 	memset(thread.links, 0, sizeof(thread.links));
@@ -557,7 +558,7 @@ void thread_begin(struct sim *s)
 	oracle_thread_began(s->oracle, index_now());
 	for (int i = 0; i < CONNS; i++) {
 		atomic_fetch_add(&thread.net->connections, 1);
-		thread.links[i].conn = conn_create(io, &native_protocol, NULL, -1);
+		thread.links[i].conn = conn_create(io, &arrival);
 		must(thread.links[i].conn == NULL ? SLUICE_E_NOMEM : 0, "a connection");
 	}
 }

@@ -221,14 +221,21 @@ int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *__restrict len, int flags)
 	return (int)syscall(SYS_accept4, fd, addr.__sockaddr__, len, flags);
 }
 
-static uint16_t listen_on(struct rig *rig)
+static uint16_t listen_at_most(struct rig *rig, uint32_t max)
 {
+	const struct net_listener row = {.protocol = &native_protocol,
+					 .address = "127.0.0.1",
+					 .connections_max = max};
 	const char *why = "";
 	uint16_t port = 0;
 
-	cr_assert_eq(net_listen(rig->net, &native_protocol, NULL, "127.0.0.1", 0, &port, &why), 0,
-		     "%s", why);
+	cr_assert_eq(net_listen(rig->net, &row, &port, &why), 0, "%s", why);
 	return port;
+}
+
+static uint16_t listen_on(struct rig *rig)
+{
+	return listen_at_most(rig, 0);
 }
 
 static int connect_to(uint16_t port)
@@ -415,5 +422,32 @@ Test(net, simultaneous_connections_do_not_exceed_their_bound)
 		(void)close(fd[i]);
 	turns(&rig);
 	cr_expect_eq(net_connections(rig.net), 1, "closed connections make room");
+	rig_close(&rig);
+}
+
+Test(net, a_listener_has_a_bound_of_its_own)
+{
+	struct rig rig;
+	uint16_t narrow, wide;
+	int fd[8];
+
+	rig_open(&rig);
+	narrow = listen_at_most(&rig, 2);
+	wide = listen_on(&rig);
+	for (size_t i = 0; i < 8; i++)
+		fd[i] = connect_to(i < 6 ? narrow : wide);
+	turns(&rig);
+	cr_expect_eq(net_connections(rig.net), 5, "1 adopted, 2 of 6, 2 of 2: %llu",
+		     (unsigned long long)net_connections(rig.net));
+	for (size_t i = 0; i < 6; i++)
+		(void)close(fd[i]);
+	turns(&rig);
+	fd[0] = connect_to(narrow);
+	turns(&rig);
+	cr_expect_eq(net_connections(rig.net), 4, "closed connections make room: %llu",
+		     (unsigned long long)net_connections(rig.net));
+	(void)close(fd[0]);
+	(void)close(fd[6]);
+	(void)close(fd[7]);
 	rig_close(&rig);
 }

@@ -7,6 +7,16 @@
 #include <stdint.h>
 
 struct admission;
+struct protocol_ops;
+
+/* A row of the table of listeners: a listening socket and what its connections speak. */
+struct net_listener {
+	const struct protocol_ops *protocol; /* protocols.h, with what it says of */
+	const void *listener;		     /* its listener; borrowed for the net's life */
+	const char *address;		     /* numeric, such as 127.0.0.1 or ::1 */
+	uint16_t port;			     /* 0: any free port */
+	uint32_t connections_max;	     /* of this listener; 0: only that of the net */
+};
 
 struct net_config {
 	uint32_t io_threads;	   /* 0: 1 */

@@ -114,23 +114,36 @@ static void address_set(struct conn *conn)
 				sizeof(conn->address));
 }
 
-struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
-			 int fd)
+/* Of the bounds on connections; listen.c and net.c count them in. */
+static void count_out(struct net *net, struct listening *listening)
+{
+	atomic_fetch_sub(&net->connections, 1);
+	if (listening != NULL)
+		atomic_fetch_sub(&listening->connections, 1);
+}
+
+void arrival_drop(struct net *net, const struct arrival *arrival)
+{
+	(void)close(arrival->fd);
+	count_out(net, arrival->listening);
+}
+
+struct conn *conn_create(struct io *io, const struct arrival *arrival)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	bool known = false;
 
 	if (conn == NULL) {
-		(void)close(fd);
-		atomic_fetch_sub(&io->net->connections, 1);
+		arrival_drop(io->net, arrival);
 		return NULL;
 	}
 	conn->io = io;
-	conn->fd = fd;
+	conn->fd = arrival->fd;
+	conn->listening = arrival->listening;
 	if (conn_open(conn) == 0) {
 		conn->id = io->next_id++;
-		conn->protocol = protocol;
-		conn->listener = listener;
+		conn->protocol = arrival->protocol;
+		conn->listener = arrival->listener;
 		address_set(conn);
 		conn->active_ms = conn->opened_ms = io_now_ms();
 		HASH_ADD(hh, io->conns, id, sizeof(conn->id), conn);
@@ -139,12 +152,12 @@ struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, con
 	if (!known) {
 		conn_shut(conn);
 		free(conn);
-		atomic_fetch_sub(&io->net->connections, 1);
+		count_out(io->net, arrival->listening);
 		return NULL;
 	}
 	conn_life_set(conn);
 	log_accepted(conn);
-	if (protocol->accept(conn) != 0) {
+	if (conn->protocol->accept(conn) != 0) {
 		conn_kill(conn, "its listener refused it");
 		return NULL;
 	}
@@ -187,7 +200,7 @@ static void conn_free(struct conn *conn)
 	if (conn->state != NULL)
 		conn->protocol->closed(conn);
 	HASH_DELETE(hh, io->conns, conn);
-	atomic_fetch_sub(&io->net->connections, 1);
+	count_out(io->net, conn->listening);
 	conn_shut(conn);
 	free(conn);
 }

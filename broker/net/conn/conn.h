@@ -7,10 +7,11 @@
 #include "broker/engine/engine.h"
 #include "broker/net/conn/door.h"
 
+struct arrival;
 struct conn;
 struct io;
 struct opening;
-struct protocol_ops;
+struct net;
 
 /* One command on its way to the engine. */
 struct pending {
@@ -25,9 +26,10 @@ struct pending {
 };
 
 /* ---- life ---- */
-/* takes fd. NULL: closed already. */
-struct conn *conn_create(struct io *io, const struct protocol_ops *protocol, const void *listener,
-			 int fd);
+/* takes the arrival's descriptor. NULL: closed already. */
+struct conn *conn_create(struct io *io, const struct arrival *arrival);
+/* Closes it without a connection. takes its descriptor. */
+void arrival_drop(struct net *net, const struct arrival *arrival);
 void conns_reap(struct io *io); /* frees those that are dead */
 /* Its time limit has changed or begins. */
 void conn_life_set(struct conn *conn);

@@ -29,7 +29,7 @@ struct instance;
 struct instances;
 struct io;
 struct io_note;
-struct listening;
+struct listen_socket;
 struct net;
 struct pending;
 struct protocol_ops;
@@ -37,6 +37,20 @@ struct reading;
 struct sub;
 struct waited;
 struct waiter;
+
+/* A listening socket, as its connections know it; the rest is in io/listen.c. */
+struct listening {
+	uint32_t connections_max; /* 0: no bound of its own */
+	_Atomic uint64_t connections;
+};
+
+/* A connected socket on its way to its thread. */
+struct arrival {
+	const struct protocol_ops *protocol;
+	const void *listener;
+	struct listening *listening; /* that accepted it; NULL: none did (net_adopt) */
+	int fd;
+};
 
 struct conn {
 	/* ---- conn.c ---- */
@@ -65,7 +79,8 @@ struct conn {
 
 	/* ---- the protocol's ---- */
 	const struct protocol_ops *protocol;
-	const void *listener; /* the listener of its port */
+	const void *listener;	     /* the listener of its port */
+	struct listening *listening; /* that accepted it; NULL: none did */
 	void *state;
 	uint32_t gateway; /* 0: no HELLO yet */
 	bool idle_set;
@@ -249,9 +264,9 @@ struct net {
 	uint64_t started_ms;
 	_Atomic uint32_t next_io; /* gets the next connection */
 	_Atomic uint64_t connections;
-	_Atomic uint64_t unsent; /* of all connections */
-	_Atomic uint64_t input;	 /* memory of bufs, of all connections */
-	struct listening *listening;
+	_Atomic uint64_t unsent;       /* of all connections */
+	_Atomic uint64_t input;	       /* memory of bufs, of all connections */
+	struct listen_socket *sockets; /* io/listen.c */
 	struct instances *instances;
 	/* ---- io.c: the threads that have not drained yet ---- */
 	pthread_mutex_t drain_lock;

@@ -36,9 +36,7 @@ enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_DRAIN };
 struct io_note {
 	struct io_note *next;
 	enum io_note_kind kind;
-	int fd;
-	const struct protocol_ops *protocol;
-	const void *listener;
+	struct arrival arrival;
 	struct engine_release *release;
 	uint64_t tag;
 };
@@ -62,14 +60,11 @@ static void io_note(struct io *io, const struct io_note *note)
 			 log_str("error", strerror(errno)));
 }
 
-void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd)
+void io_adopt(struct net *net, const struct arrival *arrival)
 {
 	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
 
-	io_note(io, &(struct io_note){.kind = IO_ADOPT,
-				      .fd = fd,
-				      .protocol = protocol,
-				      .listener = listener});
+	io_note(io, &(struct io_note){.kind = IO_ADOPT, .arrival = *arrival});
 }
 
 static void sink_post(struct engine_sink *sink, struct engine_release *release)
@@ -199,12 +194,10 @@ static void notes_handle(struct io *io, struct io_note *note)
 
 		switch (note->kind) {
 		case IO_ADOPT:
-			if (io->draining) {
-				(void)close(note->fd);
-				atomic_fetch_sub(&io->net->connections, 1);
-				break;
-			}
-			(void)conn_create(io, note->protocol, note->listener, note->fd);
+			if (io->draining)
+				arrival_drop(io->net, &note->arrival);
+			else
+				(void)conn_create(io, &note->arrival);
 			break;
 		case IO_RELEASE:
 			release_handle(io, note->release);
@@ -436,7 +429,7 @@ void io_fini(struct io *io)
 		if (note->kind == IO_RELEASE)
 			engine_release_done(io->engine, &io->sink, note->release);
 		if (note->kind == IO_ADOPT)
-			(void)close(note->fd);
+			(void)close(note->arrival.fd);
 		free(note);
 	}
 	if (io->wake != NULL)

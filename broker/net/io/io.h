@@ -5,9 +5,9 @@
 
 #include "sluice/error.h"
 
+struct arrival;
 struct io;
 struct net;
-struct protocol_ops;
 
 int io_init(struct io *io, struct net *net) SLUICE_MUST_USE;
 int io_start(struct io *io) SLUICE_MUST_USE; /* its thread */
@@ -18,7 +18,7 @@ void io_fini(struct io *io);
  * net->drain_left is one less. Any thread. */
 void io_drain(struct io *io, uint64_t within_ms);
 
-/* Assigns a connected socket to one of the threads. takes fd. Any thread. */
-void io_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener, int fd);
+/* Assigns a connected socket to one of the threads. takes its descriptor. Any thread. */
+void io_adopt(struct net *net, const struct arrival *arrival);
 
 #endif

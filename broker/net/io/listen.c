@@ -32,12 +32,13 @@ enum {
 	LOG_AGAIN_MS = 10000
 };
 
-struct listening {
-	struct listening *next;
+struct listen_socket {
+	struct listening listening;
+	struct listen_socket *next;
 	struct net *net;
 	const struct protocol_ops *protocol;
 	const void *listener;
-	int fd;
+	int fd; /* -1: closed */
 	struct event *event;
 	struct event *retry; /* accepts again, after a pause */
 	uint64_t logged_ms;  /* time of the last log line about a pause */
@@ -65,20 +66,20 @@ static bool is_of_one(int error)
 	}
 }
 
-static void pause_accept(struct listening *listening, int error)
+static void pause_accept(struct listen_socket *from, int error)
 {
 	uint64_t now = io_now_ms();
 	const struct timeval pause = {RETRY_MS / 1000, RETRY_MS % 1000 * 1000};
 
-	if (listening->logged_errno != error || listening->logged_ms + LOG_AGAIN_MS <= now) {
-		listening->logged_ms = now;
-		listening->logged_errno = error;
+	if (from->logged_errno != error || from->logged_ms + LOG_AGAIN_MS <= now) {
+		from->logged_ms = now;
+		from->logged_errno = error;
 		if (error == EMFILE || error == ENFILE)
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("net.descriptors", "no file descriptor is left for a new "
 							   "connection; it waits"),
 				 log_str("error", strerror(error)),
-				 log_u64("connections", atomic_load(&listening->net->connections)));
+				 log_u64("connections", atomic_load(&from->net->connections)));
 		else
 			log_line(LOG_LEVEL_ERROR,
 				 log_id("net.accept",
@@ -86,18 +87,30 @@ static void pause_accept(struct listening *listening, int error)
 				 log_i64("errno", error), log_str("error", strerror(error)),
 				 log_u64("retry_ms", RETRY_MS));
 	}
-	(void)event_del(listening->event);
-	(void)event_add(listening->retry, &pause);
+	(void)event_del(from->event);
+	(void)event_add(from->retry, &pause);
 }
 
-/* Counted before it is assigned: threads that accept or adopt at the same time cannot exceed the
- * bound together. */
-static bool count_one(struct net *net)
+static bool count_below(_Atomic uint64_t *count, uint64_t max)
 {
+	if (atomic_fetch_add(count, 1) < max)
+		return true;
+	atomic_fetch_sub(count, 1);
+	return false;
+}
+
+/* Counted before it is assigned: threads that accept or adopt at the same time cannot exceed a
+ * bound together. conn.c counts out. */
+static bool count_in(struct listen_socket *from)
+{
+	struct net *net = from->net;
 	uint64_t max = net->config.connections_max != 0 ? net->config.connections_max
 							: CONNECTIONS_MAX_DEFAULT;
+	uint64_t own = from->listening.connections_max != 0 ? from->listening.connections_max : max;
 
-	if (atomic_fetch_add(&net->connections, 1) < max)
+	if (!count_below(&net->connections, max))
+		return false;
+	if (count_below(&from->listening.connections, own))
 		return true;
 	atomic_fetch_sub(&net->connections, 1);
 	return false;
@@ -131,11 +144,11 @@ static void refuse_one(int fd)
 
 static void on_accept(evutil_socket_t fd, short what, void *user)
 {
-	struct listening *listening = user;
+	struct listen_socket *from = user;
 
 	(void)what;
-	if (listening->net->ios[0].draining) {
-		(void)event_del(listening->event);
+	if (from->net->ios[0].draining) {
+		(void)event_del(from->event);
 		return;
 	}
 	for (int n = 0; n < ACCEPTS_AT_ONCE; n++) {
@@ -146,25 +159,28 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 		if (conn_fd < 0 && is_of_one(errno))
 			continue;
 		if (conn_fd < 0) {
-			pause_accept(listening, errno);
+			pause_accept(from, errno);
 			return;
 		}
-		if (!count_one(listening->net)) {
+		if (!count_in(from)) {
 			refuse_one(conn_fd);
 			continue;
 		}
 		keep_alive(conn_fd);
-		io_adopt(listening->net, listening->protocol, listening->listener, conn_fd);
+		io_adopt(from->net, &(struct arrival){.protocol = from->protocol,
+						      .listener = from->listener,
+						      .listening = &from->listening,
+						      .fd = conn_fd});
 	}
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *user)
 {
-	struct listening *listening = user;
+	struct listen_socket *from = user;
 
 	(void)fd;
 	(void)what;
-	(void)event_add(listening->event, NULL);
+	(void)event_add(from->event, NULL);
 }
 
 static int bind_failed(const char *step, int error, const char **ret_why)
@@ -216,49 +232,60 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	return 0;
 }
 
-int listener_open(struct net *net, const struct protocol_ops *protocol, const void *listener,
-		  const char *address, uint16_t port, uint16_t *ret_port, const char **ret_why)
+static void socket_close(struct listen_socket *socket)
 {
-	struct listening *listening = calloc(1, sizeof(*listening));
+	if (socket->event != NULL)
+		event_free(socket->event);
+	if (socket->retry != NULL)
+		event_free(socket->retry);
+	socket->event = socket->retry = NULL;
+	if (socket->fd >= 0)
+		(void)close(socket->fd);
+	socket->fd = -1;
+}
+
+int listener_open(struct net *net, const struct net_listener *row, uint16_t *ret_port,
+		  const char **ret_why)
+{
+	struct listen_socket *opened = calloc(1, sizeof(*opened));
 	int rc;
 
-	if (listening == NULL)
+	if (opened == NULL)
 		return SLUICE_E_NOMEM;
-	rc = bind_to(address, port, &listening->fd, ret_port, ret_why);
+	rc = bind_to(row->address, row->port, &opened->fd, ret_port, ret_why);
 	if (rc != 0) {
-		free(listening);
+		free(opened);
 		return rc;
 	}
-	listening->net = net;
-	listening->protocol = protocol;
-	listening->listener = listener;
-	listening->event = event_new(net->ios[0].base, listening->fd, EV_READ | EV_PERSIST,
-				     on_accept, listening);
-	listening->retry = evtimer_new(net->ios[0].base, on_retry, listening);
-	if (listening->event == NULL || listening->retry == NULL ||
-	    event_add(listening->event, NULL) != 0) {
-		if (listening->event != NULL)
-			event_free(listening->event);
-		if (listening->retry != NULL)
-			event_free(listening->retry);
-		(void)close(listening->fd);
-		free(listening);
+	opened->net = net;
+	opened->protocol = row->protocol;
+	opened->listener = row->listener;
+	opened->listening.connections_max = row->connections_max;
+	opened->event =
+		event_new(net->ios[0].base, opened->fd, EV_READ | EV_PERSIST, on_accept, opened);
+	opened->retry = evtimer_new(net->ios[0].base, on_retry, opened);
+	if (opened->event == NULL || opened->retry == NULL || event_add(opened->event, NULL) != 0) {
+		socket_close(opened);
+		free(opened);
 		return SLUICE_E_NOMEM;
 	}
-	listening->next = net->listening;
-	net->listening = listening;
+	opened->next = net->sockets;
+	net->sockets = opened;
 	return 0;
 }
 
 void listeners_close(struct net *net)
 {
-	while (net->listening != NULL) {
-		struct listening *listening = net->listening;
+	for (struct listen_socket *each = net->sockets; each != NULL; each = each->next)
+		socket_close(each);
+}
 
-		net->listening = listening->next;
-		event_free(listening->event);
-		event_free(listening->retry);
-		(void)close(listening->fd);
-		free(listening);
+void listeners_free(struct net *net)
+{
+	while (net->sockets != NULL) {
+		struct listen_socket *first = net->sockets;
+
+		net->sockets = first->next;
+		free(first);
 	}
 }

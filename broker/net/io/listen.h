@@ -8,12 +8,13 @@
 #include "sluice/error.h"
 
 struct net;
-struct protocol_ops;
+struct net_listener;
 
 /* As net_listen of net.h. */
-int listener_open(struct net *net, const struct protocol_ops *protocol, const void *listener,
-		  const char *address, uint16_t port, uint16_t *ret_port,
+int listener_open(struct net *net, const struct net_listener *row, uint16_t *ret_port,
 		  const char **ret_why) SLUICE_MUST_USE;
+/* Accepts no more. Before the threads' loops are freed. */
 void listeners_close(struct net *net);
+void listeners_free(struct net *net); /* after their connections */
 
 #endif
