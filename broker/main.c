@@ -45,7 +45,8 @@ struct broker {
 static int usage(FILE *to, int code)
 {
 	(void)fprintf(to,
-		      "usage: sluiced --data DIR [--listen ADDRESS:PORT] [--config FILE] [--set "
+		      "usage: sluiced --data DIR [--listen ADDRESS:PORT|unix:/PATH]... [--config "
+		      "FILE] [--set "
 		      "KEY=VALUE]... [--plugin \"PATH KEY=VALUE...\"]...\n"
 		      "                               a file or value with spaces: '\"/a b/x.so\" "
 		      "key=\"a b\"'; in there \"\" is one \"\n"
@@ -306,7 +307,8 @@ static int open_native(struct broker *broker, size_t which, char *why, size_t wh
 	struct listen_at *at = &broker->listens[which];
 	const struct net_listener row = {.protocol = &native_protocol,
 					 .address = at->host,
-					 .port = at->port};
+					 .port = at->port,
+					 .path = at->path[0] != 0 ? at->path : NULL};
 	const char *text = "";
 	int rc = net_listen(broker->net, &row, &at->port, &text);
 
@@ -434,6 +436,15 @@ static int number_of(const struct plugin_setting *settings, size_t count, const 
 	return 0;
 }
 
+/* Foreign ports are opened beside the first port of the native protocol. */
+static const char *foreign_host(const struct broker *broker)
+{
+	for (size_t i = 0; i < broker->listen_count; i++)
+		if (broker->listens[i].path[0] == 0)
+			return broker->listens[i].host;
+	return "127.0.0.1";
+}
+
 static int start_listener(struct broker *broker, struct plugin *plugin,
 			  const struct plugin_setting *settings, size_t count, char *why,
 			  size_t why_bytes)
@@ -442,7 +453,7 @@ static int start_listener(struct broker *broker, struct plugin *plugin,
 	const char *text = "";
 	struct net_listener row = {.protocol = &foreign_protocol,
 				   .listener = ops,
-				   .address = broker->listens[0].host};
+				   .address = foreign_host(broker)};
 	uint32_t wanted;
 	uint16_t port = 0;
 	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why,
@@ -468,12 +479,10 @@ static int start_listener(struct broker *broker, struct plugin *plugin,
 
 static int start_service(struct broker *broker, struct plugin *plugin, char *why, size_t why_bytes)
 {
-	char address[128];
+	char address[LISTEN_TEXT_BYTES];
 	int pair[2];
 	int rc;
 
-	(void)snprintf(address, sizeof(address), "%s:%u", broker->listens[0].host,
-		       broker->listens[0].port);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
 		(void)snprintf(why, why_bytes, "plugin %s: its socket pair cannot be made: %s",
 			       plugin_symbol(plugin)->name, strerror(errno));
@@ -481,7 +490,8 @@ static int start_service(struct broker *broker, struct plugin *plugin, char *why
 	}
 	rc = net_adopt(broker->net, &native_protocol, NULL, pair[0]);
 	if (rc == 0)
-		rc = plugin_service_start(plugin, address, pair[1]);
+		rc = plugin_service_start(plugin, listen_text(&broker->listens[0], address),
+					  pair[1]);
 	if (rc != 0)
 		(void)snprintf(why, why_bytes,
 			       "plugin %s: its service cannot be started: %s (ulimit -n, ulimit "
@@ -614,14 +624,16 @@ static int configure_log(const struct config *config, char *why, size_t why_byte
 static void ready(const struct broker *broker)
 {
 	const struct listen_at *first = &broker->listens[0];
+	char text[LISTEN_TEXT_BYTES];
 
 	for (size_t i = 1; i < broker->listen_count; i++)
-		(void)printf("listener native %s:%u\n", broker->listens[i].host,
-			     broker->listens[i].port);
+		(void)printf("listener native %s\n", listen_text(&broker->listens[i], text));
+	(void)listen_text(first, text);
 	log_line(LOG_LEVEL_INFO, log_id("broker.ready", "listening"),
-		 log_str("address", first->host), log_u64("port", first->port),
-		 log_str("data", broker->config.data), log_str("version", SLUICE_VERSION));
-	(void)printf("ready %s:%u pid=%d\n", first->host, first->port, (int)getpid());
+		 log_str("address", first->path[0] != 0 ? text : first->host),
+		 log_u64("port", first->port), log_str("data", broker->config.data),
+		 log_str("version", SLUICE_VERSION));
+	(void)printf("ready %s pid=%d\n", text, (int)getpid());
 	(void)fflush(stdout);
 }
 

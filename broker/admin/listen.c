@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char UNIX[] = "unix:";
+
 /* 0 to 65535, digits only; 0 lets the kernel choose. */
 static bool port_parse(const char *text, uint16_t *ret)
 {
@@ -17,17 +19,36 @@ static bool port_parse(const char *text, uint16_t *ret)
 	return digits > 0 && digits <= 5 && text[digits] == 0 && port <= UINT16_MAX;
 }
 
+static int path_parse(const char *text, struct listen_at *ret, char *why, size_t why_bytes)
+{
+	const char *path = text + sizeof(UNIX) - 1;
+	size_t len = strlen(path);
+
+	/* One that begins with '/' is never an abstract address, which has no owner and no mode. */
+	if (path[0] != '/' || len >= sizeof(ret->path)) {
+		(void)snprintf(why, why_bytes,
+			       "listen is '%.200s'; expected unix:/PATH, at most %zu bytes of path",
+			       text, sizeof(ret->path) - 1);
+		return SLUICE_E_INVAL;
+	}
+	*ret = (struct listen_at){.port = 0};
+	memcpy(ret->path, path, len + 1);
+	return 0;
+}
+
 int listen_parse(const char *text, struct listen_at *ret, char *why, size_t why_bytes)
 {
 	struct listen_at at = {.port = 0};
 	const char *host = text, *colon = strrchr(host, ':');
 	size_t len = colon != NULL ? (size_t)(colon - host) : 0;
 
+	if (strncmp(text, UNIX, sizeof(UNIX) - 1) == 0)
+		return path_parse(text, ret, why, why_bytes);
 	if (colon == NULL || len == 0 || len + 1 > sizeof(at.host) ||
 	    !port_parse(colon + 1, &at.port)) {
 		(void)snprintf(why, why_bytes,
 			       "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 "
-			       "or [::1]:7584",
+			       "or [::1]:7584, or unix:/PATH",
 			       text);
 		return SLUICE_E_INVAL;
 	}
@@ -49,7 +70,18 @@ bool listen_is_local(const struct listen_at *at)
 	struct in_addr v4;
 	struct in6_addr v6;
 
+	if (at->path[0] != 0)
+		return true;
 	if (inet_pton(AF_INET, at->host, &v4) == 1)
 		return ntohl(v4.s_addr) >> 24 == 127;
 	return inet_pton(AF_INET6, at->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+const char *listen_text(const struct listen_at *at, char text[LISTEN_TEXT_BYTES])
+{
+	if (at->path[0] != 0)
+		(void)snprintf(text, LISTEN_TEXT_BYTES, "%s%s", UNIX, at->path);
+	else
+		(void)snprintf(text, LISTEN_TEXT_BYTES, "%s:%u", at->host, at->port);
+	return text;
 }

@@ -15,10 +15,11 @@ enum { SETTINGS_MAX = 64 };
 
 static int usage(FILE *to, int code)
 {
-	(void)fprintf(to, "usage: sluice-plugin [--address HOST:PORT] [--set KEY=VALUE]... "
-			  "[--log-level LEVEL] PLUGIN\n"
-			  "Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN "
-			  "is a path, or the name of an installed plugin, such as local.\n");
+	(void)fprintf(to,
+		      "usage: sluice-plugin [--address HOST:PORT|unix:PATH] [--set KEY=VALUE]... "
+		      "[--log-level LEVEL] PLUGIN\n"
+		      "Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN "
+		      "is a path, or the name of an installed plugin, such as local.\n");
 	return code;
 }
 

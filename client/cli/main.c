@@ -132,7 +132,8 @@ static void list_row(FILE *to, int width, const struct command *command)
 
 static int help(FILE *to)
 {
-	(void)fprintf(to, "usage: sluice [--address HOST:PORT] [--gateway G] [--timeout 10s] [-o "
+	(void)fprintf(to, "usage: sluice [--address HOST:PORT|unix:PATH] [--gateway G] [--timeout "
+			  "10s] [-o "
 			  "table|json] [-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
 		list_row(to, 15, command);

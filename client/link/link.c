@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "client/base/error.h"
@@ -184,15 +185,16 @@ static void adopt_socket(sluice_client *client, int fd, bool connected)
 		send_hello(client);
 }
 
-static void connect_to(sluice_client *client, const struct sockaddr_storage *addr, socklen_t len)
+static void connect_to(sluice_client *client, const void *addr, socklen_t len)
 {
-	int fd = socket(addr->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(((const struct sockaddr *)addr)->sa_family,
+			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0) {
 		link_broken(client, SLUICE_E_IO, strerror(errno));
 		return;
 	}
-	if (connect(fd, (const struct sockaddr *)addr, len) == 0) {
+	if (connect(fd, addr, len) == 0) {
 		adopt_socket(client, fd, true);
 	} else if (errno == EINPROGRESS) {
 		adopt_socket(client, fd, false);
@@ -206,23 +208,27 @@ static void connect_to(sluice_client *client, const struct sockaddr_storage *add
 	}
 }
 
-/* The address_index-th of the comma-separated list. */
-static bool pick_address(sluice_client *client, char *host, size_t host_bytes, char *port,
-			 size_t port_bytes)
+/* The address_index-th of the comma-separated list; NULL: it is empty. */
+static char *pick_address(sluice_client *client, char list[512])
 {
-	char list[512], *save = NULL, *word = NULL, *colon;
+	char *save = NULL, *word;
 	size_t count = 1, wanted;
 
-	(void)snprintf(list, sizeof(list), "%s", client->config.address);
+	(void)snprintf(list, 512, "%s", client->config.address);
 	for (const char *c = list; *c != 0; c++)
 		count += *c == ',';
 	wanted = client->link->address_index++ % count;
 	word = strtok_r(list, ",", &save);
 	for (size_t i = 0; i < wanted && word != NULL; i++)
 		word = strtok_r(NULL, ",", &save);
-	if (word == NULL)
-		return false;
-	colon = strrchr(word, ':');
+	return word;
+}
+
+/* "host:port", "host", "[v6]:port"; changes word. */
+static bool split_address(char *word, char *host, size_t host_bytes, char *port, size_t port_bytes)
+{
+	char *colon = strrchr(word, ':');
+
 	if (colon != NULL)
 		*colon = 0;
 	(void)snprintf(port, port_bytes, "%s", colon != NULL ? colon + 1 : "7584");
@@ -234,12 +240,26 @@ static bool pick_address(sluice_client *client, char *host, size_t host_bytes, c
 	return host[0] != 0;
 }
 
+static void connect_unix(sluice_client *client, const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	if (path[0] == 0 || strlen(path) >= sizeof(addr.sun_path)) {
+		link_broken(client, SLUICE_E_INVAL,
+			    "the address is malformed; expected unix:PATH, at most 107 bytes of "
+			    "path");
+		return;
+	}
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	connect_to(client, &addr, sizeof(addr));
+}
+
 static void connect_start(sluice_client *client)
 {
 	struct sockaddr_storage addr = {0};
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
-	char host[300], port[16];
+	char list[512], host[300], port[16], *word;
 	unsigned long number;
 	char *end = NULL;
 
@@ -250,10 +270,16 @@ static void connect_start(sluice_client *client)
 		adopt_socket(client, client->config.transport_fd, true);
 		return;
 	}
-	if (!pick_address(client, host, sizeof(host), port, sizeof(port)) ||
+	word = pick_address(client, list);
+	if (word != NULL && strncmp(word, "unix:", 5) == 0) {
+		connect_unix(client, word + 5);
+		return;
+	}
+	if (word == NULL || !split_address(word, host, sizeof(host), port, sizeof(port)) ||
 	    ((number = strtoul(port, &end, 10)) == 0 || *end != 0 || number > 65535)) {
 		link_broken(client, SLUICE_E_INVAL,
-			    "the address is malformed; expected host:port[,host:port]");
+			    "the address is malformed; expected host:port or unix:PATH, several "
+			    "separated by commas");
 		return;
 	}
 	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {

@@ -131,7 +131,8 @@ SLUICE_API int sluice_allocator_set(const sluice_allocator *allocator);
  *
  * Properties of a client, as strings, to be set before sluice_open().
  *
- *   address               "host:port[,host:port]", tried in turn; "127.0.0.1:7584"
+ *   address               "host:port" or "unix:PATH", several separated by commas and tried in
+ *                         turn; "127.0.0.1:7584"
  *   gateway               name of the gateway, at most 255 bytes; "" is "default"
  *   client                a text for administrators, at most 255 bytes; "libsluice"
  *   session               a session name: opening it ends the older session of that name; none

@@ -92,6 +92,24 @@ Test(config, an_address_to_listen_on_is_parsed)
 	cr_expect(!listen_is_local(&at));
 }
 
+Test(config, a_unix_socket_to_listen_on_is_parsed)
+{
+	char text[LISTEN_TEXT_BYTES], longest[5 + 108 + 1] = "unix:/";
+	struct listen_at at = parsed("unix:/run/a b:c/s.sock");
+
+	cr_expect_str_eq(at.path, "/run/a b:c/s.sock");
+	cr_expect_str_eq(listen_text(&at, text), "unix:/run/a b:c/s.sock");
+	cr_expect(listen_is_local(&at));
+	memset(longest + 6, 'x', 106);
+	at = parsed(longest);
+	cr_expect_eq(strlen(at.path), 107u);
+	cr_expect_str_eq(listen_text(&at, text), longest);
+	memset(longest + 6, 'x', 107);
+	cr_expect_eq(listen_parse(longest, &at, why, sizeof(why)), SLUICE_E_INVAL);
+	at = parsed("127.0.0.1:7584");
+	cr_expect_str_eq(listen_text(&at, text), "127.0.0.1:7584");
+}
+
 Test(config, what_is_no_address_is_refused_with_its_text)
 {
 	static const char *const wrong[] = {"",

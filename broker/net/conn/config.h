@@ -15,6 +15,7 @@ struct net_listener {
 	const void *listener;		     /* its listener; borrowed for the net's life */
 	const char *address;		     /* numeric, such as 127.0.0.1 or ::1 */
 	uint16_t port;			     /* 0: any free port */
+	const char *path;		     /* of a unix socket, instead of both; NULL: none */
 	uint32_t connections_max;	     /* of this listener; 0: only that of the net */
 };
 

@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -98,11 +99,13 @@ void conn_life_set(struct conn *conn)
 	wheel_set(&conn->io->lives, &conn->due, due + 1);
 }
 
-/* Without the port: connections from one address are counted together. */
+/* Without the port: connections from one address are counted together. Of a unix socket: the user.
+ */
 static void address_set(struct conn *conn)
 {
 	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
+	char text[PEER_TEXT_BYTES];
 
 	if (getpeername(conn->fd, (struct sockaddr *)&addr, &len) != 0)
 		return;
@@ -112,6 +115,9 @@ static void address_set(struct conn *conn)
 	else if (addr.ss_family == AF_INET6)
 		(void)inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&addr)->sin6_addr, conn->address,
 				sizeof(conn->address));
+	else if (addr.ss_family == AF_UNIX && conn->listening != NULL)
+		(void)snprintf(conn->address, sizeof(conn->address), "%s",
+			       conn_peer(conn->fd, text));
 }
 
 /* Of the bounds on connections; listen.c and net.c count them in. */

@@ -42,7 +42,8 @@ struct door_facts {
 	bool zstd; /* compressed batches may be given */
 };
 void door_facts(const struct conn *conn, struct door_facts *ret);
-/* The peer's address and port. Asks the system: not for the usual path. */
+/* The peer's address and port; of a unix socket "uid:N"; "local" for a plugin of the broker. Asks
+ * the system: not for the usual path. */
 const char *door_peer(const struct conn *conn, char text[DOOR_PEER_BYTES]);
 uint64_t door_wall_ms(const struct conn *conn);
 /* The gateway's index as of the last commit; 0: none yet, or it cannot be read. */

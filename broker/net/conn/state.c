@@ -6,10 +6,12 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <utlist.h>
 
 #include "broker/net/conn/internal.h"
@@ -85,6 +87,22 @@ void conn_close_soon(struct conn *conn, const char *why)
 		conn_kill(conn, "the output was flushed");
 }
 
+/* A socket pair, of which the broker has the other end as well, has no path. */
+static void unix_peer(int fd, char text[PEER_TEXT_BYTES])
+{
+	struct sockaddr_un local = {0};
+	socklen_t len = sizeof(local);
+	struct ucred peer;
+	socklen_t peer_len = sizeof(peer);
+
+	if (getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
+	    len > offsetof(struct sockaddr_un, sun_path) &&
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) == 0)
+		(void)snprintf(text, PEER_TEXT_BYTES, "uid:%u", (unsigned)peer.uid);
+	else
+		(void)snprintf(text, PEER_TEXT_BYTES, "local");
+}
+
 const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
 {
 	struct sockaddr_storage addr = {0};
@@ -105,7 +123,7 @@ const char *conn_peer(int fd, char text[PEER_TEXT_BYTES])
 		 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)) != NULL)
 		(void)snprintf(text, PEER_TEXT_BYTES, "[%s]:%u", host, ntohs(v6->sin6_port));
 	else if (addr.ss_family == AF_UNIX)
-		(void)snprintf(text, PEER_TEXT_BYTES, "local");
+		unix_peer(fd, text);
 	return text;
 }
 

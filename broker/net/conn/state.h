@@ -44,7 +44,8 @@ void conn_stop_reading(struct conn *conn);
 void conn_starve(struct conn *conn, bool starved);
 void conn_reading_set(struct conn *conn, bool reading); /* the flag and the list; not the event */
 
-/* The peer's address for the log, "-" when it has none. Asks the system: not for the usual path. */
+/* The peer's address and port for the log; of a unix socket the user, "uid:N"; "local" in a socket
+ * pair; "-" when it has none. Asks the system: not for the usual path. */
 enum { PEER_TEXT_BYTES = 64 };
 const char *conn_peer(int fd, char text[PEER_TEXT_BYTES]);
 

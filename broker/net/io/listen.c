@@ -22,6 +22,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/io/io.h"
+#include "broker/net/io/listen_unix.h"
 #include "broker/util/log.h"
 
 enum {
@@ -39,6 +40,9 @@ struct listen_socket {
 	const struct protocol_ops *protocol;
 	const void *listener;
 	int fd; /* -1: closed */
+	/* ---- a unix socket ---- */
+	char *path; /* NULL: it is none */
+	struct unix_file file;
 	struct event *event;
 	struct event *retry; /* accepts again, after a pause */
 	uint64_t logged_ms;  /* time of the last log line about a pause */
@@ -128,6 +132,20 @@ static void keep_alive(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
+static void refuse_stranger(int fd)
+{
+	static struct log_rate rate = {.per_second = 1};
+	uint64_t left_out;
+
+	if (log_may(&rate, &left_out))
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.overflow_uid",
+				"a connection was refused: its user is not mapped into the "
+				"broker's user namespace"),
+			 log_u64("left_out", left_out));
+	(void)close(fd);
+}
+
 static void refuse_one(int fd)
 {
 	static struct log_rate rate = {.per_second = 1};
@@ -162,11 +180,16 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 			pause_accept(from, errno);
 			return;
 		}
+		if (from->path != NULL && unix_peer_is_unknown(conn_fd)) {
+			refuse_stranger(conn_fd);
+			continue;
+		}
 		if (!count_in(from)) {
 			refuse_one(conn_fd);
 			continue;
 		}
-		keep_alive(conn_fd);
+		if (from->path == NULL)
+			keep_alive(conn_fd);
 		io_adopt(from->net, &(struct arrival){.protocol = from->protocol,
 						      .listener = from->listener,
 						      .listening = &from->listening,
@@ -199,7 +222,7 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&addr;
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr;
 	socklen_t len;
-	int on = 1, fd, rc = 0;
+	int on = 1, fd, rc;
 
 	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
 		v4->sin_family = AF_INET;
@@ -217,11 +240,8 @@ static int bind_to(const char *address, uint16_t port, int *ret_fd, uint16_t *re
 	if (fd < 0)
 		return bind_failed("socket", errno, ret_why);
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&addr, len) != 0)
+	if (bind(fd, (struct sockaddr *)&addr, len) != 0) {
 		rc = bind_failed("bind", errno, ret_why);
-	else if (listen(fd, BACKLOG) != 0)
-		rc = bind_failed("listen", errno, ret_why);
-	if (rc != 0) {
 		(void)close(fd);
 		return rc;
 	}
@@ -241,7 +261,35 @@ static void socket_close(struct listen_socket *socket)
 	socket->event = socket->retry = NULL;
 	if (socket->fd >= 0)
 		(void)close(socket->fd);
+	if (socket->fd >= 0 && socket->path != NULL)
+		unix_remove(socket->path, &socket->file);
 	socket->fd = -1;
+}
+
+static void socket_free(struct listen_socket *socket)
+{
+	if (socket == NULL)
+		return;
+	socket_close(socket);
+	free(socket->path);
+	free(socket);
+}
+
+static int socket_bind(struct listen_socket *socket, const struct net_listener *row,
+		       uint16_t *ret_port, const char **ret_why)
+{
+	int rc;
+
+	if (row->path == NULL)
+		return bind_to(row->address, row->port, &socket->fd, ret_port, ret_why);
+	rc = unix_bind(row->path, &socket->fd, &socket->file, ret_why);
+	if (rc != 0)
+		return rc;
+	*ret_port = 0;
+	socket->path = strdup(row->path);
+	if (socket->path == NULL)
+		unix_remove(row->path, &socket->file);
+	return socket->path != NULL ? 0 : SLUICE_E_NOMEM;
 }
 
 int listener_open(struct net *net, const struct net_listener *row, uint16_t *ret_port,
@@ -252,22 +300,25 @@ int listener_open(struct net *net, const struct net_listener *row, uint16_t *ret
 
 	if (opened == NULL)
 		return SLUICE_E_NOMEM;
-	rc = bind_to(row->address, row->port, &opened->fd, ret_port, ret_why);
-	if (rc != 0) {
-		free(opened);
-		return rc;
-	}
+	opened->fd = -1;
 	opened->net = net;
 	opened->protocol = row->protocol;
 	opened->listener = row->listener;
 	opened->listening.connections_max = row->connections_max;
-	opened->event =
-		event_new(net->ios[0].base, opened->fd, EV_READ | EV_PERSIST, on_accept, opened);
-	opened->retry = evtimer_new(net->ios[0].base, on_retry, opened);
-	if (opened->event == NULL || opened->retry == NULL || event_add(opened->event, NULL) != 0) {
-		socket_close(opened);
-		free(opened);
-		return SLUICE_E_NOMEM;
+	rc = socket_bind(opened, row, ret_port, ret_why);
+	if (rc == 0 && listen(opened->fd, BACKLOG) != 0)
+		rc = bind_failed("listen", errno, ret_why);
+	if (rc == 0) {
+		opened->event = event_new(net->ios[0].base, opened->fd, EV_READ | EV_PERSIST,
+					  on_accept, opened);
+		opened->retry = evtimer_new(net->ios[0].base, on_retry, opened);
+		if (opened->event == NULL || opened->retry == NULL ||
+		    event_add(opened->event, NULL) != 0)
+			rc = SLUICE_E_NOMEM;
+	}
+	if (rc != 0) {
+		socket_free(opened);
+		return rc;
 	}
 	opened->next = net->sockets;
 	net->sockets = opened;
@@ -286,6 +337,6 @@ void listeners_free(struct net *net)
 		struct listen_socket *first = net->sockets;
 
 		net->sockets = first->next;
-		free(first);
+		socket_free(first);
 	}
 }
