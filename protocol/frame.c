@@ -49,7 +49,7 @@ void frame_header_encode(uint8_t *buf, const struct frame_header *header)
 
 /* ---- PUBLISH ---- */
 
-static int publish_check(const struct frame_publish *publish, const char **ret_why)
+int frame_publish_check(const struct frame_publish *publish, const char **ret_why)
 {
 	if (publish->target_kind > PUBLISH_TO_STREAM)
 		return bad(ret_why, "the target kind is not 0 (subject), 1 (queue) or 2 (stream)");
@@ -107,7 +107,7 @@ int frame_publish_decode(struct sluice_slice body, struct frame_publish *ret, co
 	if (reader.bad)
 		return bad(ret_why, "the frame ends inside its fixed fields, subject or target");
 	ret->payload = read_bytes(&reader, reader.left);
-	return publish_check(ret, ret_why);
+	return frame_publish_check(ret, ret_why);
 }
 
 size_t frame_publish_size(const struct frame_publish *publish)
@@ -264,6 +264,19 @@ size_t frame_deliver_head_encode(uint8_t *buf, const struct frame_deliver *deliv
 
 /* ---- ACK, ACKED, CREDIT ---- */
 
+int frame_ack_check(uint8_t op, uint16_t run_count, struct sluice_slice reason,
+		    const char **ret_why)
+{
+	if (!ack_op_known(op))
+		return bad(ret_why, "the operation is not 0 (ack), 1 (nack), 2 (extend), 3 "
+				    "(reject), 4 (renew), 5 (release) or 6 (begun)");
+	if (run_count > LIMIT_ACK_RUNS_MAX)
+		return beyond(ret_why, "more runs than ACK_RUNS_MAX");
+	if (reason.len > LIMIT_TEXT_BYTES_MAX)
+		return beyond(ret_why, "the reason is longer than TEXT_BYTES_MAX");
+	return 0;
+}
+
 int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char **ret_why)
 {
 	struct reader reader = reader_of(body);
@@ -281,14 +294,7 @@ int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char
 	ret->reason = read_bytes(&reader, reason_len);
 	if (reader.bad || reader.left != 0)
 		return bad(ret_why, "the length does not fit the runs and the reason");
-	if (!ack_op_known(ret->op))
-		return bad(ret_why, "the operation is not 0 (ack), 1 (nack), 2 (extend), 3 "
-				    "(reject), 4 (renew), 5 (release) or 6 (begun)");
-	if (ret->run_count > LIMIT_ACK_RUNS_MAX)
-		return beyond(ret_why, "more runs than ACK_RUNS_MAX");
-	if (ret->reason.len > LIMIT_TEXT_BYTES_MAX)
-		return beyond(ret_why, "the reason is longer than TEXT_BYTES_MAX");
-	return 0;
+	return frame_ack_check(ret->op, ret->run_count, ret->reason, ret_why);
 }
 
 size_t frame_ack_size(const struct frame_ack *ack)

@@ -80,6 +80,8 @@ struct frame_publish {
 	struct sluice_slice payload; /* envelopes one after the other, maybe compressed as one */
 };
 int frame_publish_decode(struct sluice_slice body, struct frame_publish *ret, const char **ret_why);
+/* What decode checks besides the lengths. PROTOCOL, LIMIT. */
+int frame_publish_check(const struct frame_publish *publish, const char **ret_why);
 size_t frame_publish_size(const struct frame_publish *publish); /* body bytes */
 size_t frame_publish_encode(uint8_t *buf,
 			    const struct frame_publish *publish); /* returns bytes written */
@@ -176,6 +178,9 @@ struct frame_ack {
 	struct sluice_slice reason;
 };
 int frame_ack_decode(struct sluice_slice body, struct frame_ack *ret, const char **ret_why);
+/* What decode checks besides the lengths. PROTOCOL, LIMIT. */
+int frame_ack_check(uint8_t op, uint16_t run_count, struct sluice_slice reason,
+		    const char **ret_why);
 size_t frame_ack_size(const struct frame_ack *ack);
 size_t frame_ack_encode(uint8_t *buf, const struct frame_ack *ack,
 			const struct frame_run *run_array);

@@ -157,7 +157,7 @@ bool door_may_take(struct conn *conn)
 
 /* ---- commands ---- */
 
-/* Whether the connection may send commands. */
+/* Whether the connection may send commands and requests. */
 static int ready(const struct conn *conn, uint64_t session)
 {
 	if (door_is_ending(conn))
@@ -197,10 +197,10 @@ static int publish_prepare(const struct frame_publish *publish, uint8_t **ret_ra
 			   const char **ret_why)
 {
 	struct sluice_slice raw = publish->payload;
-	int rc = 0;
+	int rc = frame_publish_check(publish, ret_why);
 
 	*ret_raw = NULL;
-	if (publish->subject.len > 0)
+	if (rc == 0 && publish->subject.len > 0)
 		rc = subject_check(publish->subject, ret_why);
 	if (rc == 0 && publish->target_kind != PUBLISH_TO_SUBJECT)
 		rc = name_check(publish->target, ret_why);
@@ -301,8 +301,11 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 	const size_t run_bytes = (size_t)ack->run_count * FRAME_RUN_BYTES;
 	struct command command = {.type = COMMAND_ACK};
 	struct ack_block *block;
+	const char *why;
 	int rc = ready(conn, 0);
 
+	if (rc == 0)
+		rc = frame_ack_check(ack->op, ack->run_count, ack->reason, &why);
 	if (rc != 0)
 		return rc;
 	if (sub == NULL || sub->kind != DOOR_CONSUME)
@@ -363,14 +366,22 @@ void door_answer(struct conn *conn, uint64_t tag, int code, uint8_t *reply, size
 int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 		  const Sluice__Request *request, struct message_block **block)
 {
-	return order_request(conn, tag, body, request, block);
+	int rc = ready(conn, 0);
+
+	if (rc == 0)
+		return order_request(conn, tag, body, request, block);
+	message_block_free(*block);
+	*block = NULL;
+	return rc;
 }
 
 int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 	      const Sluice__Request *request, size_t bytes)
 {
-	int rc = admit_read(conn, request);
+	int rc = conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
 
+	if (rc == 0)
+		rc = admit_read(conn, request);
 	if (rc == 0)
 		return reading_start(conn, tag, block, request, bytes);
 	message_block_free(*block);

@@ -180,7 +180,8 @@ int door_publish(struct conn *conn, uint64_t tag, uint64_t session,
 		 const struct frame_publish *publish, struct door_buf *buf,
 		 const char **ret_why) SLUICE_MUST_USE;
 /* Sends an ACK, in the control lane. number: of a consumer that is open, or was closed recently.
- * ack->queue is the door's. */
+ * ack->queue is the door's. Checks the operation, the number of runs and the reason: PROTOCOL,
+ * LIMIT. */
 int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_ack *ack,
 	     unsigned flags) SLUICE_MUST_USE;
 /* The command of a request of sluice.proto; false: the request is no command. */
@@ -188,7 +189,7 @@ bool door_request_command(const Sluice__Request *request, uint16_t *ret_type);
 
 /* ---- reads ---- */
 /* Calls `request` of the table, now or when the commands before it are answered. body: the packed
- * request, borrowed. takes block, which holds request. NOMEM. */
+ * request, borrowed. takes block, which holds request. Before door_enter: WRONG_STATE. NOMEM. */
 int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 		  const Sluice__Request *request, struct message_block **block) SLUICE_MUST_USE;
 /* Answers a read of sluice.proto with `read_done`, now or in turns (reading.h). Inside `request`.
@@ -239,7 +240,8 @@ struct door_subscribed {
 };
 /* Begins a subscription; deliveries come after this call, and behind an answer that shows the same
  * commit. A consumer needs a session (WRONG_STATE) that the connection holds (DENIED). EXISTS,
- * LIMIT, INVAL, NOT_FOUND, BUSY. */
+ * LIMIT, INVAL, NOT_FOUND. BUSY: the source is not known yet; the same bytes are not given
+ * again. */
 int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spec *spec,
 		   struct door_subscribed *ret) SLUICE_MUST_USE;
 /* Adds credit; above LIMIT_CREDIT_MAX in one call: LIMIT. NOT_FOUND. */
