@@ -17,6 +17,7 @@
 #include "broker/admin/dump.h"
 #include "broker/admin/listen.h"
 #include "broker/net/net.h"
+#include "broker/plugin/faces.h"
 #include "broker/plugin/plugin.h"
 #include "broker/util/clock.h"
 #include "broker/util/log.h"
@@ -445,36 +446,60 @@ static const char *foreign_host(const struct broker *broker)
 	return "127.0.0.1";
 }
 
+/* Opens the port of a protocol that is not the native one. name: for the log and for clients. */
+static int open_foreign(struct broker *broker, const char *name, struct net_listener *row,
+			const struct plugin_setting *settings, size_t count, uint16_t default_port,
+			char *why, size_t why_bytes)
+{
+	const char *text = "";
+	uint32_t wanted;
+	uint16_t port = 0;
+	int rc = number_of(settings, count, "port", default_port, UINT16_MAX, &wanted, why,
+			   why_bytes);
+
+	if (rc == 0)
+		rc = number_of(settings, count, "connections_max", 0, CONNECTIONS_MAX,
+			       &row->connections_max, why, why_bytes);
+	if (rc != 0)
+		return rc;
+	row->address = foreign_host(broker);
+	row->port = (uint16_t)wanted;
+	rc = net_listen(broker->net, row, &port, &text);
+	if (rc != 0) {
+		(void)snprintf(why, why_bytes, "listener %s: %s", name, text);
+		return rc;
+	}
+	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"),
+		 log_str("protocol", name), log_u64("port", port));
+	(void)printf("listener %s %s:%u\n", name, row->address, port);
+	return 0;
+}
+
 static int start_listener(struct broker *broker, struct plugin *plugin,
 			  const struct plugin_setting *settings, size_t count, char *why,
 			  size_t why_bytes)
 {
 	const struct sluice_listener_ops *ops = plugin_symbol(plugin)->ops;
-	const char *text = "";
-	struct net_listener row = {.protocol = &foreign_protocol,
-				   .listener = ops,
-				   .address = foreign_host(broker)};
-	uint32_t wanted;
-	uint16_t port = 0;
-	int rc = number_of(settings, count, "port", ops->default_port, UINT16_MAX, &wanted, why,
-			   why_bytes);
+	struct net_listener row = {.protocol = &foreign_protocol, .listener = ops};
 
-	if (rc == 0)
-		rc = number_of(settings, count, "connections_max", 0, CONNECTIONS_MAX,
-			       &row.connections_max, why, why_bytes);
-	if (rc != 0)
-		return rc;
-	row.port = (uint16_t)wanted;
-	rc = net_listen(broker->net, &row, &port, &text);
-	if (rc != 0) {
-		(void)snprintf(why, why_bytes, "listener %s: %s", plugin_symbol(plugin)->name,
-			       text);
-		return rc;
+	return open_foreign(broker, ops->protocol, &row, settings, count, ops->default_port, why,
+			    why_bytes);
+}
+
+/* A protocol that is linked into this program. */
+static int start_face(struct broker *broker, const char *name,
+		      const struct plugin_setting *settings, size_t count, char *why,
+		      size_t why_bytes)
+{
+	for (const struct face *face = faces; face->name != NULL; face++) {
+		struct net_listener row = {.protocol = face->protocol};
+
+		if (strcmp(face->name, name) == 0)
+			return open_foreign(broker, name, &row, settings, count, 0, why, why_bytes);
 	}
-	log_line(LOG_LEVEL_INFO, log_id("listener.ready", "a foreign listener is open"),
-		 log_str("protocol", ops->protocol), log_u64("port", port));
-	(void)printf("listener %s %s:%u\n", ops->protocol, row.address, port);
-	return 0;
+	(void)snprintf(why, why_bytes, "plugin %.300s: this broker has no such face built in",
+		       name);
+	return SLUICE_E_NOT_FOUND;
 }
 
 static int start_service(struct broker *broker, struct plugin *plugin, char *why, size_t why_bytes)
@@ -522,14 +547,19 @@ static int start_plugin(struct broker *broker, const char *configured, uint32_t 
 	if (rc != 0)
 		return rc;
 	as = setting_of(settings, count, "kind");
-	if (as != NULL && strcmp(as, "listener") != 0 && strcmp(as, "service") != 0) {
+	if (as == NULL)
+		as = "service";
+	if (strcmp(as, "listener") != 0 && strcmp(as, "service") != 0 && strcmp(as, "face") != 0) {
 		(void)snprintf(why, why_bytes,
-			       "plugin %.300s: kind is '%.60s'; expected listener or service", path,
-			       as);
+			       "plugin %.300s: kind is '%.60s'; expected listener or service, or "
+			       "face for a protocol that is built in",
+			       path, as);
 		return SLUICE_E_INVAL;
 	}
-	if ((as != NULL && strcmp(as, "listener") == 0) != (kind == SLUICE_PLUGIN_LISTENER))
+	if ((strcmp(as, "service") == 0) != (kind == SLUICE_PLUGIN_SERVICE))
 		return 0;
+	if (strcmp(as, "face") == 0)
+		return start_face(broker, path, settings, count, why, why_bytes);
 	rc = plugin_load(path, kind, settings, count, &plugin, why, why_bytes);
 	if (rc != 0)
 		return rc;
