@@ -247,8 +247,10 @@ int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec
 		return rc;
 	rc = session_take(conn, tag, spec, ret);
 	instance_leave(instances, instance, spec->attempt, rc == 0);
-	if (rc == 0)
+	if (rc == 0) {
+		instance_unref(instances, conn->instance); /* of a session before this one */
 		conn->instance = instance;
+	}
 	return rc;
 }
 

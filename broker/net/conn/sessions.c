@@ -49,9 +49,10 @@ static int make_room(struct conn *conn)
 int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8_t flags)
 {
 	struct held_session *held = session_held(conn, session);
+	const bool is_new = held == NULL;
 	int rc = 0;
 
-	if (held == NULL) {
+	if (is_new) {
 		rc = make_room(conn);
 		if (rc != 0)
 			return rc;
@@ -69,7 +70,8 @@ int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms, uint8
 		rc = engine_session_attach(conn->io->engine, conn->gateway, session,
 					   &conn->io->sink, conn->id);
 	if (rc != 0) {
-		session_let_go(held, false);
+		if (is_new)
+			session_let_go(held, false);
 		return rc;
 	}
 	held->flags |= flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL);
