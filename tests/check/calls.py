@@ -1,16 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """No file calls in a circle: within a group of folders, neither files nor folders use each other's
-names both ways.
+names both ways. A protocol uses only the door of the broker.
 
 usage: calls.py [--self-test] [--list] BUILD_DIRECTORY
 
 Takes from nm which external names each object of a group defines and which it uses. An include rule
 alone does not show this: a header may declare a function that a file of a higher layer defines.
-Prints each circle
-with one use for each step, and exits with 1 if there is one. --list prints the layers of each
-group, lowest first. --self-test compiles a planted circle of three files and one of two folders,
-and fails if they are not found, or if something is found without them.
+Prints each circle with one use for each step, and each name that a protocol (FACES) uses past the
+door: of the broker it may use door_*, util and core's readers. Exits with 1 if there is one. --list
+prints the layers of each group, lowest first. --self-test compiles a planted circle of three files,
+one of two folders and two calls past the door, and fails if they are not found, or if something is
+found without them.
 """
 import json
 import os
@@ -36,9 +37,19 @@ GROUPS = [
     "bench/drivers",
     "bench/floor",
     "bench/replay",
+    "tests/line",
     "tests/sim",
     "tests/support",
 ]
+
+# Folders of protocols: broker/net/conn/door.h is their way to the broker.
+FACES = ["broker/net/native", "broker/net/foreign", "tests/line/face"]
+# What they may use of the project besides their own folder.
+FACE_FOLDERS = ["protocol", "broker/util"]
+# Of core: what reads a request or an answer and nothing else.
+FACE_CORE = {"core_read_code", "core_request_is_query"}
+# Reads and waits are not behind the door yet.
+FACE_NOT_YET = ["broker/net/native/query.c", "broker/net/native/wait.c"]
 
 
 def objects(build, root):
@@ -200,6 +211,28 @@ def check(files_of_group, listing):
     return wrong
 
 
+def within(source, folders):
+    return any(source.startswith(folder + "/") for folder in folders)
+
+
+def check_faces(files_of_group):
+    """Prints each use of a protocol that is not the door's."""
+    files = {source: names for group in files_of_group.values() for source, names in group.items()}
+    where = {name: source for source, (defined, _) in files.items() for name in defined}
+    wrong = 0
+    for source, (_, used) in sorted(files.items()):
+        if not within(source, FACES) or source in FACE_NOT_YET:
+            continue
+        allowed = FACE_FOLDERS + [folder for folder in FACES if within(source, [folder])]
+        for name in sorted(used & where.keys()):
+            of = where[name]
+            door = name.startswith("door_") and within(of, ["broker/net/conn"])
+            if not door and name not in FACE_CORE and not within(of, allowed):
+                print(f"{source} uses {name} of {of}, past the door")
+                wrong += 1
+    return wrong
+
+
 def read(build, root):
     files_of_group, alone = {}, 0
     for source, built in objects(build, root):
@@ -233,6 +266,16 @@ def self_test():
         "protocol/y/two.c": "int two(void); int two(void) { return 1; }",
         "protocol/y/three.c": "int four(void); int three(void); int three(void) { return four(); }",
         "protocol/x/four.c": "int four(void); int four(void) { return 1; }",
+        "broker/net/conn/five.c": (
+            "int conn_five(void), door_five(void); int conn_five(void) { return 1; }"
+            " int door_five(void) { return 1; }"
+        ),
+        "broker/net/native/six.c": (
+            "int conn_five(void), door_five(void), own(void), six(void);"
+            " int own(void) { return 1; }"
+            " int six(void) { return conn_five() + door_five() + own(); }"
+        ),
+        "tests/line/face/seven.c": "int own(void), seven(void); int seven(void) { return own(); }",
     }
     with tempfile.TemporaryDirectory() as folder:
         files_of_group = {}
@@ -244,14 +287,16 @@ def self_test():
                 [os.environ.get("CC", "cc").split()[-1], "-c", "-o", path + ".o", path], check=True
             )
             files_of_group.setdefault(group_of(source), {})[source] = names(path + ".o")
-    seen = check(files_of_group, False)
+    seen = check(files_of_group, False), check_faces(files_of_group)
     del files_of_group["client"]["client/c.c"]
     del files_of_group["protocol"]["protocol/x/four.c"]
-    clean = check(files_of_group, False)
-    if (seen, clean) != (2, 0):
-        print(f"self-test: {seen} of 2 planted circles found, {clean} without them")
+    del files_of_group["broker/net"]["broker/net/conn/five.c"]
+    del files_of_group["tests/line"]
+    clean = check(files_of_group, False), check_faces(files_of_group)
+    if (seen, clean) != ((2, 2), (0, 0)):
+        print(f"self-test: {seen} of (2, 2) planted faults found, {clean} without them")
         return 1
-    print("self-test: both planted circles were found")
+    print("self-test: both planted circles and both calls past the door were found")
     return 0
 
 
@@ -269,7 +314,7 @@ def main():
     if not files_of_group:
         print(f"{arguments[0]} has no objects of this tree: build it first", file=sys.stderr)
         return 2
-    wrong = alone + check(files_of_group, listing)
+    wrong = alone + check(files_of_group, listing) + check_faces(files_of_group)
     files = sum(len(files) for files in files_of_group.values())
     print(f"calls: {files} files in {len(files_of_group)} groups, {wrong} faults")
     return 1 if wrong else 0

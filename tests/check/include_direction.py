@@ -42,11 +42,10 @@ CORE = (
 # What a layer of the broker above core may include, and what net adds: the engine's contract.
 BROKER = CORE_DOORS + WIRE + ["broker/util/*"]
 NET = BROKER + ["broker/engine/engine.h"]
-PROTOCOL = BROKER + [
-    "broker/net/conn/door.h",
-    "broker/net/conn/protocol.h",
-    "broker/net/protocols.h",
-]
+# What a face includes: a protocol that is linked in (broker/plugin/faces.h). calls.py checks the
+# names that its objects use.
+FACE = BROKER + ["broker/net/conn/door.h", "broker/net/conn/protocol.h"]
+PROTOCOL = FACE + ["broker/net/protocols.h"]
 # Behind store_impl.h an implementation knows neither the common layer nor the other one.
 STORE_IMPL = PUBLIC + ["broker/util/*", "broker/store/store.h", "broker/store/store_impl.h"]
 
@@ -143,6 +142,7 @@ LAYERS = [
     ("bench/drivers/*", WIRE + ["bench/harness/driver.h", "bench/floor/*"]),
     # The oracle must not share a mistake with the broker.
     ("tests/sim/oracle*", PUBLIC + ["tests/sim/oracle*"]),
+    ("tests/line/face/*", FACE),
     ("tests/*", ["*"]),
 ]
 
@@ -308,6 +308,10 @@ PLANTED = [
     ("bench/harness/planted.c", '#include "bench/drivers/redis.h"'),
     ("bench/drivers/planted.c", '#include "bench/harness/harness.h"'),
     ("tests/sim/oracle_planted.c", '#include "broker/core/core.h"'),
+    ("tests/line/face/planted.c", '#include "broker/net/conn/conn.h"'),
+    ("tests/line/face/planted.c", '#include "broker/net/native/native.h"'),
+    ("tests/line/face/planted.c", '#include "broker/engine/engine.h"'),
+    ("tests/line/face/planted.c", '#include "broker/store/store.h"'),
 ]
 
 

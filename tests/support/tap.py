@@ -233,14 +233,14 @@ class Broker(Process):
     then stays).
 
     .port, .address ("127.0.0.1:PORT"), .data. Leaving the `with` block stops it and checks its end;
-    after .kill() nothing is checked.
+    after .kill() nothing is checked. path: the program, below the build.
     """
 
-    def __init__(self, data=None, port=0, args=(), env=None):
+    def __init__(self, data=None, port=0, args=(), env=None, path="broker/sluiced"):
         self.own = data is None
         self.data = data if data is not None else tempfile.mkdtemp(prefix="sluice-test-")
         self.killed = False
-        sluiced = program("broker/sluiced")
+        sluiced = program(path)
         try:
             super().__init__(
                 [sluiced, "--data", self.data, "--listen", f"127.0.0.1:{port}", *args],
