@@ -38,6 +38,7 @@ struct broker {
 	struct plugin *plugins[CONFIG_PLUGINS_MAX];
 	uint32_t plugin_stop_ms[CONFIG_PLUGINS_MAX];
 	size_t plugin_count;
+	struct tls *tls; /* NULL: no listener needs it */
 	struct listen_at listens[sizeof(((struct config *)0)->listen_values) /
 				 CONFIG_TEXT_MAX]; /* with the ports that were bound */
 	size_t listen_count;
@@ -224,13 +225,38 @@ static int listens_parse(struct broker *broker, char *why, size_t why_bytes)
 		if (!listen_is_local(&at) && !config->insecure) {
 			(void)snprintf(why, why_bytes,
 				       "listen is '%.200s', beyond loopback, and this version has "
-				       "neither TLS nor authentication; `insecure = yes` allows it",
+				       "no "
+				       "authentication; `insecure = yes` allows it",
 				       config->listen_values[i]);
 			return SLUICE_E_DENIED;
 		}
 		broker->listens[broker->listen_count++] = at;
 	}
 	return 0;
+}
+
+/* The certificate and key, if a listener needs them. */
+static int load_tls(struct broker *broker, char *why, size_t why_bytes)
+{
+	const struct config *config = &broker->config;
+	const char *text = "";
+	bool needed = false;
+	int rc;
+
+	for (size_t i = 0; i < broker->listen_count; i++)
+		needed = needed || broker->listens[i].tls;
+	if (!needed)
+		return 0;
+	if (config->tls_cert[0] == 0 || config->tls_key[0] == 0) {
+		(void)snprintf(why, why_bytes,
+			       "listen has an address with tls:, and tls_cert and tls_key are not "
+			       "both set");
+		return SLUICE_E_INVAL;
+	}
+	rc = tls_create(config->tls_cert, config->tls_key, &broker->tls, &text);
+	if (rc != 0)
+		(void)snprintf(why, why_bytes, "tls_cert, tls_key: %s", text);
+	return rc;
 }
 
 static void fail_stop(void *user, int code, const char *text)
@@ -309,7 +335,8 @@ static int open_native(struct broker *broker, size_t which, char *why, size_t wh
 	const struct net_listener row = {.protocol = &native_protocol,
 					 .address = at->host,
 					 .port = at->port,
-					 .path = at->path[0] != 0 ? at->path : NULL};
+					 .path = at->path[0] != 0 ? at->path : NULL,
+					 .tls = at->tls ? broker->tls : NULL};
 	const char *text = "";
 	int rc = net_listen(broker->net, &row, &at->port, &text);
 
@@ -329,6 +356,8 @@ static int start_net(struct broker *broker, char *why, size_t why_bytes)
 	uint64_t random;
 	int rc = listens_parse(broker, why, why_bytes);
 
+	if (rc == 0)
+		rc = load_tls(broker, why, why_bytes);
 	if (rc != 0)
 		return rc;
 	/* Checked now: secrets and tokens need random bytes later, when a failure could not be
@@ -437,13 +466,18 @@ static int number_of(const struct plugin_setting *settings, size_t count, const 
 	return 0;
 }
 
-/* Foreign ports are opened beside the first port of the native protocol. */
-static const char *foreign_host(const struct broker *broker)
+/* Foreign ports are opened beside the first port of the native protocol, and as it is. */
+static void foreign_row(const struct broker *broker, struct net_listener *ret)
 {
-	for (size_t i = 0; i < broker->listen_count; i++)
-		if (broker->listens[i].path[0] == 0)
-			return broker->listens[i].host;
-	return "127.0.0.1";
+	ret->address = "127.0.0.1";
+	for (size_t i = broker->listen_count; i-- > 0;) {
+		const struct listen_at *at = &broker->listens[i];
+
+		if (at->path[0] != 0)
+			continue;
+		ret->address = at->host;
+		ret->tls = at->tls ? broker->tls : NULL;
+	}
 }
 
 /* Opens the port of a protocol that is not the native one. name: for the log and for clients. */
@@ -462,7 +496,7 @@ static int open_foreign(struct broker *broker, const char *name, struct net_list
 			       &row->connections_max, why, why_bytes);
 	if (rc != 0)
 		return rc;
-	row->address = foreign_host(broker);
+	foreign_row(broker, row);
 	row->port = (uint16_t)wanted;
 	rc = net_listen(broker->net, row, &port, &text);
 	if (rc != 0) {
@@ -624,6 +658,7 @@ static void stop(struct broker *broker, bool failed)
 	if (broker->engine != NULL)
 		engine_facts_get(broker->engine, &facts);
 	net_destroy(broker->net);
+	tls_destroy(broker->tls);
 	engine_destroy(broker->engine);
 	if (failed && facts.commits == 0)
 		store_discard(broker->store);

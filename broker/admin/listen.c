@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char UNIX[] = "unix:";
+static const char UNIX[] = "unix:", TLS[] = "tls:";
 
 /* 0 to 65535, digits only; 0 lets the kernel choose. */
 static bool port_parse(const char *text, uint16_t *ret)
@@ -38,8 +38,8 @@ static int path_parse(const char *text, struct listen_at *ret, char *why, size_t
 
 int listen_parse(const char *text, struct listen_at *ret, char *why, size_t why_bytes)
 {
-	struct listen_at at = {.port = 0};
-	const char *host = text, *colon = strrchr(host, ':');
+	struct listen_at at = {.tls = strncmp(text, TLS, sizeof(TLS) - 1) == 0};
+	const char *host = at.tls ? text + sizeof(TLS) - 1 : text, *colon = strrchr(host, ':');
 	size_t len = colon != NULL ? (size_t)(colon - host) : 0;
 
 	if (strncmp(text, UNIX, sizeof(UNIX) - 1) == 0)
@@ -48,7 +48,7 @@ int listen_parse(const char *text, struct listen_at *ret, char *why, size_t why_
 	    !port_parse(colon + 1, &at.port)) {
 		(void)snprintf(why, why_bytes,
 			       "listen is '%.200s'; expected ADDRESS:PORT, such as 127.0.0.1:7584 "
-			       "or [::1]:7584, or unix:/PATH",
+			       "or [::1]:7584, tls:ADDRESS:PORT, or unix:/PATH",
 			       text);
 		return SLUICE_E_INVAL;
 	}
@@ -82,6 +82,7 @@ const char *listen_text(const struct listen_at *at, char text[LISTEN_TEXT_BYTES]
 	if (at->path[0] != 0)
 		(void)snprintf(text, LISTEN_TEXT_BYTES, "%s%s", UNIX, at->path);
 	else
-		(void)snprintf(text, LISTEN_TEXT_BYTES, "%s:%u", at->host, at->port);
+		(void)snprintf(text, LISTEN_TEXT_BYTES, "%s%s:%u", at->tls ? TLS : "", at->host,
+			       at->port);
 	return text;
 }

@@ -13,9 +13,11 @@ struct listen_at {
 	char path[108]; /* of a unix socket; empty: TCP */
 	char host[64];	/* numeric, without brackets; localhost is 127.0.0.1 */
 	uint16_t port;	/* 0: any free port */
+	bool tls;
 };
 
-/* Parses ADDRESS:PORT or unix:/PATH. INVAL: why says what was expected; *ret is untouched. */
+/* Parses ADDRESS:PORT, tls:ADDRESS:PORT or unix:/PATH. INVAL: why says what was expected; *ret is
+ * untouched. */
 int listen_parse(const char *text, struct listen_at *ret, char *why,
 		 size_t why_bytes) SLUICE_MUST_USE;
 /* Only programs of this machine reach it. */

@@ -8,6 +8,7 @@
 
 #include "broker/engine/engine.h"
 #include "broker/net/conn/config.h"
+#include "broker/net/conn/tls.h"
 #include "broker/net/protocols.h"
 
 struct net;

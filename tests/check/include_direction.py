@@ -163,7 +163,7 @@ CONFINED = [
         ],
     ),
     ("event.h", []),
-    ("openssl/*", ["broker/net/*", "client/link/*", "bench/*", "tests/*"]),
+    ("openssl/*", ["broker/net/conn/tls.c", "client/link/tls.c", "bench/*", "tests/*"]),
     # Its default ends the process without memory, so each side includes it with its own settings.
     ("uthash.h", ["broker/util/hash.h", "client/base/hash.h", "bench/*", "plugins/*", "tests/*"]),
     ("msgpack*", ["protocol/*", "broker/*", "client/*", "bench/*", "tests/*"]),
@@ -269,6 +269,8 @@ PLANTED = [
     ("broker/store/lmdb/planted.c", '#include "broker/core/core.h"'),
     ("broker/net/conn/planted.c", '#include "broker/net/native/native.h"'),
     ("broker/net/conn/planted.c", '#include "broker/net/io/io.h"'),
+    ("broker/net/conn/planted.c", "#include <openssl/ssl.h>"),
+    ("client/link/planted.c", "#include <openssl/ssl.h>"),
     ("broker/net/conn/planted.c", '#include "broker/net/protocols.h"'),
     ("broker/net/conn/planted.c", '#include "broker/engine/batch.h"'),
     ("broker/net/conn/planted.c", '#include "broker/core/base/keys.h"'),

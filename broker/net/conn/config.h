@@ -8,6 +8,7 @@
 
 struct admission;
 struct protocol_ops;
+struct tls;
 
 /* A row of the table of listeners: a listening socket and what its connections speak. */
 struct net_listener {
@@ -16,6 +17,7 @@ struct net_listener {
 	const char *address;		     /* numeric, such as 127.0.0.1 or ::1 */
 	uint16_t port;			     /* 0: any free port */
 	const char *path;		     /* of a unix socket, instead of both; NULL: none */
+	struct tls *tls;		     /* tls.h; NULL: plain; borrowed for the net's life */
 	uint32_t connections_max;	     /* of this listener; 0: only that of the net */
 };
 

@@ -30,6 +30,7 @@
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
 #include "broker/net/conn/wait.h"
+#include "broker/net/conn/wire.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 
@@ -46,7 +47,8 @@ static void log_accepted(const struct conn *conn)
 	log_line(LOG_LEVEL_DEBUG, log_id("net.accepted", "a connection was accepted"),
 		 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 		 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
-		 log_str("protocol", conn->protocol->name(conn)), log_u64("left_out", left_out));
+		 log_str("protocol", conn->protocol->name(conn)), log_str("wire", conn->wire->name),
+		 log_u64("left_out", left_out));
 }
 
 static void log_closed(const struct conn *conn)

@@ -14,7 +14,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -26,6 +25,7 @@
 #include "broker/net/conn/reading.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
+#include "broker/net/conn/wire.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "protocol/limits.h"
@@ -45,20 +45,6 @@ enum {
 };
 /* The low mark: below it a connection that had to wait for its output continues. */
 enum { LOW_BYTES = 4 << 20 };
-
-/* ---- the descriptor ---- the only places that read and write it: TLS comes in between */
-
-static ssize_t conn_receive(struct conn *conn, struct iovec *pieces, int count)
-{
-	return readv(conn->fd, pieces, count);
-}
-
-static ssize_t conn_send(struct conn *conn, struct iovec *pieces, int count)
-{
-	const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
-
-	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
-}
 
 /* ---- out ---- */
 
@@ -104,7 +90,7 @@ static int unsent_pieces(const struct conn *conn, struct iovec *pieces, int coun
 /* Sends the pieces, at once and without waiting; returns how many bytes. */
 static size_t send_pieces(struct conn *conn, struct iovec *pieces, int count)
 {
-	ssize_t sent = conn_send(conn, pieces, count);
+	ssize_t sent = conn->wire->write(conn, pieces, count);
 
 	if (sent >= 0)
 		return (size_t)sent;
@@ -119,7 +105,7 @@ static bool write_some(struct conn *conn)
 	struct iovec pieces[PIECES_MAX];
 	int count;
 
-	if (conn_unsent(conn) == 0)
+	if (conn_unsent(conn) == 0 && !conn->wire_waits)
 		return true;
 	count = unsent_pieces(conn, pieces, PIECES_MAX, WRITE_BYTES_MAX);
 	unsent_drain(conn, send_pieces(conn, pieces, count));
@@ -171,10 +157,10 @@ void conn_write_parts(struct conn *conn, const struct sluice_slice *parts, size_
 	}
 }
 
-/* Waits for the socket only while output is left. */
+/* Waits for the socket only while output is left that it can take. */
 static void write_wait(struct conn *conn)
 {
-	bool waits = conn_unsent(conn) > 0;
+	bool waits = conn->wire_waits || (conn_unsent(conn) > 0 && !conn->handshaking);
 
 	if (waits == conn->writing)
 		return;
@@ -520,7 +506,7 @@ static bool read_once(struct conn *conn)
 		return false;
 	}
 	room[1] = (struct iovec){io->fresh->bytes, smaller(NET_READ_BYTES, max - room[0].iov_len)};
-	got = kept ? conn_receive(conn, room, 2) : conn_receive(conn, room + 1, 1);
+	got = kept ? conn->wire->read(conn, room, 2) : conn->wire->read(conn, room + 1, 1);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (got <= 0) {
@@ -563,13 +549,15 @@ static void discard(struct conn *conn)
 void conn_linger(struct conn *conn)
 {
 	conn->lingering = true;
-	if (shutdown(conn->fd, SHUT_WR) != 0 || event_add(conn->readable, NULL) != 0)
+	conn->wire->end(conn);
+	if (event_add(conn->readable, NULL) != 0)
 		conn_kill(conn, "the peer closed it");
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *user)
 {
 	struct conn *conn = user;
+	const bool handshaking = conn->handshaking;
 
 	(void)fd;
 	(void)what;
@@ -578,14 +566,18 @@ static void on_readable(evutil_socket_t fd, short what, void *user)
 		return;
 	}
 	conn->active_ms = io_now_ms();
-	for (int n = 0; n < READS_AT_ONCE && !conn->dead && conn->reading; n++) {
+	for (int n = 0; !conn->dead && conn->reading; n++) {
 		bool more = read_once(conn);
 
 		conn_flow(conn);
 		submitted(conn->io);
-		if (!more)
+		/* What is pending is less than a record, and no event announces it. */
+		if ((!more || n + 1 >= READS_AT_ONCE) && !conn->wire->pending(conn))
 			break;
 	}
+	/* Output that was written before waits for the end of the handshake. */
+	if (handshaking && !conn->dead)
+		write_wait(conn);
 	subs_pump(conn->io);
 	conns_flush(conn->io);
 }
@@ -623,6 +615,8 @@ void conn_flow(struct conn *conn)
 			conn_kill(conn, "the loop refused its socket");
 		if (may && !conn->held)
 			conn_parse(conn);
+		if (may && conn->reading && !conn->dead && conn->wire->pending(conn))
+			event_active(conn->readable, EV_READ, 0);
 	}
 	if (!conn->reading)
 		conn_starve(conn, !conn->held && conn_may_take(conn) && read_max(conn) == 0);
@@ -798,7 +792,9 @@ int conn_open(struct conn *conn)
 	    event_add(conn->readable, NULL) != 0)
 		return SLUICE_E_NOMEM;
 	conn->reading = true;
-	return 0;
+	conn->wire =
+		conn->listening != NULL && conn->listening->tls != NULL ? &wire_tls : &wire_plain;
+	return conn->wire->open(conn);
 }
 
 void conn_shrink(struct conn *conn)
@@ -820,6 +816,8 @@ void conn_shut(struct conn *conn)
 		event_free(conn->readable);
 	if (conn->writable != NULL)
 		event_free(conn->writable);
+	if (conn->wire != NULL)
+		conn->wire->close(conn);
 	if (conn->out != NULL) {
 		unsent_sub(conn, conn_unsent(conn));
 		evbuffer_free(conn->out);

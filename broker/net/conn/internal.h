@@ -25,6 +25,7 @@ struct deferred;
 struct door_buf;
 struct followed;
 struct held_session;
+struct handshake_address;
 struct instance;
 struct instances;
 struct io;
@@ -35,13 +36,17 @@ struct pending;
 struct protocol_ops;
 struct reading;
 struct sub;
+struct tls;
+struct tls_end;
 struct waited;
 struct waiter;
+struct wire_ops;
 
 /* A listening socket, as its connections know it; the rest is in io/listen.c. */
 struct listening {
 	uint32_t connections_max; /* 0: no bound of its own */
 	_Atomic uint64_t connections;
+	struct tls *tls; /* NULL: plain */
 };
 
 /* A connected socket on its way to its thread. */
@@ -138,6 +143,11 @@ struct conn {
 	/* ---- bufs.c ---- */
 	struct door_buf *bufs;
 	uint64_t buf_bytes;
+	/* ---- wire.c, tls.c ---- */
+	const struct wire_ops *wire;
+	struct tls_end *tls; /* NULL: plain, or ended */
+	bool handshaking;    /* nothing is read or written yet */
+	bool wire_waits;     /* the handshake waits until the socket takes bytes */
 
 	/* ---- sub.c ---- */
 	struct sub *subs;   /* by number */
@@ -235,6 +245,11 @@ struct io {
 	struct given given;
 	struct door_buf *spares;
 	uint32_t spare_count;
+
+	/* ---- handshakes.c ---- */
+	struct handshake_address *handshakes; /* unfinished ones, by address */
+	uint32_t handshake_count;
+	uint64_t handshake_number; /* of the last */
 
 	/* ---- sub.c ---- */
 	struct sub *subs;	   /* by tag */

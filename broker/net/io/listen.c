@@ -305,6 +305,7 @@ int listener_open(struct net *net, const struct net_listener *row, uint16_t *ret
 	opened->protocol = row->protocol;
 	opened->listener = row->listener;
 	opened->listening.connections_max = row->connections_max;
+	opened->listening.tls = row->tls;
 	rc = socket_bind(opened, row, ret_port, ret_why);
 	if (rc == 0 && listen(opened->fd, BACKLOG) != 0)
 		rc = bind_failed("listen", errno, ret_why);
