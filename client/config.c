@@ -11,7 +11,7 @@
 #include "client/base/error.h"
 #include "client/base/memory.h"
 
-enum kind { TEXT, NUMBER32, NUMBER64, CHOICE, DESCRIPTOR };
+enum kind { TEXT, NUMBER32, NUMBER64, CHOICE, TLS, DESCRIPTOR };
 struct row {
 	const char *key;
 	enum kind kind;
@@ -40,6 +40,8 @@ static const struct row rows[] = {
 	{"batch_events", NUMBER32, AT(batch_events), 0, 1, 10000, "1000", 0, 0},
 	{"batch_bytes", NUMBER64, AT(batch_bytes), 0, 1, 16777216, "262144", 0, 0},
 	{"buffer_bytes", NUMBER64, AT(buffer_bytes), 0, 1024, 1ull << 40, "16777216", 0, 0},
+	{"tls", TLS, AT(tls), 0, 0, 0, "auto", 0, 0},
+	{"tls_ca", TEXT, AT(tls_ca), sizeof(((struct sluice_config *)0)->tls_ca), 0, 0, "", 0, 0},
 	{"mode", CHOICE, AT(mode), 4, 0, 0, "own-thread", "caller-loop", "own-thread"},
 	{"reconnect", CHOICE, AT(reconnect), 1, 0, 0, "yes", "yes", "no"},
 	{"buffer_policy", CHOICE, AT(buffer_block), 1, 0, 0, "block", "block", "fail"},
@@ -90,6 +92,21 @@ static int set_choice(struct sluice_config *config, const struct row *row, const
 	return 0;
 }
 
+static int set_tls(struct sluice_config *config, const char *value)
+{
+	static const char *const names[] =
+		{[TLS_AUTO] = "auto", [TLS_VERIFY_FULL] = "verify-full", [TLS_OFF] = "off"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		config->tls = (enum client_tls)i;
+		return 0;
+	}
+	return error_format(SLUICE_E_INVAL, "tls is '%.60s'; expected auto, verify-full or off",
+			    value);
+}
+
 int sluice_config_set(sluice_config *config, const char *key, const char *value)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -102,6 +119,8 @@ int sluice_config_set(sluice_config *config, const char *key, const char *value)
 		}
 		if (row->kind == CHOICE)
 			return set_choice(config, row, value);
+		if (row->kind == TLS)
+			return set_tls(config, value);
 		if (row->kind != TEXT)
 			return set_number(config, row, value);
 		if (strlen(value) >= row->size) {

@@ -16,15 +16,17 @@
 #include "protocol/limits.h"
 #include "sluice/client.h"
 
+enum client_tls { TLS_AUTO, TLS_VERIFY_FULL, TLS_OFF };
 enum client_mode { MODE_OWN_THREAD, MODE_CALLER_LOOP };
 struct sluice_config {
-	char address[512], client[256];
+	char address[512], client[256], tls_ca[1024];
 	char gateway[LIMIT_SIZE(NAME_BYTES_MAX) + 1], session[LIMIT_SIZE(NAME_BYTES_MAX) + 1],
 		producer[LIMIT_SIZE(NAME_BYTES_MAX) + 1];
 	uint32_t session_timeout_ms, deadline_ms, connect_timeout_ms;
 	uint32_t reconnect_min_ms, reconnect_max_ms, batch_events, lease_extend_max_ms;
 	uint64_t buffer_bytes, batch_bytes;
 	enum client_mode mode;
+	enum client_tls tls;
 	bool reconnect, buffer_block, zstd, lease_extend;
 	int transport_fd;
 };

@@ -15,7 +15,7 @@ enum { ARGS_MAX = 64, OPTIONS_MAX = 32 };
 
 struct cli {
 	sluice_client *client; /* connected by need() */
-	const char *address, *gateway;
+	const char *address, *gateway, *tls, *tls_ca;
 	int timeout_ms;
 	bool json, verbose, yes;
 	bool help;	/* help for the command was requested */

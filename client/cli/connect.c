@@ -35,6 +35,10 @@ int need(struct cli *cli)
 	if (rc == 0)
 		rc = sluice_config_set(config, "gateway", cli->gateway);
 	if (rc == 0)
+		rc = sluice_config_set(config, "tls", cli->tls);
+	if (rc == 0)
+		rc = sluice_config_set(config, "tls_ca", cli->tls_ca);
+	if (rc == 0)
 		rc = sluice_config_set(config, "client", "sluice CLI");
 	(void)snprintf(deadline, sizeof(deadline), "%d", cli->timeout_ms);
 	if (rc == 0)

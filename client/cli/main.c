@@ -132,15 +132,17 @@ static void list_row(FILE *to, int width, const struct command *command)
 
 static int help(FILE *to)
 {
-	(void)fprintf(to, "usage: sluice [--address HOST:PORT|unix:PATH] [--gateway G] [--timeout "
-			  "10s] [-o "
-			  "table|json] [-v] COMMAND ...\n\n");
+	(void)fprintf(to,
+		      "usage: sluice [--address HOST:PORT|tls:HOST:PORT|unix:PATH] [--tls "
+		      "auto|verify-full|off]\n"
+		      "              [--tls-ca FILE] [--gateway G] [--timeout 10s] [-o table|json] "
+		      "[-v] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->name != NULL; command++)
 		list_row(to, 15, command);
 	(void)fprintf(to, "\n"
 			  "`sluice COMMAND --help` shows a command's options. "
-			  "SLUICE_ADDRESS and SLUICE_GATEWAY are the defaults of the first "
-			  "two options.\n"
+			  "SLUICE_ADDRESS, SLUICE_TLS, SLUICE_TLS_CA and SLUICE_GATEWAY are the "
+			  "defaults of the first options.\n"
 			  "Exit codes: 0 done, 2 usage error, 4 not found, 5 conflict, 6 "
 			  "stale or cancelled, 7 full or busy, 9 timeout, 10 no broker; "
 			  "others: error.h.\n");
@@ -179,7 +181,8 @@ static int option_kind(const struct command *command, const char *name)
  * used; negative: error, reported. */
 static int global_option(struct cli *cli, char **argv, int left)
 {
-	static const char *const names[] = {"--address", "--gateway", "--timeout", "-o"};
+	static const char *const names[] = {"--address", "--gateway", "--tls",
+					    "--tls-ca",	 "--timeout", "-o"};
 	const char *word = argv[0], *name = NULL, *value = NULL;
 	int used = 2;
 	uint64_t ms;
@@ -205,6 +208,10 @@ static int global_option(struct cli *cli, char **argv, int left)
 		cli->address = value;
 	else if (strcmp(name, "--gateway") == 0)
 		cli->gateway = value;
+	else if (strcmp(name, "--tls") == 0)
+		cli->tls = value;
+	else if (strcmp(name, "--tls-ca") == 0)
+		cli->tls_ca = value;
 	else if (strcmp(name, "-o") == 0 &&
 		 (strcmp(value, "json") == 0 || strcmp(value, "table") == 0))
 		cli->json = value[0] == 'j';
@@ -412,10 +419,13 @@ int main(int argc, char **argv)
 {
 	struct cli cli = {.timeout_ms = 10000};
 	const char *address = getenv("SLUICE_ADDRESS"), *gateway = getenv("SLUICE_GATEWAY");
+	const char *tls = getenv("SLUICE_TLS"), *tls_ca = getenv("SLUICE_TLS_CA");
 	int rc;
 
 	cli.address = address != NULL && address[0] != 0 ? address : "127.0.0.1:7584";
 	cli.gateway = gateway != NULL ? gateway : "";
+	cli.tls = tls != NULL && tls[0] != 0 ? tls : "auto";
+	cli.tls_ca = tls_ca != NULL ? tls_ca : "";
 	standard_descriptors();
 	visible_terminals();
 	cli.json = wants_json(argc - 1, argv + 1);

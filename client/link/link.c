@@ -20,6 +20,7 @@
 #include "client/base/memory.h"
 #include "client/link/link.h"
 #include "client/link/resolve.h"
+#include "client/link/tls.h"
 #include "protocol/frame.h"
 #include "protocol/limits.h"
 #include "sluice.pb-c.h"
@@ -54,6 +55,8 @@ static void close_socket(sluice_client *client)
 
 	if (link->socket_fd < 0)
 		return;
+	link_tls_end(link->tls);
+	link->tls = NULL;
 	(void)epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, link->socket_fd, NULL);
 	(void)close(link->socket_fd);
 	link->socket_fd = -1;
@@ -167,6 +170,41 @@ static void send_hello(sluice_client *client)
 		(void)sluice__hello__pack(&hello, at);
 }
 
+static void handshake(sluice_client *client)
+{
+	bool writes = false;
+	char cause[TEXT_MAX / 2], why[TEXT_MAX];
+	int rc = link_tls_handshake(client->link->tls, &writes, cause, sizeof(cause));
+
+	if (rc == SLUICE_E_BUSY) {
+		watch(client, true, writes);
+	} else if (rc == 0) {
+		send_hello(client);
+	} else {
+		(void)snprintf(why, sizeof(why), "%.200s: %s", client->config.address, cause);
+		link_broken(client, rc, why);
+	}
+}
+
+/* The socket is connected. */
+static void greet(sluice_client *client)
+{
+	struct link *link = client->link;
+	char why[TEXT_MAX];
+	int rc;
+
+	if (link->tls_host[0] == 0) {
+		send_hello(client);
+		return;
+	}
+	rc = link_tls_begin(link->socket_fd, link->tls_host, client->config.tls_ca, &link->tls, why,
+			    sizeof(why));
+	if (rc == 0)
+		handshake(client);
+	else
+		link_broken(client, rc, why);
+}
+
 static void adopt_socket(sluice_client *client, int fd, bool connected)
 {
 	struct link *link = client->link;
@@ -182,7 +220,7 @@ static void adopt_socket(sluice_client *client, int fd, bool connected)
 	}
 	client->state = STATE_CONNECTING;
 	if (connected)
-		send_hello(client);
+		greet(client);
 }
 
 static void connect_to(sluice_client *client, const void *addr, socklen_t len)
@@ -224,10 +262,33 @@ static char *pick_address(sluice_client *client, char list[512])
 	return word;
 }
 
-/* "host:port", "host", "[v6]:port"; changes word. */
-static bool split_address(char *word, char *host, size_t host_bytes, char *port, size_t port_bytes)
+static bool is_loopback(const char *host)
 {
-	char *colon = strrchr(word, ':');
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	return strcmp(host, "localhost") == 0 ||
+	       (inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
+}
+
+/* Whom the certificate of a broker at this host has to name; "": no TLS. */
+static void tls_choose(sluice_client *client, const char *host, bool asked)
+{
+	struct link *link = client->link;
+	enum client_tls tls = client->config.tls;
+	bool wanted = asked || tls == TLS_VERIFY_FULL || (tls == TLS_AUTO && !is_loopback(host));
+
+	(void)snprintf(link->tls_host, sizeof(link->tls_host), "%s", wanted ? host : "");
+}
+
+/* "host:port", "host", "[v6]:port", "tls:" before each; changes word. */
+static bool split_address(sluice_client *client, char *word, char *host, size_t host_bytes,
+			  char *port, size_t port_bytes)
+{
+	bool tls = strncmp(word, "tls:", 4) == 0;
+	char *colon = strrchr(word += tls ? 4 : 0, ':');
 
 	if (colon != NULL)
 		*colon = 0;
@@ -236,6 +297,7 @@ static bool split_address(char *word, char *host, size_t host_bytes, char *port,
 		word[strlen(word) - 1] = 0;
 		word++;
 	}
+	tls_choose(client, word, tls);
 	(void)snprintf(host, host_bytes, "%s", strcmp(word, "localhost") == 0 ? "127.0.0.1" : word);
 	return host[0] != 0;
 }
@@ -264,6 +326,7 @@ static void connect_start(sluice_client *client)
 	char *end = NULL;
 
 	client->link->connect_deadline_ms = now_ms() + client->config.connect_timeout_ms;
+	client->link->tls_host[0] = 0;
 	if (client->config.transport_fd >= 0) {
 		(void)fcntl(client->config.transport_fd, F_SETFL,
 			    fcntl(client->config.transport_fd, F_GETFL) | O_NONBLOCK);
@@ -275,11 +338,11 @@ static void connect_start(sluice_client *client)
 		connect_unix(client, word + 5);
 		return;
 	}
-	if (word == NULL || !split_address(word, host, sizeof(host), port, sizeof(port)) ||
+	if (word == NULL || !split_address(client, word, host, sizeof(host), port, sizeof(port)) ||
 	    ((number = strtoul(port, &end, 10)) == 0 || *end != 0 || number > 65535)) {
 		link_broken(client, SLUICE_E_INVAL,
-			    "the address is malformed; expected host:port or unix:PATH, several "
-			    "separated by commas");
+			    "the address is malformed; expected host:port, tls:host:port "
+			    "or unix:PATH, several separated by commas");
 		return;
 	}
 	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
@@ -351,8 +414,10 @@ static int flush(sluice_client *client)
 	struct link *link = client->link;
 
 	while (buffer_len(&link->out) > 0) {
-		ssize_t sent = send(link->socket_fd, link->out.bytes + link->out.start,
-				    buffer_len(&link->out), MSG_NOSIGNAL);
+		const uint8_t *bytes = link->out.bytes + link->out.start;
+		size_t len = buffer_len(&link->out);
+		ssize_t sent = link->tls != NULL ? link_tls_send(link->tls, bytes, len)
+						 : send(link->socket_fd, bytes, len, MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -517,7 +582,8 @@ static void read_some(sluice_client *client)
 			stall(client);
 			return;
 		}
-		got = recv(link->socket_fd, at, READ_BYTES, 0);
+		got = link->tls != NULL ? link_tls_recv(link->tls, at, READ_BYTES)
+					: recv(link->socket_fd, at, READ_BYTES, 0);
 		if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 			return;
 		if (got <= 0) {
@@ -539,6 +605,10 @@ void link_io(sluice_client *client, uint32_t events)
 {
 	struct link *link = client->link;
 
+	if (client->state == STATE_CONNECTING && link->tls != NULL) {
+		handshake(client);
+		return;
+	}
 	if (client->state == STATE_CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
 		int error = 0;
 		socklen_t len = sizeof(error);
@@ -551,7 +621,9 @@ void link_io(sluice_client *client, uint32_t events)
 			link_broken(client, SLUICE_E_DISCONNECTED, why);
 			return;
 		}
-		send_hello(client);
+		greet(client);
+		if (client->state != STATE_HELLO)
+			return;
 	}
 	if (link->stalled && (events & (EPOLLERR | EPOLLHUP)) != 0)
 		link_broken(client, SLUICE_E_DISCONNECTED,

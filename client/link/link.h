@@ -34,6 +34,8 @@ struct link {
 	uint32_t taken; /* entries that were handled before */
 	/* ---- connecting ---- */
 	struct resolver *resolver;
+	char tls_host[300];   /* whom the certificate has to name; "": this address has no TLS */
+	struct link_tls *tls; /* of the socket; NULL: plain */
 	size_t address_index;
 	uint64_t attempt; /* since the last success */
 	uint64_t next_try_ms, connect_deadline_ms;

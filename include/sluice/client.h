@@ -131,8 +131,15 @@ SLUICE_API int sluice_allocator_set(const sluice_allocator *allocator);
  *
  * Properties of a client, as strings, to be set before sluice_open().
  *
- *   address               "host:port" or "unix:PATH", several separated by commas and tried in
- *                         turn; "127.0.0.1:7584"
+ *   address               "host:port", "tls:host:port" or "unix:PATH", several separated by commas
+ *                         and tried in turn; "127.0.0.1:7584"
+ *   tls                   auto | verify-full | off, for addresses of the first form. auto:
+ *                         verify-full for a host that is not loopback; auto. verify-full, and
+ *                         "tls:": the broker's certificate has to name the host among its SANs, and
+ *                         to lead to one of tls_ca
+ *   tls_ca                a file of certificates in PEM that are trusted; "": those that the system
+ *                         trusts (OpenSSL's, which SSL_CERT_FILE replaces). TLS allocates with
+ *                         malloc(); ""
  *   gateway               name of the gateway, at most 255 bytes; "" is "default"
  *   client                a text for administrators, at most 255 bytes; "libsluice"
  *   session               a session name: opening it ends the older session of that name; none
