@@ -713,7 +713,9 @@ void batch_release_all(struct engine *engine)
 
 	for (size_t i = 0; i < batch->count; i++) {
 		bytes += batch->submissions[i]->bytes;
-		inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
+		/* The engine's own were never in the inbox. */
+		if (batch->submissions[i]->sink != NULL)
+			inbox_answered(&engine->inbox, batch->submissions[i]->bytes);
 		if (engine->moved.conns != NULL)
 			moved_answered(&engine->moved, batch->submissions[i]);
 		batch->submissions[i]->destroy(batch->submissions[i]);

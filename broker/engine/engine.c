@@ -89,7 +89,7 @@ int engine_open(const struct engine_config *config, struct store *store, struct 
 	if (engine->config.batch_bytes_max == 0)
 		engine->config.batch_bytes_max = LIMIT_ENGINE_BATCH_BYTES_MAX;
 	if (engine->config.inbox_bytes_max == 0)
-		engine->config.inbox_bytes_max = 64ull << 20;
+		engine->config.inbox_bytes_max = LIMIT_INBOX_BYTES_MAX;
 	if (engine->config.tick_work_max == 0)
 		engine->config.tick_work_max = 1000;
 	if (engine->config.claims_max == 0)

@@ -78,7 +78,7 @@ struct submission {
 
 struct engine_config {
 	uint64_t batch_bytes_max;      /* 0: LIMIT_ENGINE_BATCH_BYTES_MAX */
-	uint64_t inbox_bytes_max;      /* 0: 64 MiB; above: submit answers BUSY */
+	uint64_t inbox_bytes_max;      /* 0: LIMIT_INBOX_BYTES_MAX; above: submit answers BUSY */
 	uint32_t publish_stop_percent; /* 0: 80; of map and disk */
 	uint32_t report_stop_percent;  /* 0: 95 */
 	/* 0: 32 MiB; disk held for acks, deletes, expiry; at most 1/20 of the map */
@@ -144,7 +144,8 @@ void engine_wake(struct engine *engine);
 /* ---- demand: a consumer's credit becomes CLAIM commands ---- these calls keep their order with
  * submissions of the control lane. Pending changes of one consumer are merged into one note,
  * whatever their number. Each consumer that is opened is closed once. Errors: NOMEM, of
- * consumer_open and session_attach only. */
+ * consumer_open and session_attach only; BUSY, of these and of consumer_credit: the inbox is full,
+ * try again later. */
 struct consumer_spec {
 	uint32_t gateway;
 	uint64_t queue;

@@ -87,6 +87,7 @@ int inbox_init(struct inbox *inbox, uint64_t bytes_max)
 	lane_init(&inbox->data);
 	inbox->notes = inbox->spares = NULL;
 	memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
+	inbox->take = 0;
 	inbox->note_count = inbox->gone = 0;
 	inbox->spare_count = inbox->reserved = 0;
 	inbox->touches = (struct touches){0};
@@ -125,12 +126,13 @@ int inbox_put(struct inbox *inbox, struct submission *submission)
 {
 	/* A single command above the whole bound could never pass; it may when the inbox is
 	 * empty. */
-	uint64_t before = atomic_fetch_add(&inbox->bytes, submission->bytes);
+	const uint64_t bytes = submission->bytes + SUBMISSION_BYTES;
+	uint64_t before = atomic_fetch_add(&inbox->bytes, bytes);
 	/* Acks, cancels and the like free room: they still pass when publishes do not. */
 	uint64_t max = submission->control ? 2 * inbox->bytes_max : inbox->bytes_max;
 
-	if (before != 0 && before + submission->bytes > max) {
-		atomic_fetch_sub(&inbox->bytes, submission->bytes);
+	if (before != 0 && before + bytes > max) {
+		atomic_fetch_sub(&inbox->bytes, bytes);
 		return SLUICE_E_BUSY;
 	}
 	(void)pthread_mutex_lock(&inbox->lock);
@@ -175,8 +177,12 @@ static struct note **bucket_of(struct inbox *inbox, const struct note *note)
 	uint64_t mix = note->kind == NOTE_CONSUMER
 			       ? (uint64_t)(uintptr_t)note->spec.sink ^ note->spec.tag
 			       : note->spec.session ^ (uint64_t)note->spec.gateway << 40;
+	struct note_bucket *bucket =
+		&inbox->note_buckets[(mix * 0x9E3779B97F4A7C15ull >> 32) % NOTE_BUCKETS];
 
-	return &inbox->note_buckets[(mix * 0x9E3779B97F4A7C15ull >> 32) % NOTE_BUCKETS];
+	if (bucket->take != inbox->take)
+		*bucket = (struct note_bucket){NULL, inbox->take};
+	return &bucket->first;
 }
 
 static struct note *note_find(struct inbox *inbox, const struct note *like)
@@ -199,6 +205,7 @@ static void note_unlist(struct inbox *inbox, struct note *note)
 	*at = note->bucket_next;
 	DL_DELETE(inbox->notes, note);
 	inbox->note_count--;
+	atomic_fetch_sub(&inbox->bytes, NOTE_BYTES);
 }
 
 static void spare_add(struct inbox *inbox, struct note *note)
@@ -252,7 +259,16 @@ static int note_append(struct inbox *inbox, const struct note *note)
 	*bucket = own;
 	DL_APPEND(inbox->notes, own);
 	inbox->note_count++;
+	atomic_fetch_add(&inbox->bytes, NOTE_BYTES);
 	return 0;
+}
+
+/* The bound of the control lane. */
+static bool may_append(struct inbox *inbox, const struct note *note)
+{
+	if (note->close || note->detach || note->pause)
+		return true;
+	return atomic_load(&inbox->bytes) + NOTE_BYTES <= 2 * inbox->bytes_max;
 }
 
 static void credit_add(struct note *to, uint32_t more)
@@ -327,11 +343,12 @@ static int note_put(struct inbox *inbox, const struct note *note)
 	struct note *waiting = note_find(inbox, note);
 	int rc = 0;
 
+	if ((waiting == NULL || note->open || note->attach) && !may_append(inbox, note))
+		return SLUICE_E_BUSY;
 	if (note->attach && waiting != NULL && inbox->gone >= LIMIT_SESSION_MOVES_MAX)
 		return SLUICE_E_BUSY;
 	if (note->open || note->attach)
 		rc = reserve(inbox);
-
 	if (rc != 0)
 		return rc;
 	if (waiting == NULL || note->open)
@@ -361,10 +378,14 @@ int inbox_note(struct inbox *inbox, const struct note *note)
 void inbox_notes_done(struct inbox *inbox, struct note *notes, size_t closed)
 {
 	struct note *note, *next;
+	uint64_t count = 0;
 
 	(void)pthread_mutex_lock(&inbox->lock);
-	DL_FOREACH_SAFE(notes, note, next)
+	DL_FOREACH_SAFE(notes, note, next) {
 		spare_add(inbox, note);
+		count++;
+	}
+	atomic_fetch_sub(&inbox->bytes, count * NOTE_BYTES);
 	unreserve(inbox, closed);
 	(void)pthread_mutex_unlock(&inbox->lock);
 }
@@ -433,15 +454,17 @@ void inbox_take(struct inbox *inbox, struct taken *io_taken)
 		DL_CONCAT(io_taken->notes, inbox->notes);
 		inbox->notes = NULL;
 		inbox->note_count = inbox->gone = 0;
-		memset(inbox->note_buckets, 0, sizeof(inbox->note_buckets));
+		inbox->take++;
 	}
 	(void)pthread_mutex_unlock(&inbox->lock);
 }
 
 void inbox_answered(struct inbox *inbox, uint64_t bytes)
 {
-	uint64_t before = atomic_fetch_sub(&inbox->bytes, bytes);
+	uint64_t before;
 
+	bytes += SUBMISSION_BYTES;
+	before = atomic_fetch_sub(&inbox->bytes, bytes);
 	invariant(before >= bytes, "%llu bytes wait, %llu are answered", ULL(before), ULL(bytes));
 }
 

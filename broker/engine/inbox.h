@@ -4,6 +4,7 @@
 #ifndef SLUICE_ENGINE_INBOX_H
 #define SLUICE_ENGINE_INBOX_H
 
+#include <assert.h>
 #include <pthread.h>
 
 #include "broker/engine/engine.h"
@@ -32,7 +33,17 @@ struct note {
 	uint32_t idle_ms;
 	bool used; /* detach: the connection did more than open the session */
 };
-enum { NOTE_BUCKETS = 1024 };
+/* A queue with 100,000 consumers may be deleted: six to a bucket. */
+enum { NOTE_BUCKETS = 16384 };
+struct note_bucket {
+	struct note *first; /* the newest */
+	uint64_t take;	    /* of another take: the bucket is empty */
+};
+
+/* What is counted for a pending note, and for a submission besides the bytes of its command: this
+ * struct, the submitter's own, and the allocator's part. */
+enum { NOTE_BYTES = 128, SUBMISSION_BYTES = 256 };
+static_assert(sizeof(struct note) <= NOTE_BYTES, "a note is counted as it is");
 
 /* Signs of life of sessions without a connection. */
 struct touch {
@@ -51,13 +62,15 @@ struct inbox {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct lane control, data;
-	struct note *notes;			 /* utlist, in order of arrival */
-	struct note *note_buckets[NOTE_BUCKETS]; /* by consumer and by session, the newest first */
-	size_t note_count, gone;		 /* gone: that have `moved` */
+	struct note *notes;			       /* utlist, in order of arrival */
+	struct note_bucket note_buckets[NOTE_BUCKETS]; /* by consumer and by session */
+	uint64_t take;				       /* number of the next inbox_take */
+	size_t note_count, gone;		       /* gone: that have `moved` */
 	struct touches touches;
 	struct note *spares; /* by bucket_next; together with pending notes at least `reserved` */
 	size_t spare_count, reserved;
-	_Atomic uint64_t bytes; /* of all submissions that are not answered yet */
+	/* of all submissions that are not answered yet, and of the notes that are not done */
+	_Atomic uint64_t bytes;
 	uint64_t bytes_max;
 	bool nudged; /* the engine has to run a round although nothing was put */
 	bool stop;
@@ -72,9 +85,13 @@ void inbox_wake(struct inbox *inbox);
 /* The current or next inbox_wait() returns at once. */
 void inbox_nudge(struct inbox *inbox);
 /* Adds one change of a consumer or session: copied, or merged into its pending note. NOMEM: of an
- * open or attach only. BUSY: of an attach only, at SESSION_MOVES_MAX, if
- * another connection's note of the session is pending. */
+ * open or attach only. BUSY: of an attach at SESSION_MOVES_MAX, if another connection's note of the
+ * session is pending; above twice bytes_max of an open, an attach, or credit that is not merged.
+ * What ends or pauses something is never refused. */
 int inbox_note(struct inbox *inbox, const struct note *note) SLUICE_MUST_USE;
+/* The same for the close of a consumer. *ret_unseen: its open was pending, and both are gone. */
+int inbox_consumer_close(struct inbox *inbox, const struct note *note,
+			 bool *ret_unseen) SLUICE_MUST_USE;
 /* Adds these signs of life, all of the same moment; all or none. Does not wake the engine,
  * which takes them before it ends a session. BUSY: too many wait; NOMEM. */
 int inbox_touch(struct inbox *inbox, const struct session_number *sessions, size_t count,

@@ -51,6 +51,13 @@ static void closed(struct rig *rig, uint64_t tag)
 	give(rig, (struct note){.kind = NOTE_CONSUMER, .spec = {.tag = tag}, .close = true});
 }
 
+static void detach(struct rig *rig, uint64_t session, uint64_t tag)
+{
+	give(rig, (struct note){.kind = NOTE_SESSION,
+				.spec = {.gateway = 1, .session = session, .tag = tag},
+				.detach = true});
+}
+
 /* Takes the waiting notes, and returns the memory as the engine does. */
 static size_t take(struct rig *rig)
 {
@@ -145,6 +152,49 @@ Test(notes, a_note_of_an_open_consumer_needs_no_memory)
 	inbox_fini(&rig.inbox);
 }
 
+/* limit: INBOX_BYTES_MAX: of notes. What was opened can always be closed. */
+Test(notes, what_waits_counts_in_the_inbox)
+{
+	const uint64_t most = 2 * (1 << 20) / NOTE_BYTES;
+	struct note note = {.kind = NOTE_CONSUMER, .open = true};
+	struct submission submission = {.bytes = 100};
+	struct rig rig;
+
+	rig_open_bytes(&rig, 1 << 20);
+	for (uint64_t tag = 1; tag <= most; tag++)
+		opened(&rig, tag, 1);
+	cr_expect_eq(atomic_load(&rig.inbox.bytes), 2 * (1 << 20));
+	note.spec = (struct consumer_spec){.sink = &rig.sink, .tag = most + 1};
+	cr_expect_eq(inbox_note(&rig.inbox, &note), SLUICE_E_BUSY, "one more than the bound");
+	cr_expect_eq(inbox_put(&rig.inbox, &submission), SLUICE_E_BUSY, "and there is no room");
+	credit(&rig, 1, 1);
+	pause_set(&rig, 1, true);
+	closed(&rig, 2);
+	cr_expect_eq(inbox_note(&rig.inbox, &note), 0, "one was taken back");
+	cr_assert_eq(take(&rig), most);
+	cr_expect_eq(atomic_load(&rig.inbox.bytes), 0);
+	/* An inbox that others fill. */
+	submission.bytes = 2 * (1 << 20) - SUBMISSION_BYTES;
+	submission.control = true;
+	cr_assert_eq(inbox_put(&rig.inbox, &submission), 0);
+	note = (struct note){.kind = NOTE_CONSUMER,
+			     .spec = {.sink = &rig.sink, .tag = 1, .credit = 1}};
+	cr_expect_eq(inbox_note(&rig.inbox, &note), SLUICE_E_BUSY, "credit waits");
+	note = (struct note){.kind = NOTE_SESSION,
+			     .spec = {.sink = &rig.sink, .session = 1},
+			     .attach = true};
+	cr_expect_eq(inbox_note(&rig.inbox, &note), SLUICE_E_BUSY, "and so does an attach");
+	cr_expect_eq(rig.inbox.reserved, most, "and it leaves nothing");
+	pause_set(&rig, 1, false);
+	detach(&rig, 1, 1);
+	closed(&rig, 3);
+	inbox_take(&rig.inbox, &rig.taken);
+	inbox_answered(&rig.inbox, submission.bytes);
+	cr_expect_eq(atomic_load(&rig.inbox.bytes), 3 * NOTE_BYTES);
+	inbox_notes_done(&rig.inbox, rig.taken.notes, 2);
+	inbox_fini(&rig.inbox);
+}
+
 /* ---- sessions: merged notes have the outcome of the separate calls ---- */
 
 static void attach(struct rig *rig, uint64_t session, uint64_t tag)
@@ -152,13 +202,6 @@ static void attach(struct rig *rig, uint64_t session, uint64_t tag)
 	give(rig, (struct note){.kind = NOTE_SESSION,
 				.spec = {.gateway = 1, .session = session, .tag = tag},
 				.attach = true});
-}
-
-static void detach(struct rig *rig, uint64_t session, uint64_t tag)
-{
-	give(rig, (struct note){.kind = NOTE_SESSION,
-				.spec = {.gateway = 1, .session = session, .tag = tag},
-				.detach = true});
 }
 
 Test(notes, a_session_that_connections_take_from_each_other_is_a_note_of_each_connection)
