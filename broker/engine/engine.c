@@ -455,18 +455,17 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 	return rc;
 }
 
-/* Admission is decided here, before a command enters a batch. */
-static int batch_take(struct engine *engine, struct lane *lane)
+/* Admission is decided here, before a command enters a batch. bytes_max: of the whole batch. */
+static int batch_take(struct engine *engine, struct lane *lane, uint64_t bytes_max)
 {
 	struct batch *batch = &engine->batch;
 	struct store_room room;
 	bool first = true, room_checked = false;
 
-	/* The first of a lane always enters: otherwise a steady flow of control commands would keep
-	 * a large publish, and all behind it, waiting. */
+	/* The first of a lane always enters: one that is larger than the room would wait for
+	 * ever. */
 	for (; lane->head != NULL &&
-	       (first || engine->shares.sorted ||
-		batch->bytes + lane->head->bytes <= engine->config.batch_bytes_max);
+	       (first || engine->shares.sorted || batch->bytes + lane->head->bytes <= bytes_max);
 	     first = false) {
 		struct submission *submission = lane->head;
 		const struct command_spec *spec = command_spec(submission->command.type);
@@ -566,6 +565,7 @@ static int stop_with(struct engine *engine, int rc)
 
 int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wait_ms)
 {
+	const uint64_t bytes_max = engine->config.batch_bytes_max;
 	struct batch_clock clock;
 	int rc;
 
@@ -590,11 +590,12 @@ int engine_step(struct engine *engine, struct batch_clock now, uint64_t *ret_wai
 	rc = headroom_check(engine, clock.mono_ms);
 	if (rc == 0)
 		rc = batch_take_expired(engine);
-	shares_choose(&engine->shares, &engine->taken, engine->config.batch_bytes_max);
+	shares_choose(&engine->shares, &engine->taken, bytes_max);
 	if (rc == 0)
-		rc = batch_take(engine, &engine->taken.control);
+		rc = batch_take(engine, &engine->taken.control,
+				taken_control_max(&engine->taken, bytes_max));
 	if (rc == 0)
-		rc = batch_take(engine, &engine->taken.data);
+		rc = batch_take(engine, &engine->taken.data, bytes_max);
 	if (rc == 0 && work_waits(engine, clock.mono_ms))
 		rc = batch_run(engine, clock);
 	if (rc != 0)

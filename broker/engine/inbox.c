@@ -16,6 +16,7 @@ void lane_init(struct lane *lane)
 {
 	lane->head = NULL;
 	lane->tail = &lane->head;
+	lane->bytes = 0;
 }
 
 void lane_push(struct lane *lane, struct submission *submission)
@@ -23,6 +24,7 @@ void lane_push(struct lane *lane, struct submission *submission)
 	submission->next = NULL;
 	*lane->tail = submission;
 	lane->tail = &submission->next;
+	lane->bytes += submission->bytes;
 }
 
 void lane_push_first(struct lane *lane, struct submission *submission)
@@ -31,6 +33,7 @@ void lane_push_first(struct lane *lane, struct submission *submission)
 	if (lane->head == NULL)
 		lane->tail = &submission->next;
 	lane->head = submission;
+	lane->bytes += submission->bytes;
 }
 
 struct submission *lane_pop(struct lane *lane)
@@ -42,6 +45,7 @@ struct submission *lane_pop(struct lane *lane)
 	if (first == NULL)
 		return NULL;
 	lane->head = first->next;
+	lane->bytes -= first->bytes;
 	if (lane->head == NULL)
 		lane->tail = &lane->head;
 	return first;
@@ -53,6 +57,7 @@ static void lane_move(struct lane *to, struct lane *from)
 		return;
 	*to->tail = from->head;
 	to->tail = from->tail;
+	to->bytes += from->bytes;
 	lane_init(from);
 }
 
@@ -67,6 +72,13 @@ void taken_init(struct taken *taken)
 void taken_fini(struct taken *taken)
 {
 	free(taken->touches.list);
+}
+
+uint64_t taken_control_max(const struct taken *taken, uint64_t bytes_max)
+{
+	uint64_t half = bytes_max / 2;
+
+	return bytes_max - (taken->data.bytes < half ? taken->data.bytes : half);
 }
 
 int inbox_init(struct inbox *inbox, uint64_t bytes_max)

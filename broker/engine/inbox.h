@@ -57,6 +57,7 @@ struct touches {
 
 struct lane {
 	struct submission *head, **tail;
+	uint64_t bytes; /* of its submissions */
 };
 struct inbox {
 	pthread_mutex_t lock;
@@ -109,7 +110,9 @@ struct taken {
 void taken_init(struct taken *taken);
 void taken_fini(struct taken *taken); /* the lanes and the notes are empty */
 void inbox_take(struct inbox *inbox, struct taken *io_taken);
-void inbox_answered(struct inbox *inbox, uint64_t bytes);
+/* How much control may enter a batch of bytes_max: half of it, and the room that data leaves. */
+uint64_t taken_control_max(const struct taken *taken, uint64_t bytes_max);
+void inbox_answered(struct inbox *inbox, uint64_t bytes); /* a submission of so many */
 /* Waits until something is pending, the inbox is stopped, or wait_ms have passed (UINT64_MAX:
  * without end). */
 void inbox_wait(struct inbox *inbox, uint64_t wait_ms);

@@ -16,6 +16,10 @@
  *
  * The work of a command is estimated by its bytes and by the session's last commands; the share is
  * charged with the actual work. Order within each lane of a session stays.
+ *
+ * Control goes ahead of data. While data waits, it takes at most half of a batch, of its bytes and
+ * of its estimated work, and about half of the work of a session: neither a flood of control by
+ * others nor its own keeps a session's data out.
  */
 #include "broker/engine/share.h"
 
@@ -60,19 +64,30 @@ static void place(struct shares *shares, struct share *share, enum share_place t
 		DL_DELETE(shares->lists[share->place], share);
 	if (to != SHARE_APART)
 		DL_APPEND(shares->lists[to], share);
-	if (share->place == SHARE_LATER)
+	if (share->place == SHARE_LATER) {
 		shares->waiting_later -= share->waiting;
-	if (to == SHARE_LATER)
+		shares->data_later -= share->data_waiting;
+	}
+	if (to == SHARE_LATER) {
 		shares->waiting_later += share->waiting;
+		shares->data_later += share->data_waiting;
+	}
 	share->place = to;
 }
 
-static void waiting_add(struct shares *shares, struct share *share, int by)
+static void waiting_add(struct shares *shares, struct share *share,
+			const struct submission *submission, int by)
 {
+	const size_t data = submission->control ? 0 : (size_t)by;
+
 	share->waiting += (size_t)by;
+	share->data_waiting += data;
 	shares->waiting += (size_t)by;
-	if (share->place == SHARE_LATER)
-		shares->waiting_later += (size_t)by;
+	shares->data_waiting += data;
+	if (share->place != SHARE_LATER)
+		return;
+	shares->waiting_later += (size_t)by;
+	shares->data_later += data;
 }
 
 static void share_init(struct share *share, uint64_t round)
@@ -179,30 +194,70 @@ static void sort(struct shares *shares, struct lane *lane)
 		if (share->waiting == 0)
 			enter(shares, share, submission);
 		lane_push(lane_of(share, submission), submission);
-		waiting_add(shares, share, 1);
+		waiting_add(shares, share, submission, 1);
 	}
-}
-
-static struct submission *next_of(const struct share *share)
-{
-	return share->control.head != NULL ? share->control.head : share->data.head;
-}
-
-static struct submission *next_pop(struct shares *shares, struct share *share)
-{
-	waiting_add(shares, share, -1);
-	return lane_pop(share->control.head != NULL ? &share->control : &share->data);
 }
 
 /* ---- a batch ---- */
 
 struct choice {
 	struct taken *taken;
-	int64_t work; /* budget of estimated work that is left */
+	int64_t work;	      /* budget of estimated work that is left */
+	int64_t control_work; /* of that, for control while data waits */
 	uint64_t bytes, bytes_max;
+	uint64_t control_bytes;
+	const size_t *data_waiting; /* where the batch looks for commands: of soon and later, or of
+				       later */
 	size_t count;
 	bool large, full;
 };
+
+static void budget_add(struct choice *choice, int64_t work)
+{
+	choice->work += work;
+	choice->control_work += work / 2;
+}
+
+/* Whether the first control command of the session may go ahead of data that waits. */
+static bool control_may(const struct choice *choice, const struct share *share)
+{
+	if (*choice->data_waiting == 0)
+		return true;
+	if (choice->control_work <= 0 || (share->data.head != NULL && share->ahead >= QUANTUM / 2))
+		return false;
+	return choice->control_bytes == 0 ||
+	       choice->control_bytes + share->control.head->bytes <= choice->bytes_max / 2;
+}
+
+/* The session's next command; NULL: none, or only control, and its part of the batch is used up. */
+static struct submission *next_of(const struct choice *choice, const struct share *share)
+{
+	if (share->control.head != NULL && control_may(choice, share))
+		return share->control.head;
+	return share->data.head;
+}
+
+static void take(struct shares *shares, struct choice *choice, struct share *share,
+		 struct submission *next)
+{
+	next->guess = guess_of(share, next);
+	waiting_add(shares, share, next, -1);
+	(void)lane_pop(lane_of(share, next));
+	share->left -= next->guess;
+	choice->work -= next->guess;
+	choice->bytes += next->bytes;
+	choice->count++;
+	if (!next->control) {
+		share->ahead = share->ahead > next->guess ? share->ahead - next->guess : 0;
+		lane_push(&choice->taken->data, next);
+		return;
+	}
+	if (share->data.head != NULL)
+		share->ahead += next->guess;
+	choice->control_work -= next->guess;
+	choice->control_bytes += next->bytes;
+	lane_push(&choice->taken->control, next);
+}
 
 /* Takes as many of the session's commands as its share and the batch allow; one command if there is
  * no estimate. The first command of a batch is always taken, and so is the first of `later`:
@@ -212,11 +267,11 @@ static bool serve(struct shares *shares, struct choice *choice, struct share *sh
 	const size_t before = choice->count;
 	struct submission *next;
 
-	while (share->left > 0 && (next = next_of(share)) != NULL &&
+	while (share->left > 0 && (next = next_of(choice, share)) != NULL &&
 	       (share->place == SHARE_LATER || is_soon(share, next))) {
 		if (!choice->large && (share->peak > SMALL || guess_of(share, next) > SMALL)) {
 			choice->large = true;
-			choice->work -= COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX;
+			budget_add(choice, LARGE_COMMIT_WORK_MAX - COMMIT_WORK_MAX);
 		}
 		always = always || choice->count == 0;
 		choice->full = choice->work <= 0 ||
@@ -224,13 +279,7 @@ static bool serve(struct shares *shares, struct choice *choice, struct share *sh
 		if (choice->full)
 			break;
 		always = false;
-		next = next_pop(shares, share);
-		next->guess = guess_of(share, next);
-		share->left -= next->guess;
-		choice->work -= next->guess;
-		choice->bytes += next->bytes;
-		choice->count++;
-		lane_push(next->control ? &choice->taken->control : &choice->taken->data, next);
+		take(shares, choice, share, next);
 		if (share->guess == 0 && share->place == SHARE_SOON)
 			break;
 	}
@@ -241,15 +290,19 @@ static void serve_soon(struct shares *shares, struct choice *choice)
 {
 	struct share *share;
 
+	choice->data_waiting = &shares->data_waiting;
 	while ((share = shares->lists[SHARE_SOON]) != NULL) {
+		const struct submission *next;
+
 		refill(shares, share);
 		(void)serve(shares, choice, share, false);
 		if (choice->full)
 			return;
+		next = next_of(choice, share);
 		place(shares, share,
-		      share->waiting == 0	       ? SHARE_IDLE
-		      : is_soon(share, next_of(share)) ? SHARE_SOON
-						       : SHARE_LATER);
+		      share->waiting == 0		     ? SHARE_IDLE
+		      : next != NULL && is_soon(share, next) ? SHARE_SOON
+							     : SHARE_LATER);
 	}
 }
 
@@ -260,6 +313,7 @@ static void serve_later(struct shares *shares, struct choice *choice)
 	int64_t nearest = INT64_MIN;
 	bool first = true, any = false, whole = false;
 
+	choice->data_waiting = &shares->data_later;
 	while (shares->waiting_later > 0) {
 		struct share *share = shares->lists[SHARE_LATER];
 
@@ -270,7 +324,7 @@ static void serve_later(struct shares *shares, struct choice *choice)
 		}
 		if (choice->full)
 			return;
-		if (share->waiting > 0 && share->left > nearest)
+		if (next_of(choice, share) != NULL && share->left > nearest)
 			nearest = share->left;
 		place(shares, share,
 		      share->waiting > 0 || share == &shares->rest ? SHARE_LATER : SHARE_IDLE);
@@ -304,7 +358,7 @@ static void drop_unseen(struct shares *shares)
 
 void shares_choose(struct shares *shares, struct taken *taken, uint64_t bytes_max)
 {
-	struct choice choice = {.taken = taken, .work = COMMIT_WORK_MAX, .bytes_max = bytes_max};
+	struct choice choice = {.taken = taken, .bytes_max = bytes_max};
 	bool was_large = shares->large;
 
 	shares->sorted = shares->all != NULL || shares->rest.waiting > 0 || was_large;
@@ -315,14 +369,15 @@ void shares_choose(struct shares *shares, struct taken *taken, uint64_t bytes_ma
 	sort(shares, &taken->control);
 	sort(shares, &taken->data);
 	drop_unseen(shares);
+	budget_add(&choice, COMMIT_WORK_MAX);
 	if (shares->lists[SHARE_SOON] != NULL && (was_large || shares->waiting_later == 0)) {
 		serve_soon(shares, &choice);
 		if (choice.count > 0)
 			return;
 	}
-	choice.work = LARGE_COMMIT_WORK_MAX / 2;
+	budget_add(&choice, LARGE_COMMIT_WORK_MAX / 2 - COMMIT_WORK_MAX);
 	serve_soon(shares, &choice);
-	choice.work += COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX / 2;
+	budget_add(&choice, COMMIT_WORK_MAX - LARGE_COMMIT_WORK_MAX / 2);
 	choice.full = false;
 	serve_later(shares, &choice);
 	shares->large = choice.large;
@@ -404,13 +459,16 @@ void shares_return(struct shares *shares, struct taken *taken, struct submission
 	}
 	share = share_of(shares, submission);
 	give(share, submission->guess);
+	if (submission->control)
+		share->ahead =
+			share->ahead > submission->guess ? share->ahead - submission->guess : 0;
 	submission->guess = 0;
 	if (share->waiting == 0)
 		enter(shares, share, submission);
 	if (share->place == SHARE_SOON)
 		soon_first(shares, share);
 	lane_push_first(lane_of(share, submission), submission);
-	waiting_add(shares, share, 1);
+	waiting_add(shares, share, submission, 1);
 }
 
 void shares_each(const struct shares *shares, void (*each)(void *user, const struct lane *lane),
@@ -428,8 +486,13 @@ void shares_each(const struct shares *shares, void (*each)(void *user, const str
 struct submission *shares_pop(struct shares *shares)
 {
 	struct share *share = shares->rest.waiting > 0 ? &shares->rest : shares->all;
+	struct submission *submission;
 
 	while (share != NULL && share->waiting == 0)
 		share = share->hh.next;
-	return share != NULL ? next_pop(shares, share) : NULL;
+	if (share == NULL)
+		return NULL;
+	submission = share->control.head != NULL ? share->control.head : share->data.head;
+	waiting_add(shares, share, submission, -1);
+	return lane_pop(lane_of(share, submission));
 }

@@ -15,7 +15,8 @@ enum { BYTES_PER_RECORD = 512 };
 struct share {
 	struct session_key key;
 	struct lane control, data; /* its pending commands */
-	size_t waiting;
+	size_t waiting, data_waiting;
+	int64_t ahead;	/* estimated work of control that went before its data that waits */
 	int64_t left;	/* of its share of the round; below 0: it has used shares of later rounds */
 	uint64_t round; /* the round that `left` is of */
 	int64_t guess;	/* estimated work of its next command, from its last ones; 0: none */
@@ -34,6 +35,7 @@ struct shares {
 	struct share rest;
 	size_t waiting; /* commands of all sessions */
 	size_t waiting_later;
+	size_t data_waiting, data_later; /* of these, in the lane of data */
 	uint64_t round;
 	uint64_t batches;
 	bool sorted; /* the current batch was taken by shares, not in order of arrival */

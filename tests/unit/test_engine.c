@@ -7,6 +7,7 @@
 
 #include "broker/core/base/keys.h"
 #include "broker/core/base/timer.h"
+#include "broker/engine/engine_internal.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/engine_rig.h"
@@ -42,6 +43,63 @@ Test(engine, a_batch_has_a_bound_and_the_rest_waits_for_the_next)
 	rig_step(&rig);
 	cr_expect_eq(rig.releases, 2, "beyond it two");
 	cr_expect_eq(rig.replies, count + 1);
+	rig_close(&rig);
+}
+
+static int control_counted(struct rig *rig, size_t counted_bytes)
+{
+	struct own *own = rig_own(rig, COMMAND_SESSION_OPEN, 0, 0);
+	int rc;
+
+	own->open.timeout_ms = 5000;
+	own->submission.control = true;
+	own->submission.bytes = counted_bytes;
+	rc = engine_submit(rig->engine, &own->submission);
+	if (rc != 0)
+		free(own);
+	return rc;
+}
+
+/* Commands of 1 MiB. */
+Test(engine, control_takes_half_of_a_batch_while_data_waits)
+{
+	unsigned controls = 30, count = (unsigned)(LIMIT_ENGINE_BATCH_BYTES_MAX >> 20);
+	uint64_t wait = 0;
+	struct rig rig;
+
+	rig_open(&rig, false);
+	for (unsigned i = 0; i < controls; i++)
+		cr_assert_eq(control_counted(&rig, 1 << 20), 0);
+	for (unsigned i = 0; i < 2 * count - 3; i++)
+		cr_assert_eq(rig_put_counted(&rig, 10, 1 << 20), 0);
+	for (unsigned n = 1; n <= 3; n++) {
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+		cr_expect_eq(rig.singles, n * count / 2, "batch %u: %u publishes", n, rig.singles);
+		cr_expect_eq(rig.replies, n * count, "batch %u: %u", n, rig.replies);
+	}
+	/* Five publishes are left: what they leave is for control, of which six are left. */
+	cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+	cr_expect_eq(rig.singles, 2 * count - 3);
+	cr_expect_eq(rig.replies, 2 * count - 3 + controls);
+	rig_close(&rig);
+}
+
+/* limit: INBOX_BYTES_MAX */
+Test(engine, the_inbox_has_a_bound_and_what_frees_room_twice_of_it)
+{
+	const size_t part = (size_t)(LIMIT_INBOX_BYTES_MAX / 4);
+	struct rig rig;
+
+	rig_open(&rig, false);
+	for (int i = 0; i < 4; i++)
+		cr_assert_eq(rig_put_counted(&rig, 10, part - SUBMISSION_BYTES), 0);
+	cr_expect_eq(rig_put_counted(&rig, 10, 1), SLUICE_E_BUSY);
+	for (int i = 0; i < 16; i++)
+		cr_assert_eq(control_counted(&rig, part / 4 - SUBMISSION_BYTES), 0);
+	cr_expect_eq(control_counted(&rig, 1), SLUICE_E_BUSY);
+	rig_step(&rig);
+	cr_expect_eq(rig.replies, 20u);
+	cr_expect_eq(rig_put_counted(&rig, 10, 1), 0, "room again");
 	rig_close(&rig);
 }
 

@@ -2,6 +2,7 @@
  * Whose commands a batch takes: the shares by themselves, with simulated commands. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/engine/share.h"
 
@@ -17,17 +18,20 @@ struct rig {
 	struct shares shares;
 	struct taken taken;
 	struct engine_sink sink;
+	uint64_t batch_bytes;
 	uint64_t commits, done, sent;
 	/* work: of the last commit; work_of_small: of all until the last small command was done */
 	uint64_t work, work_of_small;
 	uint64_t all_work, small_done;
-	uint64_t done_of[2 * LARGE];
+	uint64_t work_of[2];  /* of the last commit, by lane: data, control */
+	uint64_t bytes_of[2]; /* the same */
+	uint64_t done_of[2 * LARGE], data_of[2 * LARGE];
 	uint64_t last[2 * LARGE][2]; /* number of the last command, by session and lane */
 };
 
 static void rig_open(struct rig *rig)
 {
-	*rig = (struct rig){0};
+	*rig = (struct rig){.batch_bytes = BATCH_BYTES};
 	shares_init(&rig->shares);
 	taken_init(&rig->taken);
 }
@@ -60,8 +64,9 @@ static size_t take(struct rig *rig, struct submission **batch)
 	size_t count = 0, bytes = 0;
 
 	for (size_t i = 0; i < 2; i++)
-		while (lanes[i]->head != NULL && (rig->shares.sorted || count == 0 ||
-						  bytes + lanes[i]->head->bytes <= BATCH_BYTES)) {
+		while (lanes[i]->head != NULL &&
+		       (rig->shares.sorted || count == 0 ||
+			bytes + lanes[i]->head->bytes <= rig->batch_bytes)) {
 			batch[count] = lane_pop(lanes[i]);
 			bytes += batch[count++]->bytes;
 		}
@@ -80,8 +85,11 @@ static void apply(struct rig *rig, struct submission *submission)
 	*last = one->n;
 	submission->work = one->cost;
 	rig->work += (uint64_t)one->cost;
+	rig->work_of[submission->control] += (uint64_t)one->cost;
+	rig->bytes_of[submission->control] += submission->bytes;
 	rig->done++;
 	rig->done_of[session]++;
+	rig->data_of[session] += !submission->control;
 }
 
 /* As the engine does it. */
@@ -90,9 +98,11 @@ static void commit(struct rig *rig)
 	static struct submission *batch[1 << 20];
 	size_t count, end = 0;
 
-	shares_choose(&rig->shares, &rig->taken, BATCH_BYTES);
+	shares_choose(&rig->shares, &rig->taken, rig->batch_bytes);
 	count = take(rig, batch);
 	rig->work = 0;
+	memset(rig->work_of, 0, sizeof(rig->work_of));
+	memset(rig->bytes_of, 0, sizeof(rig->bytes_of));
 	while (end < count) {
 		apply(rig, batch[end++]);
 		if (shares_enough(&rig->shares, rig->work))
@@ -347,5 +357,76 @@ Test(engine_share, all_that_waits_can_be_taken_out)
 	}
 	cr_expect_eq(out, rig.sent - rig.done);
 	rig.done += out;
+	rig_close(&rig);
+}
+
+/* ---- lanes ---- */
+
+enum { EACH = 400, EACH_BYTES = 200 << 10 };
+
+/* One that takes long, so that the next ones are chosen by shares. */
+static void sort_from_now(struct rig *rig)
+{
+	send(rig, LARGE, 20000, 100, false);
+	commit(rig);
+}
+
+/* Many sessions with large control commands, and one with large publishes. */
+static void flood(uint64_t batch_bytes)
+{
+	unsigned long commits = 0, without = 0;
+	struct rig rig;
+
+	rig_open(&rig);
+	rig.batch_bytes = batch_bytes;
+	sort_from_now(&rig);
+	for (uint64_t n = 0; n < 40 * 10; n++)
+		send(&rig, 100 + n % 40, EACH, EACH_BYTES, true);
+	for (int n = 0; n < 60; n++)
+		send(&rig, SMALL, EACH, EACH_BYTES, false);
+	for (commit(&rig); rig.shares.data_waiting > 0; commit(&rig)) {
+		/* Every second commit is for small commands, of which there are none here. */
+		without = rig.work_of[0] == 0 ? without + 1 : 0;
+		cr_expect_lt(without, 2u, "commit %lu: no data, %llu records of control", commits,
+			     (unsigned long long)rig.work_of[1]);
+		cr_expect_leq(rig.work_of[1], 16384u / 2 + EACH, "commit %lu: %llu", commits,
+			      (unsigned long long)rig.work_of[1]);
+		cr_expect_leq(rig.bytes_of[1], batch_bytes / 2, "commit %lu: %llu", commits,
+			      (unsigned long long)rig.bytes_of[1]);
+		cr_assert_lt(commits++, 1000u);
+	}
+	cr_expect_gt(commits, 1u);
+	drain(&rig);
+	rig_close(&rig);
+}
+
+Test(engine_share, a_flood_of_control_leaves_half_of_a_commit_to_data)
+{
+	flood(BATCH_BYTES);
+	flood(2 << 20);
+}
+
+/* All of one session, whose commands are too many for one commit. */
+Test(engine_share, a_flood_of_control_of_a_session_leaves_room_to_its_own_data)
+{
+	unsigned long commits = 0;
+	struct rig rig;
+
+	rig_open(&rig);
+	sort_from_now(&rig);
+	for (uint64_t n = 0; n < 4000; n++) {
+		send(&rig, SMALL, 20, 100, true);
+		send(&rig, SMALL, 20, 100, false);
+		send(&rig, LARGE + 1 + n % 20, 20, 100, false);
+	}
+	while (rig.done_of[SMALL] < 7000) {
+		commit(&rig);
+		cr_assert_lt(commits++, 10000u);
+		cr_expect_geq(rig.data_of[SMALL] + 256, rig.done_of[SMALL] / 2,
+			      "commit %lu: %llu of %llu are data", commits,
+			      (unsigned long long)rig.data_of[SMALL],
+			      (unsigned long long)rig.done_of[SMALL]);
+	}
+	drain(&rig);
 	rig_close(&rig);
 }
