@@ -13,6 +13,7 @@
 #include "broker/engine/engine_internal.h"
 #include "broker/engine/lag.h"
 #include "broker/engine/lead.h"
+#include "broker/engine/release.h"
 #include "broker/util/clock.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -239,8 +240,10 @@ static void handle_consumer(struct engine *engine, const struct note *note)
 	}
 	if (note->pause)
 		demand_pause(&engine->demand, spec->sink, spec->tag, note->paused);
-	if (note->close)
-		demand_close(&engine->demand, spec->sink, spec->tag);
+	if (!note->close)
+		return;
+	demand_close(&engine->demand, spec->sink, spec->tag);
+	release_consumer_closed(spec->sink, spec->tag);
 }
 
 static void handle_session(struct engine *engine, const struct note *note)
@@ -722,8 +725,12 @@ int engine_consumer_close(struct engine *engine, struct engine_sink *sink, uint6
 	struct note note = {.kind = NOTE_CONSUMER,
 			    .spec = {.sink = sink, .tag = tag},
 			    .close = true};
+	bool unseen;
+	int rc = inbox_consumer_close(&engine->inbox, &note, &unseen);
 
-	return inbox_note(&engine->inbox, &note);
+	if (rc == 0 && unseen)
+		release_consumer_closed(sink, tag);
+	return rc;
 }
 
 int engine_session_attach(struct engine *engine, uint32_t gateway, uint64_t session,

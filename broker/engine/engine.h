@@ -54,6 +54,11 @@ struct engine_sink {
 	 * session_attach). Called on the engine's thread or on that of the new session_attach; must
 	 * not block nor call the engine. */
 	void (*kick)(struct engine_sink *sink, uint64_t tag);
+	/* The last event of a consumer, once for each engine_consumer_close: every release that
+	 * concerns the consumer was posted before. May be NULL. Called on the engine's thread, or
+	 * on that of engine_consumer_close if the engine has not seen the consumer yet; must not
+	 * block nor call the engine. */
+	void (*consumer_closed)(struct engine_sink *sink, uint64_t tag);
 	/* kept by the engine, 0 at first: of the releases that the sink has not handled */
 	_Atomic uint64_t lag_bytes;
 };
@@ -167,6 +172,8 @@ int engine_consumer_credit(struct engine *engine, struct engine_sink *sink, uint
 /* Suspends claims for it, because its connection does not read its deliveries. */
 int engine_consumer_pause(struct engine *engine, struct engine_sink *sink, uint64_t tag,
 			  bool paused) SLUICE_MUST_USE;
+/* Nothing is claimed for it any more once the engine has seen this; then the sink's consumer_closed
+ * is called. No batch is needed for it. */
 int engine_consumer_close(struct engine *engine, struct engine_sink *sink,
 			  uint64_t tag) SLUICE_MUST_USE;
 

@@ -292,7 +292,8 @@ static void credit_add(struct note *to, uint32_t more)
 				  : most;
 }
 
-static void consumer_merge(struct inbox *inbox, struct note *waiting, const struct note *note)
+static void consumer_merge(struct inbox *inbox, struct note *waiting, const struct note *note,
+			   bool *ret_unseen)
 {
 	if (note->pause) {
 		waiting->pause = true;
@@ -306,6 +307,7 @@ static void consumer_merge(struct inbox *inbox, struct note *waiting, const stru
 		return;
 	}
 	/* The engine has never seen this consumer. */
+	*ret_unseen = true;
 	note_unlist(inbox, waiting);
 	spare_add(inbox, waiting);
 	unreserve(inbox, 1);
@@ -350,7 +352,7 @@ static int session_detach(struct inbox *inbox, struct note *last, const struct n
 	return 0;
 }
 
-static int note_put(struct inbox *inbox, const struct note *note)
+static int note_put(struct inbox *inbox, const struct note *note, bool *ret_unseen)
 {
 	struct note *waiting = note_find(inbox, note);
 	int rc = 0;
@@ -369,7 +371,7 @@ static int note_put(struct inbox *inbox, const struct note *note)
 		return note->attach ? session_attach(inbox, waiting, note)
 				    : session_detach(inbox, waiting, note);
 	if (!waiting->close)
-		consumer_merge(inbox, waiting, note);
+		consumer_merge(inbox, waiting, note, ret_unseen);
 	return 0;
 }
 
@@ -377,10 +379,18 @@ static int note_put(struct inbox *inbox, const struct note *note)
 
 int inbox_note(struct inbox *inbox, const struct note *note)
 {
+	bool unseen;
+
+	return inbox_consumer_close(inbox, note, &unseen);
+}
+
+int inbox_consumer_close(struct inbox *inbox, const struct note *note, bool *ret_unseen)
+{
 	int rc;
 
+	*ret_unseen = false;
 	(void)pthread_mutex_lock(&inbox->lock);
-	rc = note_put(inbox, note);
+	rc = note_put(inbox, note, ret_unseen);
 	(void)pthread_mutex_unlock(&inbox->lock);
 	if (rc == 0)
 		(void)pthread_cond_signal(&inbox->wake);

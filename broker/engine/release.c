@@ -41,3 +41,9 @@ int release_new(struct release_impl **ret)
 	*ret = release;
 	return 0;
 }
+
+void release_consumer_closed(struct engine_sink *sink, uint64_t tag)
+{
+	if (sink->consumer_closed != NULL)
+		sink->consumer_closed(sink, tag);
+}

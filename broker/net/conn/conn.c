@@ -183,6 +183,8 @@ static void conn_free(struct conn *conn)
 		sub_drop(sub);
 	while (conn->closed != NULL)
 		sub_drop(conn->closed);
+	while (conn->ended != NULL)
+		sub_drop(conn->ended);
 	DL_FOREACH_SAFE(conn->pendings, pending, next_pending) {
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;

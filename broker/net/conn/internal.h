@@ -150,9 +150,10 @@ struct conn {
 	bool wire_waits;     /* the handshake waits until the socket takes bytes */
 
 	/* ---- sub.c ---- */
-	struct sub *subs;   /* by number */
-	struct sub *closed; /* consumers, the oldest first; no longer in subs */
-	uint32_t closed_count;
+	struct sub *subs; /* by number */
+	/* consumers that were closed, the oldest first; no longer in subs */
+	struct sub *closed, *ended;
+	uint32_t closed_count, ended_count;
 	bool subs_paused; /* claims for its consumers are paused until the output drains */
 
 	/* ---- order.c ---- */
@@ -258,6 +259,9 @@ struct io {
 	struct sub *pumps;
 	uint64_t next_tag;
 	uint64_t pump_cost; /* of followers in this round of the loop; io.c resets it */
+	/* for tests: subscriptions that events of their stream or queue reached; release.c counts
+	 * too */
+	uint64_t subs_visited;
 
 	/* ---- reading.c ---- */
 	struct conn *readers;	 /* connections whose first read waits for its turn */

@@ -165,7 +165,7 @@ bool conn_may_take(const struct conn *conn)
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
 	       !conn->io->draining && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
 	       conn->pending_bytes + conn->buf_bytes < LIMIT_CONN_PENDING_BYTES_MAX &&
-	       !conn_is_full(conn);
+	       conn->closed_count < LIMIT_CONSUMERS_CLOSING_MAX && !conn_is_full(conn);
 }
 
 void conn_unlist(struct conn *conn)

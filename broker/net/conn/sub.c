@@ -16,14 +16,12 @@
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
+#include "protocol/limits.h"
 
 /* Bytes of one snapshot for one follower before the next one's turn. */
 enum { PUMP_BYTES = 1 << 20 };
 /* Bytes for all followers before the sockets are served again; a turn costs TURN_COST at least. */
 enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
-/* Consumers kept after they were closed. Items granted to one that was dropped stay leased until
- * the lease ends. */
-enum { CLOSED_KEPT_MAX = 64 };
 
 struct sub *sub_find(const struct conn *conn, uint64_t number)
 {
@@ -33,16 +31,25 @@ struct sub *sub_find(const struct conn *conn, uint64_t number)
 	return sub;
 }
 
+/* The one of that number that was closed last. */
+static struct sub *list_last(struct sub *list, uint64_t number)
+{
+	struct sub *sub = list != NULL ? list->pump_prev : NULL;
+
+	while (sub != NULL && sub->number != number)
+		sub = sub == list ? NULL : sub->pump_prev;
+	return sub;
+}
+
 struct sub *sub_find_settling(const struct conn *conn, uint64_t number)
 {
-	struct sub *sub = sub_find(conn, number), *closed;
+	struct sub *sub = sub_find(conn, number), *ended;
 
 	if (sub != NULL)
 		return sub;
-	DL_FOREACH2(conn->closed, closed, pump_next)
-	if (closed->number == number)
-		sub = closed; /* the last one with this number */
-	return sub;
+	sub = list_last(conn->closed, number);
+	ended = list_last(conn->ended, number);
+	return sub == NULL || (ended != NULL && ended->tag > sub->tag) ? ended : sub;
 }
 
 static struct followed **followed_table(struct io *io, enum door_sub_kind kind)
@@ -154,8 +161,12 @@ void sub_drop(struct sub *sub)
 		  (unsigned long long)conn->id, (unsigned long long)sub->number, (int)sub->kind);
 	if (!sub->closed)
 		HASH_DELETE(hh_number, conn->subs, sub);
-	HASH_DELETE(hh_tag, io->subs, sub);
-	if (sub->closed) {
+	if (!sub->ended)
+		HASH_DELETE(hh_tag, io->subs, sub);
+	if (sub->ended) {
+		DL_DELETE2(conn->ended, sub, pump_prev, pump_next);
+		conn->ended_count--;
+	} else if (sub->closed) {
 		DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
 		conn->closed_count--;
 	} else if (sub->kind == DOOR_FOLLOW) {
@@ -194,8 +205,28 @@ void sub_close(struct sub *sub)
 	HASH_DELETE(hh_number, conn->subs, sub);
 	sub->closed = true;
 	DL_APPEND2(conn->closed, sub, pump_prev, pump_next);
-	if (++conn->closed_count > CLOSED_KEPT_MAX)
-		sub_drop(conn->closed);
+	conn->closed_count++;
+}
+
+void sub_ended(struct io *io, uint64_t tag)
+{
+	struct conn *conn;
+	struct sub *sub;
+
+	HASH_FIND(hh_tag, io->subs, &tag, sizeof(tag), sub);
+	if (sub == NULL)
+		return; /* dropped: its queue or its connection is gone */
+	conn = sub->conn;
+	invariant(sub->closed && !sub->ended && conn->closed_count > 0,
+		  "subscription %llu of connection %llu ends, and was not closed", ULL(sub->number),
+		  ULL(conn->id));
+	HASH_DELETE(hh_tag, io->subs, sub);
+	DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
+	conn->closed_count--;
+	sub->ended = true;
+	DL_APPEND2(conn->ended, sub, pump_prev, pump_next);
+	if (++conn->ended_count > LIMIT_CONSUMERS_ENDED_MAX)
+		sub_drop(conn->ended);
 }
 
 void sub_wants_pump(struct sub *sub)
@@ -240,7 +271,10 @@ void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
 	struct sub *subs = subs_of(io, DOOR_FOLLOW, gateway, stream), *sub;
 
 	DL_FOREACH2(subs, sub, peer_next)
-	sub_wants_pump(sub);
+	{
+		io->subs_visited++;
+		sub_wants_pump(sub);
+	}
 }
 
 /* Retention may have removed the next events of the follower. */

@@ -25,9 +25,9 @@ struct sub {
 	uint32_t queue_kind;
 	bool opened; /* the engine has the consumer */
 	uint64_t session;
-	/* Closed by the client and now in conn->closed: kept for grants that were made before the
-	 * engine saw the close, and for acks. */
-	bool closed;
+	/* Closed by the client. In conn->closed: grants that were made before the engine saw the
+	 * close may still come. ended: in conn->ended, none comes any more; kept for acks. */
+	bool closed, ended;
 	/* ---- of a follower ---- */
 	uint64_t log;
 	uint64_t shows; /* the commit that its answer shows: events follow the answer; 0: none */
@@ -37,7 +37,7 @@ struct sub {
 	bool caught_up_sent;
 	bool listed;			   /* in io->pumps */
 	char *filter;			   /* NULL: all */
-	struct sub *pump_prev, *pump_next; /* to be pumped; closed: in conn->closed */
+	struct sub *pump_prev, *pump_next; /* to be pumped; closed: in that list */
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
@@ -56,9 +56,12 @@ struct sub *sub_find_settling(const struct conn *conn, uint64_t number);
 int sub_add(struct conn *conn, struct sub **sub, uint64_t number) SLUICE_MUST_USE; /* takes *sub */
 /* Opens a consumer at the engine. NOMEM: it was not opened, and the number is free again. */
 int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
-/* The client closed it. A consumer is kept for a while: grants that arrive later were not seen by
- * the client, and are given back uncounted. */
+/* The client closed it. A consumer is kept until sub_ended: grants that arrive before that were not
+ * seen by the client, and are given back uncounted. After that only its number is known, for
+ * items that it was given before. */
 void sub_close(struct sub *sub);
+/* The engine's last event of a consumer that was closed: all its grants were handled. */
+void sub_ended(struct io *io, uint64_t tag);
 void sub_drop(struct sub *sub);
 
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */

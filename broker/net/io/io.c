@@ -32,7 +32,7 @@ enum { TIMER_MS = 100, LATE_MS = 1000, DRAIN_STILL_MS = 1000, LINGER_MS = 500 };
 
 /* ---- notes from other threads ---- */
 
-enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_DRAIN };
+enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_CONSUMER_CLOSED, IO_DRAIN };
 struct io_note {
 	struct io_note *next;
 	enum io_note_kind kind;
@@ -45,6 +45,7 @@ static void io_note(struct io *io, const struct io_note *note)
 {
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
+	bool first;
 
 	/* Dropping a release would leave clients without their answers. */
 	if (copy == NULL)
@@ -52,10 +53,12 @@ static void io_note(struct io *io, const struct io_note *note)
 	*copy = *note;
 	copy->next = NULL;
 	(void)pthread_mutex_lock(&io->lock);
+	first = io->notes == NULL;
 	*io->notes_tail = copy;
 	io->notes_tail = &copy->next;
 	(void)pthread_mutex_unlock(&io->lock);
-	if (write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+	/* The thread takes all notes at once: whoever gave the first one wakes it for all. */
+	if (first && write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"),
 			 log_str("error", strerror(errno)));
 }
@@ -75,6 +78,11 @@ static void sink_post(struct engine_sink *sink, struct engine_release *release)
 static void sink_kick(struct engine_sink *sink, uint64_t tag)
 {
 	io_note((struct io *)sink, &(struct io_note){.kind = IO_KICK, .tag = tag});
+}
+
+static void sink_consumer_closed(struct engine_sink *sink, uint64_t tag)
+{
+	io_note((struct io *)sink, &(struct io_note){.kind = IO_CONSUMER_CLOSED, .tag = tag});
 }
 
 /* ---- the round ---- */
@@ -201,6 +209,9 @@ static void notes_handle(struct io *io, struct io_note *note)
 			break;
 		case IO_RELEASE:
 			release_handle(io, note->release);
+			break;
+		case IO_CONSUMER_CLOSED:
+			sub_ended(io, note->tag);
 			break;
 		case IO_KICK:
 			conn = conn_find(io, note->tag);
@@ -381,6 +392,7 @@ int io_init(struct io *io, struct net *net)
 
 	io->sink.post = sink_post;
 	io->sink.kick = sink_kick;
+	io->sink.consumer_closed = sink_consumer_closed;
 	io->net = net;
 	io->engine = net->engine;
 	io->notes_tail = &io->notes;

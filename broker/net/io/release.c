@@ -123,6 +123,7 @@ static void to_subscribers(struct io *io, const struct effect *effect, enum door
 	/* Dropping the last subscription frees the list: the next one is read before. */
 	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
 		next = sub->peer_next;
+		io->subs_visited++;
 		end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 	}
 }
