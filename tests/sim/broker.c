@@ -3,6 +3,7 @@
  * world.c covers events that affect clients too. */
 #include <stdlib.h>
 
+#include "protocol/limits.h"
 #include "tests/sim/plants.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/thread.h"
@@ -29,15 +30,17 @@ void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, con
 			    .session = session,
 			    .random = s->random};
 	struct own *own = calloc(1, sizeof(*own));
+	bool control;
 
 	if (own == NULL || s->op_count >= OPS_MAX)
 		must(SLUICE_E_NOMEM, "submit");
 	c.body = body;
+	control = op.type != COMMAND_PUBLISH && !op.behind;
 	must(command_copy(&c, &own->command), "command");
 	own->submission.command = *own->command;
-	own->submission.bytes = command_size(&c);
+	own->submission.bytes = op.bytes != 0 ? op.bytes : command_size(&c);
 	own->submission.sink = &s->sink;
-	own->submission.control = op.type != COMMAND_PUBLISH;
+	own->submission.control = control;
 	own->submission.destroy = own_free;
 	own->submission.tag = s->op_count;
 	if (op.client >= 0 && op.connection == 0)
@@ -46,6 +49,9 @@ void submit(struct sim *s, struct op op, uint32_t gateway, uint64_t session, con
 	own->submission.by_sink = op.type == COMMAND_SESSION_CLOSE && op.number < 0;
 	op.open = true;
 	op.session = session;
+	op.control = control;
+	oracle_command_sent(s->oracle, (uint32_t)s->op_count, session << 2 | gateway, control,
+			    own->submission.bytes);
 	s->ops[s->op_count++] = op;
 	must(engine_submit(s->engine, &own->submission), "submit");
 }
@@ -91,17 +97,20 @@ static void store_open(struct sim *s)
 
 void boot(struct sim *s)
 {
-	struct engine_config config = {.abort_every_batch = s->random & 1,
-				       .tick_work_max =
-					       s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
-				       .claims_max =
-					       s->random & 0x180 ? 0 : 1 + (s->random >> 9 & 3),
-				       .fail_stop = on_fail,
-				       .user = s};
+	struct engine_config config =
+		{.abort_every_batch = s->random & 1,
+		 .tick_work_max = s->random & 6 ? 0 : 1 + (s->random >> 3 & 3),
+		 .claims_max = s->random & 0x180 ? 0 : 1 + (s->random >> 9 & 3),
+		 .batch_bytes_max = s->random & 0x1000 ? 0 : 1024 << (s->random >> 13 & 7),
+		 .fail_stop = on_fail,
+		 .user = s};
 	struct batch_clock durable;
 	struct store_txn *txn;
 
 	store_open(s);
+	s->batch_bytes =
+		config.batch_bytes_max != 0 ? config.batch_bytes_max : LIMIT_ENGINE_BATCH_BYTES_MAX;
+	oracle_commits_begin(s->oracle, s->batch_bytes);
 	s->failed = s->answers_lost = s->answers = false;
 	s->skew_ms = roll(s, 1000000000);
 	must(engine_create(&config, s->store, process_now(s), &s->engine), "engine");

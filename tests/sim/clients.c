@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "protocol/envelope.h"
+#include "protocol/limits.h"
 #include "tests/sim/sim.h"
 
 /* ---- connections ---- */
@@ -55,7 +56,9 @@ static uint64_t source_number(struct sim *s, int source)
 		return 0;
 	faults_pause(s);
 	must(store_begin_read(s->store, &txn), "read");
-	must(core_source_find(txn, 1, text(source_name_of(source)), &number), "source");
+	if (core_source_find(txn, 1, text(source_name_of(source)), &number) != 0)
+		oracle_blame(s->oracle, "a source that a session speaks for is not there", source,
+			     0);
 	store_abort(txn);
 	faults_resume(s);
 	return number;
@@ -93,17 +96,32 @@ static void consumer_open(struct sim *s, int number, enum feed feed)
 			       (spec.claim_flags & CLAIM_ORPHANS) != 0,
 			       feed == FEED_JOBS ? client->source : 0, client->session,
 			       spec.credit);
+	oracle_tag_opened(s->oracle, spec.tag);
 	must(engine_consumer_open(s->engine, &spec), "consume");
+}
+
+static void tag_close(struct sim *s, uint64_t tag)
+{
+	oracle_tag_closed(s->oracle, tag);
+	must(engine_consumer_close(s->engine, &s->sink, tag), "close");
 }
 
 static void consumer_close(struct sim *s, int number, enum feed feed)
 {
+	const uint64_t tag = consumer_tag(&s->clients[number], number, feed);
+
+	if (feed == FEED_JOBS && !s->clients[number].jobs_taken)
+		return;
 	oracle_consumer_closed(s->oracle, consumer_number(number, feed));
-	must(engine_consumer_close(s->engine, &s->sink,
-				   consumer_tag(&s->clients[number], number, feed)),
-	     "close");
+	tag_close(s, tag);
 	if (feed == FEED_JOBS)
 		s->clients[number].jobs_taken = false;
+}
+
+void consumers_close(struct sim *s, int number)
+{
+	for (enum feed feed = 0; feed < FEEDS; feed++)
+		consumer_close(s, number, feed);
 }
 
 static void attach(struct sim *s, int number)
@@ -159,8 +177,7 @@ void client_leave(struct sim *s, int number)
 
 	if (client->connection == 0 || client->closing)
 		return;
-	for (enum feed feed = 0; feed < FEEDS; feed++)
-		consumer_close(s, number, feed);
+	consumers_close(s, number);
 	release(s, client->session, client->connection, client->ephemeral, false);
 	oracle_session_detached(s->oracle, client->session);
 	client->connection = 0;
@@ -178,10 +195,16 @@ void client_close(struct sim *s, int number)
 	       client->session, &close);
 }
 
+/* Of the consumer that a connection opens after it lost its session. */
+static uint64_t stale_tag(const struct client *client)
+{
+	return OPS_MAX + FEEDS * CLIENTS * UINT64_C(1000000) + client->stale;
+}
+
 /* Commands and a consumer of a connection that was not notified yet that it lost its session. */
 void stale_act(struct sim *s, int number)
 {
-	const struct client *client = &s->clients[number];
+	struct client *client = &s->clients[number];
 	struct op op = {.client = number, .connection = client->stale, .lost = true};
 	const struct held *h = &s->held[(s->held_count + HELD_MAX - 1) % HELD_MAX];
 	struct consumer_spec spec = {.gateway = 1,
@@ -190,7 +213,7 @@ void stale_act(struct sim *s, int number)
 				     .credit = 8,
 				     .claim_flags = CLAIM_RESUME,
 				     .sink = &s->sink,
-				     .tag = OPS_MAX + FEEDS * CLIENTS * UINT64_C(1000000),
+				     .tag = stale_tag(client),
 				     .conn = client->stale};
 	Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
 	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
@@ -219,7 +242,9 @@ void stale_act(struct sim *s, int number)
 		op.type = COMMAND_JOB_CANCEL;
 		cancel.job = (char *)"j0";
 		submit(s, op, 1, client->stale_session, &cancel);
-	} else {
+	} else if (!client->stale_consumes) {
+		client->stale_consumes = true;
+		oracle_tag_opened(s->oracle, spec.tag);
 		must(engine_consumer_open(s->engine, &spec), "consume");
 		must(engine_consumer_credit(s->engine, &s->sink, spec.tag, 1), "credit");
 	}
@@ -234,13 +259,11 @@ void stale_free(struct sim *s, int number)
 	for (enum feed feed = 0; feed < FEEDS; feed++) {
 		struct client before = {.connection = client->stale};
 
-		must(engine_consumer_close(s->engine, &s->sink,
-					   consumer_tag(&before, number, feed)),
-		     "close");
+		if (feed != FEED_JOBS || client->stale_jobs)
+			tag_close(s, consumer_tag(&before, number, feed));
 	}
-	must(engine_consumer_close(s->engine, &s->sink,
-				   OPS_MAX + FEEDS * CLIENTS * UINT64_C(1000000)),
-	     "close");
+	if (client->stale_consumes)
+		tag_close(s, stale_tag(client));
 	release(s, client->stale_session, client->stale, client->ephemeral, true);
 	client->stale = 0;
 }
@@ -258,6 +281,8 @@ void client_return(struct sim *s, int number)
 		oracle_consumer_closed(s->oracle, consumer_number(number, feed));
 	client->stale = client->connection;
 	client->stale_session = client->session;
+	client->stale_jobs = client->jobs_taken;
+	client->stale_consumes = false;
 	client->stale_kicked = client->closing = false;
 	attach(s, number);
 	/* The broker may learn of all this at once. */
@@ -465,7 +490,27 @@ void purge(struct sim *s)
 	Sluice__QueuePurge m = SLUICE__QUEUE_PURGE__INIT;
 
 	m.name = (char *)"q";
-	submit(s, (struct op){.type = COMMAND_QUEUE_PURGE, .client = -1}, 1, 0, &m);
+	submit(s, (struct op){.type = COMMAND_QUEUE_PURGE, .client = -1, .behind = roll(s, 2) == 0},
+	       1, 0, &m);
+}
+
+/* Usually control; what it takes of a commit is up to half of it. */
+void flood(struct sim *s)
+{
+	Sluice__CursorDelete m = SLUICE__CURSOR_DELETE__INIT;
+	uint64_t most = s->batch_bytes / 2 < LIMIT_COMMAND_BYTES_MAX ? s->batch_bytes / 2
+								     : LIMIT_COMMAND_BYTES_MAX;
+
+	m.stream = (char *)"s";
+	m.cursor = (char *)"none";
+	for (uint64_t n = 1 + roll(s, 12); n > 0; n--)
+		submit(s,
+		       (struct op){.type = COMMAND_CURSOR_DELETE,
+				   .client = -1,
+				   .wild = true,
+				   .behind = roll(s, 8) == 0,
+				   .bytes = 1 + roll(s, most)},
+		       1, (UINT64_C(1) << 41) + roll(s, 2), &m);
 }
 
 static void settle_one(struct sim *s, const struct held *h, enum oracle_settle how,

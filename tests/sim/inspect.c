@@ -359,6 +359,7 @@ static void inspect_rest(struct sim *s, struct store_txn *txn, struct oracle_res
 	rest->ready[FEED_WILD] = counts_of(s, txn, "w", &none).ready;
 	inspect_orphans(s, txn, rest, orphaned);
 	oracle_at_rest(s->oracle, rest);
+	oracle_tags_at_rest(s->oracle);
 }
 
 struct oracle_counts inspect(struct sim *s, bool closely)

@@ -49,6 +49,12 @@ struct oracle *oracle_create(const struct oracle_rules *rules)
 	struct oracle *o = calloc(1, sizeof(*o));
 
 	if (o != NULL) {
+		o->commits.sent = calloc(ORACLE_COMMANDS_MAX, sizeof(*o->commits.sent));
+		o->commits.answers = calloc(ORACLE_COMMANDS_MAX, sizeof(*o->commits.answers));
+		if (o->commits.sent == NULL || o->commits.answers == NULL) {
+			oracle_destroy(o);
+			return NULL;
+		}
 		o->hash = 14695981039346656037u;
 		o->rules = *rules;
 	}
@@ -57,6 +63,10 @@ struct oracle *oracle_create(const struct oracle_rules *rules)
 
 void oracle_destroy(struct oracle *o)
 {
+	if (o == NULL)
+		return;
+	free(o->commits.sent);
+	free(o->commits.answers);
 	free(o);
 }
 

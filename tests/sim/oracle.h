@@ -23,6 +23,7 @@ enum {
 	ORACLE_JOBS_MAX = 64,
 	ORACLE_SESSIONS_MAX = 1024,
 	ORACLE_CONSUMERS_MAX = 32,
+	ORACLE_COMMANDS_MAX = 65536,
 	ORACLE_SOURCES_MAX = 4,
 	ORACLE_CREDIT_MAX = 1000000, /* the model counts no higher */
 	ORACLE_LANES_MAX = 4096,
@@ -127,6 +128,25 @@ struct oracle_rest {
 void oracle_at_rest(struct oracle *oracle, const struct oracle_rest *rest);
 /* A job unknown to the oracle is leased to the session. */
 void oracle_wild_leased(struct oracle *oracle, uint64_t session);
+
+/* ---- the way of a consumer's last event ---- tag: unique for each consumer that is opened. It
+ * ends once, after it was closed, and nothing is given to it after that. */
+void oracle_tag_opened(struct oracle *oracle, uint64_t tag);
+void oracle_tag_closed(struct oracle *oracle, uint64_t tag);
+void oracle_tag_given(struct oracle *oracle, uint64_t tag);
+void oracle_tag_ended(struct oracle *oracle, uint64_t tag);
+/* The broker is idle: all that were closed have ended. */
+void oracle_tags_at_rest(struct oracle *oracle);
+
+/* ---- the way into a commit ---- Commands are numbered in the order in which they are sent.
+ * batch_bytes: the bound of one commit, in this life of the broker. */
+void oracle_commits_begin(struct oracle *oracle, uint64_t batch_bytes);
+/* Commands of the same `sender` and lane keep their order. */
+void oracle_command_sent(struct oracle *oracle, uint32_t command, uint64_t sender, bool control,
+			 uint64_t bytes);
+/* Of one commit, in the order of its answers; also those that nobody receives. */
+void oracle_command_answered(struct oracle *oracle, uint32_t command);
+void oracle_commit_ended(struct oracle *oracle);
 
 /* ---- sources ---- Numbered from 1. One session at a time represents a source. */
 enum oracle_source { ORACLE_REPRESENTS, ORACLE_ANOTHER_REPRESENTS, ORACLE_SESSION_ENDED };

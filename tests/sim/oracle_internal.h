@@ -63,6 +63,20 @@ struct consumer {
 	uint32_t credit;
 };
 
+/* A command that was sent and not answered, or that the current commit answers. */
+struct sent {
+	uint32_t command;
+	uint64_t sender, bytes;
+	bool control, answered;
+};
+struct commits {
+	uint64_t batch_bytes;
+	struct sent *sent; /* in the order in which they were sent */
+	uint32_t sent_count;
+	uint32_t *answers; /* positions in `sent`, of the current commit */
+	uint32_t answer_count;
+};
+
 struct source {
 	uint64_t session; /* that represents it; 0: none */
 	bool unknown;	  /* another session may have taken it over since */
@@ -146,6 +160,13 @@ struct oracle {
 	struct lane lanes[ORACLE_LANES_MAX];
 	uint32_t lane_count;
 	struct thread thread;
+	struct commits commits;
+	/* consumers by tag: opened; of those, closed and not ended */
+	struct tag {
+		uint64_t tag;
+		bool closed;
+	} tags[ORACLE_CONSUMERS_MAX * 8];
+	uint32_t tag_count;
 	/* sessions, jobs */
 	struct session sessions[ORACLE_SESSIONS_MAX];
 	uint32_t session_count;
@@ -183,7 +204,8 @@ void items_resumed(struct oracle *o, uint64_t session);
 void jobs_resumed(struct oracle *o, uint64_t session);
 void jobs_at_rest(struct oracle *o);
 
-/* oracle_demand.c, oracle_order.c, oracle_loss.c: no other file of the oracle calls them */
+/* oracle_demand.c, oracle_order.c, oracle_commits.c, oracle_loss.c: no other file of the oracle
+ * calls them */
 
 #define U(x) ((unsigned long long)(x))
 

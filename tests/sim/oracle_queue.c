@@ -341,13 +341,13 @@ void oracle_settle_unknown(struct oracle *o, const struct oracle_settlement *s)
 
 enum readiness { NOT_READY, MAYBE_READY, SURELY_READY };
 
-/* The purge was applied before the deadlines between the previous time and now. */
+/* The purge was applied before the deadlines between the previous time and now, or in a later
+ * commit of the step, behind them. */
 static enum readiness readiness(const struct oracle *o, const struct item *x)
 {
 	if (x->state != ITEM_WAITS && x->state != ITEM_HELD)
 		return NOT_READY;
-	if (held_surely(o, x) || (x->state == ITEM_HELD && !x->session_lease && !x->maybe_acked &&
-				  !x->maybe_nacked && o->before_ms < x->mine_until_ms))
+	if (held_surely(o, x))
 		return NOT_READY;
 	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 		return NOT_READY;

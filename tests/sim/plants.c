@@ -99,7 +99,14 @@
 	X(LATE_FLUSH, "late-flush", "answers of reads are given when a round ends")                \
 	X(LATE_NUMBER, "late-number", "a read counts a commit that began after its snapshot")      \
 	X(EARLY_NUMBER, "early-number",                                                            \
-	  "a read has the number of before, two commits came between it and its snapshot")
+	  "a read has the number of before, two commits came between it and its snapshot")         \
+	X(WHOLE_CONTROL, "whole-control", "control fills a commit although data waits")            \
+	X(STOPPED_DATA, "stopped-data", "data waits until no control does")                        \
+	X(DATA_AHEAD, "data-ahead", "a commit executes data before control")                       \
+	X(TURNED_LANE, "turned-lane", "two commands of a lane change their places")                \
+	X(OPEN_END, "open-end", "a consumer that was told its end still claims")                   \
+	X(LOST_END, "lost-end", "every eighth consumer is not told its end")                       \
+	X(DOUBLE_END, "double-end", "every eighth consumer is told its end twice")
 enum { LATE_MS = 50 };
 
 enum plant {
@@ -673,6 +680,67 @@ WRAP(void, demand_pause, struct demand *demand, struct engine_sink *sink, uint64
 		return;
 	__real_demand_pause(demand, sink, tag, paused);
 }
+
+WRAP(void, demand_close, struct demand *demand, struct engine_sink *sink, uint64_t tag)
+{
+	if (planted != OPEN_END)
+		__real_demand_close(demand, sink, tag);
+}
+
+WRAP(void, release_consumer_closed, struct engine_sink *sink, uint64_t tag)
+{
+	const bool eighth = tag % 8 == 0;
+
+	if (planted != LOST_END || !eighth)
+		__real_release_consumer_closed(sink, tag);
+	if (planted == DOUBLE_END && eighth)
+		__real_release_consumer_closed(sink, tag);
+}
+
+/* ---- lanes ---- */
+
+WRAP(uint64_t, taken_control_max, const struct taken *taken, uint64_t bytes_max)
+{
+	return planted == WHOLE_CONTROL ? bytes_max : __real_taken_control_max(taken, bytes_max);
+}
+
+static void lane_append(struct lane *to, struct lane *from)
+{
+	struct submission *submission;
+
+	while ((submission = lane_pop(from)) != NULL)
+		lane_push(to, submission);
+}
+
+static void lanes_swap(struct taken *taken)
+{
+	struct lane control;
+
+	lane_init(&control);
+	lane_append(&control, &taken->control);
+	lane_append(&taken->control, &taken->data);
+	lane_append(&taken->data, &control);
+}
+
+static void lane_turn(struct lane *lane)
+{
+	struct submission *first = lane_pop(lane);
+
+	if (first != NULL)
+		lane_push(lane, first);
+}
+WRAP(void, inbox_take, struct inbox *inbox, struct taken *io_taken)
+{
+	__real_inbox_take(inbox, io_taken);
+	if (planted == STOPPED_DATA && io_taken->control.head != NULL)
+		lane_append(&inbox->data, &io_taken->data);
+	if (planted == DATA_AHEAD)
+		lanes_swap(io_taken);
+	if (planted == TURNED_LANE)
+		lane_turn(&io_taken->control);
+}
+
+/* ---- holders and timers ---- */
 
 WRAP(int, job_notify_holder, struct apply *a, const struct job *job, enum effect_kind kind)
 {

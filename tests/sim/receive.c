@@ -139,14 +139,7 @@ static void session_closed(struct sim *s, struct client *client, const struct ou
 		return;
 	}
 	oracle_session_closed(s->oracle, client->session);
-	client->jobs_taken = false;
-	for (enum feed feed = 0; feed < FEEDS; feed++) {
-		oracle_consumer_closed(s->oracle,
-				       consumer_number((int)(client - s->clients), feed));
-		must(engine_consumer_close(s->engine, &s->sink,
-					   consumer_tag(client, (int)(client - s->clients), feed)),
-		     "close");
-	}
+	consumers_close(s, (int)(client - s->clients));
 	client->session = client->connection = 0;
 }
 
@@ -392,8 +385,7 @@ static void replied(struct sim *s, struct op *op, const struct outcome *out)
 		return;
 	if (!op->open)
 		return;
-	oracle_lane_answered(s->oracle, op->session, op->type != COMMAND_PUBLISH,
-			     (uint64_t)(op - s->ops) + 1);
+	oracle_lane_answered(s->oracle, op->session, op->control, (uint64_t)(op - s->ops) + 1);
 	answered(s, op, out);
 }
 
@@ -413,12 +405,26 @@ void on_post(struct engine_sink *sink, struct engine_release *release)
 		origin = &release->origins[e->command];
 		if (origin->sink != sink)
 			continue;
-		if (origin->kind == ORIGIN_CONSUMER)
+		if (origin->kind == ORIGIN_CONSUMER) {
+			if (e->kind != FX_REPLY)
+				oracle_tag_given(s->oracle, origin->tag);
 			consumed(s, release, i, origin->tag);
-		else if (e->kind == FX_REPLY)
+		} else if (e->kind == FX_REPLY) {
+			oracle_command_answered(s->oracle, (uint32_t)origin->tag);
 			replied(s, &s->ops[origin->tag], e->outcome);
-		else if (e->kind == FX_GRANT)
+		} else if (e->kind == FX_GRANT) {
 			claimed(s, &s->ops[origin->tag], e);
+		}
 	}
+	if (!s->answers_lost)
+		oracle_commit_ended(s->oracle);
 	engine_release_done(s->engine, sink, release);
+}
+
+void on_consumer_closed(struct engine_sink *sink, uint64_t tag)
+{
+	struct sim *s = (struct sim *)sink;
+
+	if (!s->answers_lost)
+		oracle_tag_ended(s->oracle, tag);
 }

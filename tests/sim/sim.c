@@ -110,6 +110,8 @@ static void act(struct sim *s)
 	else if (roll(s, 4) == 0)
 		purge(s);
 	else if (roll(s, 4) == 0)
+		flood(s);
+	else if (roll(s, 4) == 0)
 		wild_damage(s);
 	else if (roll(s, 3) == 0)
 		client_close(s, client);
@@ -232,6 +234,7 @@ static struct sim *sim_create(const struct sim_spec *spec)
 	must(s == NULL ? SLUICE_E_NOMEM : 0, "run");
 	s->spec = *spec;
 	s->sink.post = on_post, s->sink.kick = on_kick;
+	s->sink.consumer_closed = on_consumer_closed;
 	s->random = spec->seed * 0x9e3779b97f4a7c15u ^ 0x2545f4914f6cdd1du;
 	s->now = (struct batch_clock){1000, 1700000000000};
 	s->priority = roll(s, 3) == 0;

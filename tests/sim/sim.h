@@ -40,7 +40,10 @@ struct op {
 	int client; /* whose connection carries it; -1: one that does not break */
 	uint64_t session;
 	uint64_t seq, offset;
+	uint64_t bytes; /* that it counts as; 0: its own */
 	uint32_t count;
+	bool control; /* the lane; set by submit */
+	bool behind;  /* in the lane of publishes, so that it passes none of them */
 	struct oracle_settlement settle;
 	struct oracle_report report;
 	bool flag; /* reset: force; cursor: back; publish: of an old epoch; source: take */
@@ -87,6 +90,7 @@ struct client {
 	/* A connection that lost this session to `connection` and is not freed yet; 0: none */
 	uint64_t stale, stale_session;
 	bool stale_kicked;
+	bool stale_jobs, stale_consumes; /* it has open: its consumer of jobs; one more */
 	bool slow; /* its connection does not accept deliveries: its consumers are paused */
 };
 
@@ -119,6 +123,7 @@ struct sim {
 	struct engine *engine;
 	/* mono_ms of the broker's durable clock; the process's clock is skewed against it */
 	struct batch_clock now;
+	uint64_t batch_bytes; /* of one commit, in this life of the broker */
 	uint64_t skew_ms;
 	bool failed;
 	/* records are damaged in the broker's database, and not in the second one */
@@ -207,7 +212,10 @@ void settle(struct sim *s);
 void take(struct sim *s, int client); /* a CLAIM of its own, beside its consumers */
 void begin_all(struct sim *s);	      /* reports all recent items as begun */
 void purge(struct sim *s);
+/* Many large commands of two sessions that change nothing. */
+void flood(struct sim *s);
 void client_connect(struct sim *s, int client);
+void consumers_close(struct sim *s, int client); /* all that it has open */
 void client_leave(struct sim *s, int client);
 void client_close(struct sim *s, int client); /* ends its session */
 /* The connection breaks: frames from now on are not received; later it is closed. */
@@ -254,6 +262,7 @@ void wild_jobs_audited(struct sim *s, const Sluice__Audited *audited);
 
 /* receive.c: deliveries to clients; the engine's sink */
 void on_post(struct engine_sink *sink, struct engine_release *release);
+void on_consumer_closed(struct engine_sink *sink, uint64_t tag);
 
 /* inspect.c: reads */
 void inspect_sessions(struct sim *s, struct store_txn *txn);

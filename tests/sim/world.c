@@ -19,10 +19,14 @@ void crash(struct sim *s)
 		store_close(s->store);
 		s->store = NULL;
 	}
-	for (; s->op_first < s->op_count; s->op_first++) {
-		if (s->ops[s->op_first].open)
-			forget(s, &s->ops[s->op_first]);
+	/* Control may have been executed before data that was sent earlier. */
+	for (int behind = 0; behind < 2; behind++) {
+		for (size_t i = s->op_first; i < s->op_count; i++) {
+			if (s->ops[i].open && s->ops[i].behind == behind)
+				forget(s, &s->ops[i]);
+		}
 	}
+	s->op_first = s->op_count;
 	for (int i = 0; i < PRODUCERS; i++)
 		s->publishers[i].losses++;
 	oracle_crashed(s->oracle, last->connection != 0 ? last->session : 0);
