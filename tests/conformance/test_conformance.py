@@ -324,6 +324,53 @@ def test_a_session_name_is_taken_over_and_a_session_is_closed():
                 tap.equal(other.welcome.session_timeout_ms, got, f"timeout {asked}")
 
 
+def pipeline(connection, parts):
+    """Sends requests (op, fields) and bodies of PUBLISH in one write; returns their
+    correlations."""
+    frames, correlations = b"", []
+    for part in parts:
+        correlation = connection.next_correlation()
+        if isinstance(part, bytes):
+            frames += frame(client.PUBLISH, part, correlation)
+        else:
+            op, fields = part
+            request = pb.Request()
+            getattr(request, op).MergeFrom(type(getattr(request, op))(**fields))
+            frames += frame(client.REQUEST, request.SerializeToString(), correlation)
+        correlations.append(correlation)
+    connection.sock.sendall(frames)
+    return correlations
+
+
+def test_a_purge_behind_publishes_of_its_connection():
+    """Section 12. With LANE_DATA a create and a purge keep their places among the publishes."""
+    rounds, before, after = 40, 3, 2
+    with tap.Broker() as broker:
+        with Connection(broker.port, lane=pb.LANE_DATA, features=["lane"]) as one:
+            tap.equal(list(one.welcome.features), ["lane"], "features of both")
+            for n in range(rounds):
+                name = f"q{n}"
+                put = publish_body([envelope(b"x")], "put", target=client.TO_QUEUE, name=name)
+                sent = pipeline(
+                    one,
+                    [("queue_create", {"config": pb.QueueConfig(name=name)})]
+                    + [put] * before
+                    + [("queue_purge", {"name": name})]
+                    + [put] * after,
+                )
+                tap.equal(one.reply(sent[0]).code, 0, "create")
+                for number in sent[1 : 1 + before] + sent[2 + before :]:
+                    answer = parse_published(one.wait(client.PUBLISHED, number).body)[0]
+                    tap.equal(answer.code, 0, f"a publish behind the create: {answer.text}")
+                purged = one.reply(sent[1 + before])
+                tap.equal((purged.code, purged.affected), (0, before), "what was before it")
+                info = one.call("queue_show", name=name).queues[0]
+                tap.equal(info.ready, after, "what came behind it stays")
+        other = Connection(broker.port, hello=False)
+        other.send(client.HELLO, pb.Hello(version_min=1, version_max=1, lane=7).SerializeToString())
+        closed("INVAL", other, "a lane that does not exist")
+
+
 def test_silence_and_goodbye_close_the_connection():
     with tap.Broker() as broker:
         silent = Connection(broker.port, session_timeout_ms=1000)

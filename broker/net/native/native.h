@@ -13,6 +13,7 @@ struct conn;
 struct native {
 	struct conn *conn;
 	bool greeted;	      /* HELLO was accepted */
+	bool topology_data;   /* topology requests are in the lane of publishes */
 	Sluice__Hello *hello; /* while a session is being opened */
 };
 

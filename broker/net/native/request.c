@@ -9,11 +9,38 @@
 #include "protocol/limits.h"
 #include "protocol/message.h"
 
-/* True: the lane of publishes, for commands that grow the store like them or have to follow them.
- * All others go ahead of publishes. */
-static bool is_data(uint16_t type)
+/* Section 11 of SPEC.md. */
+static bool is_topology(uint16_t type)
 {
-	return type == COMMAND_JOB_SUBMIT || type == COMMAND_TXN || type == COMMAND_PRODUCER_CLOSE;
+	switch (type) {
+	case COMMAND_GATEWAY_CREATE:
+	case COMMAND_STREAM_CREATE:
+	case COMMAND_STREAM_ALTER:
+	case COMMAND_STREAM_DELETE:
+	case COMMAND_QUEUE_CREATE:
+	case COMMAND_QUEUE_ALTER:
+	case COMMAND_QUEUE_DELETE:
+	case COMMAND_QUEUE_PURGE:
+	case COMMAND_ROUTER_CREATE:
+	case COMMAND_ROUTER_ALTER:
+	case COMMAND_ROUTER_DELETE:
+	case COMMAND_ROUTER_BIND:
+	case COMMAND_ROUTER_UNBIND:
+	case COMMAND_LIFECYCLE_CREATE:
+	case COMMAND_LIFECYCLE_ALTER:
+	case COMMAND_LIFECYCLE_DELETE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* True: the lane of publishes, for commands that grow the store like them or have to follow them,
+ * and for those that the client wants there. All others go ahead of publishes. */
+static bool is_data(const struct native *native, uint16_t type)
+{
+	return type == COMMAND_JOB_SUBMIT || type == COMMAND_TXN ||
+	       type == COMMAND_PRODUCER_CLOSE || (native->topology_data && is_topology(type));
 }
 
 void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
@@ -85,7 +112,7 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)
 	command.message = &request->job_submit->base;
 	rc = door_submit(conn, native_tag(NATIVE_REPLY, corr), &command,
 			 (struct door_block){.message = block}, body.len,
-			 is_data(type) ? DOOR_DATA : DOOR_CONTROL, 0);
+			 is_data(door_state(conn), type) ? DOOR_DATA : DOOR_CONTROL, 0);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
 	if (rc != 0)

@@ -50,9 +50,10 @@ static void welcome(struct conn *conn, const struct door_session *session, bool 
 	Sluice__Welcome message = SLUICE__WELCOME__INIT;
 	struct door_facts facts;
 	char server[] = "sluiced/" SLUICE_VERSION;
-	char zstd[] = "zstd", session_close[] = "session-close", reject[] = "reject-renew";
-	char *features[3];
-	bool zstd_asked = false, close_asked = false, reject_asked = false;
+	char zstd[] = "zstd", session_close[] = "session-close", reject[] = "reject-renew",
+	     lane[] = "lane";
+	char *features[4];
+	bool zstd_asked = false, close_asked = false, reject_asked = false, lane_asked = false;
 
 	door_facts(conn, &facts);
 	message.version = SLUICE_PROTOCOL_VERSION;
@@ -62,6 +63,7 @@ static void welcome(struct conn *conn, const struct door_session *session, bool 
 		zstd_asked |= strcmp(asked, zstd) == 0;
 		close_asked |= strcmp(asked, session_close) == 0;
 		reject_asked |= strcmp(asked, reject) == 0;
+		lane_asked |= strcmp(asked, lane) == 0;
 	}
 	if (zstd_asked && facts.zstd)
 		features[message.n_features++] = zstd;
@@ -69,6 +71,8 @@ static void welcome(struct conn *conn, const struct door_session *session, bool 
 		features[message.n_features++] = session_close;
 	if (reject_asked)
 		features[message.n_features++] = reject;
+	if (lane_asked)
+		features[message.n_features++] = lane;
 	message.features = features;
 	message.server = server;
 	message.session_id = session->session;
@@ -160,6 +164,10 @@ static int hello_check(struct native *native)
 					"bytes and a "
 					"number from 1 on, or neither",
 					hello->instance.len, (unsigned long long)hello->attempt);
+	if (hello->lane != SLUICE__LANE__LANE_AHEAD && hello->lane != SLUICE__LANE__LANE_DATA)
+		return (int)native_fail(native->conn, SLUICE_E_INVAL,
+					"lane is %d; expected %d or %d", (int)hello->lane,
+					SLUICE__LANE__LANE_AHEAD, SLUICE__LANE__LANE_DATA);
 	if (strlen(hello->client) > LIMIT_TEXT_BYTES_MAX)
 		return (int)native_fail(native->conn, SLUICE_E_LIMIT,
 					"client has %zu bytes; expected at most %llu",
@@ -200,6 +208,7 @@ int native_hello(struct native *native, struct sluice_slice body)
 	if (rc != 0)
 		return (int)native_fail(conn, rc, "%s", why);
 	native->greeted = true;
+	native->topology_data = native->hello->lane == SLUICE__LANE__LANE_DATA;
 	if (resumed)
 		welcome(conn, &session, true);
 	else
