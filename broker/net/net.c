@@ -81,29 +81,55 @@ int net_start(struct net *net)
 	return 0;
 }
 
+static struct timespec after_ms(uint64_t ms)
+{
+	struct timespec at;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &at);
+	at.tv_sec += (time_t)(ms / 1000);
+	at.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (at.tv_nsec >= 1000000000) {
+		at.tv_sec++;
+		at.tv_nsec -= 1000000000;
+	}
+	return at;
+}
+
+/* Until *left is 0, at most so long; returns it. */
+static uint32_t wait_for(struct net *net, const uint32_t *left, uint64_t within_ms)
+{
+	const struct timespec until = after_ms(within_ms);
+	uint32_t now;
+
+	(void)pthread_mutex_lock(&net->drain_lock);
+	while (*left > 0 &&
+	       pthread_cond_timedwait(&net->drain_done, &net->drain_lock, &until) != ETIMEDOUT)
+		;
+	now = *left;
+	(void)pthread_mutex_unlock(&net->drain_lock);
+	return now;
+}
+
 bool net_drain(struct net *net, uint64_t within_ms)
 {
-	struct timespec until;
-	bool done;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(within_ms / 1000);
-	until.tv_nsec += (long)(within_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	net->drain_left = net->io_count;
 	engine_drain(net->engine);
 	for (uint32_t i = 0; i < net->io_count; i++)
 		io_drain(&net->ios[i], within_ms);
+	return wait_for(net, &net->drain_left, within_ms) == 0;
+}
+
+uint32_t net_security_change(struct net *net, uint64_t within_ms)
+{
+	uint64_t version;
+
 	(void)pthread_mutex_lock(&net->drain_lock);
-	while (net->drain_left > 0 &&
-	       pthread_cond_timedwait(&net->drain_done, &net->drain_lock, &until) != ETIMEDOUT)
-		;
-	done = net->drain_left == 0;
+	version = ++net->security;
+	net->security_left = net->io_count;
 	(void)pthread_mutex_unlock(&net->drain_lock);
-	return done;
+	for (uint32_t i = 0; i < net->io_count; i++)
+		io_security(&net->ios[i], version);
+	return wait_for(net, &net->security_left, within_ms);
 }
 
 void net_stop(struct net *net)

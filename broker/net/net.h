@@ -34,6 +34,13 @@ int net_listen(struct net *net, const struct net_listener *row, uint16_t *ret_po
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener,
 	      int fd) SLUICE_MUST_USE;
 
+/* The rules of net_config.admission have changed, and something was taken away. Each thread judges
+ * by them from now on and ends the subscriptions that lost their right; waits until all that it has
+ * sent under older rules is answered, and nothing is claimed any more for those consumers, at most
+ * so long. Returns how many threads have not reported. Blocks: not on an I/O thread or the
+ * engine's; one call at a time. */
+uint32_t net_security_change(struct net *net, uint64_t within_ms);
+
 uint64_t net_connections(const struct net *net); /* any thread */
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/conn.h"
+#include "broker/net/io/io.h"
 #include "protocol/envelope.h"
 #include "tests/unit/net_rig.h"
 
@@ -147,10 +148,11 @@ Test(net_door, a_transaction_is_asked_for_by_its_operations)
 
 /* ---- PUBLISH: granted verdicts are remembered, and each event of a batch is asked for ---- */
 
-static void publish(struct rig *rig, const char *subject, const char *own_1, const char *own_2)
+static size_t publish_frame(uint8_t frame[512 + FRAME_HEADER_BYTES], const char *subject,
+			    const char *own_1, const char *own_2)
 {
 	struct envelope envelope = {.body = {"x", 1}};
-	uint8_t events[256], body[512], frame[512 + FRAME_HEADER_BYTES];
+	uint8_t events[256], body[512];
 	struct frame_publish batch = {.count = own_1 != NULL ? 2 : 1,
 				      .subject = {subject, strlen(subject)}};
 	struct frame_header header = {.type = FRAME_PUBLISH, .corr = 9};
@@ -167,7 +169,23 @@ static void publish(struct rig *rig, const char *subject, const char *own_1, con
 	header.body_bytes = (uint32_t)frame_publish_encode(body, &batch);
 	frame_header_encode(frame, &header);
 	memcpy(frame + FRAME_HEADER_BYTES, body, header.body_bytes);
-	feed(rig, frame, FRAME_HEADER_BYTES + header.body_bytes);
+	return FRAME_HEADER_BYTES + header.body_bytes;
+}
+
+static void publish(struct rig *rig, const char *subject, const char *own_1, const char *own_2)
+{
+	uint8_t frame[512 + FRAME_HEADER_BYTES];
+
+	feed(rig, frame, publish_frame(frame, subject, own_1, own_2));
+}
+
+/* Without a turn of the engine. */
+static void write_publish(struct rig *rig, const char *subject)
+{
+	uint8_t frame[512 + FRAME_HEADER_BYTES];
+	size_t len = publish_frame(frame, subject, NULL, NULL);
+
+	cr_assert_eq(write(rig->fd, frame, len), (ssize_t)len);
 }
 
 static int32_t published(struct rig *rig)
@@ -251,5 +269,76 @@ Test(net_door, a_command_that_was_not_asked_for_ends_the_process)
 	cr_assert_eq(waitpid(child, &status, 0), child);
 	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x",
 		  (unsigned)status);
+	rig_close(&rig);
+}
+
+/* ---- a change of the rules ---- */
+
+static void consume(struct rig *rig, uint32_t subscription, uint32_t corr)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__ConsumeOpen open = SLUICE__CONSUME_OPEN__INIT;
+	char queue[] = "dead-letter";
+
+	open.queue = queue;
+	open.subscription = subscription;
+	open.credit = 10;
+	request.op_case = SLUICE__REQUEST__OP_CONSUME_OPEN;
+	request.consume_open = &open;
+	ask(rig, corr, &request);
+	cr_assert_eq(reply_code(rig, corr), 0);
+}
+
+/* The version of the rules that the thread has reported. */
+static uint64_t reported(struct rig *rig)
+{
+	return rig->net->ios[0].security_reported;
+}
+
+Test(net_door, a_change_of_the_rules_ends_what_lost_its_right)
+{
+	struct rig rig;
+	struct frame_header header;
+	uint8_t body[4096];
+
+	ruled(&rig);
+	consume(&rig, 1, 1);
+	io_security(&rig.net->ios[0], 1);
+	turns(&rig);
+	cr_assert_eq(reported(&rig), 1u);
+	cr_assert_not_null(rig.net->ios[0].conns->subs, "it still has its right");
+	rule.deny = true;
+	io_security(&rig.net->ios[0], 2);
+	cr_assert_eq(answer_body(&rig, &header, body), FRAME_NOTICE);
+	turns(&rig);
+	cr_assert_null(rig.net->ios[0].conns->subs);
+	cr_assert_eq(reported(&rig), 2u, "after the consumer's last event");
+	rig_close(&rig);
+}
+
+/* Nothing that was asked for before the change is applied after the report. */
+Test(net_door, a_change_is_reported_when_what_was_sent_before_is_answered)
+{
+	struct rig rig;
+
+	ruled(&rig);
+	publish(&rig, "a.b", NULL, NULL);
+	cr_assert_eq(published(&rig), 0);
+	/* A publish that the engine has not taken yet. */
+	write_publish(&rig, "a.b");
+	(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	cr_assert_eq(rig.net->ios[0].under_way, 1u);
+	rule.deny = true;
+	io_security(&rig.net->ios[0], 1);
+	(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	cr_assert_eq(reported(&rig), 0u, "the publish is under way");
+	/* One that comes after the change is refused, although the older one is under way. */
+	write_publish(&rig, "a.b");
+	(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+	cr_assert_eq(rig.net->ios[0].under_way, 1u);
+	cr_assert_eq(published(&rig), SLUICE_E_DENIED);
+	cr_assert_eq(published(&rig), 0, "the older one was admitted");
+	turns(&rig);
+	cr_assert_eq(reported(&rig), 1u);
 	rig_close(&rig);
 }

@@ -313,3 +313,8 @@ void admitted(struct conn *conn, const char *what)
 	invariant(conn->admitted, "connection %llu: %s was not admitted", ULL(conn->id), what);
 	conn->admitted = false;
 }
+
+bool admit_again(struct conn *conn, const char *permission, struct sluice_slice on)
+{
+	return ask(conn, permission, on, 0) == 0;
+}

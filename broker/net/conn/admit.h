@@ -37,6 +37,8 @@ int admit_command(struct conn *conn, const struct command *command) SLUICE_MUST_
 int admit_read(struct conn *conn, const Sluice__Request *request) SLUICE_MUST_USE;
 int admit(struct conn *conn, const char *permission, struct sluice_slice on,
 	  uint64_t number) SLUICE_MUST_USE;
+/* Whether what was admitted before still is. */
+bool admit_again(struct conn *conn, const char *permission, struct sluice_slice on);
 /* What reaches the engine or the store: the admission before it is used up. */
 void admitted(struct conn *conn, const char *what);
 

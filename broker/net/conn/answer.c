@@ -11,6 +11,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 
@@ -70,6 +71,7 @@ void answer_when_released(struct conn *conn, uint64_t corr, int code, uint8_t *r
 				  .bytes = reply,
 				  .len = len};
 	list_in_order(conn->io, answer);
+	answer->security = under_way_add(conn->io);
 	DL_APPEND2(conn->answers, answer, conn_prev, conn_next);
 	conn->pending_count++;
 	conn->pending_bytes += answer_cost(answer);
@@ -84,6 +86,7 @@ static void answer_drop(struct answer *answer)
 		  "takes %zu",
 		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
 		  (unsigned long long)conn->pending_bytes, answer_cost(answer));
+	under_way_done(conn->io, answer->security);
 	DL_DELETE(conn->io->answers, answer);
 	DL_DELETE2(conn->answers, answer, conn_prev, conn_next);
 	conn->pending_count--;

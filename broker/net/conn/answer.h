@@ -16,6 +16,7 @@ struct answer {
 	struct answer *conn_prev, *conn_next; /* of its connection */
 	uint64_t number;		      /* given when this release was handled */
 	struct conn *conn;
+	uint64_t security; /* of under_way_add */
 	uint64_t corr;
 	int code;
 	uint8_t *bytes; /* a packed Reply; NULL: none */

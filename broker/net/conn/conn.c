@@ -26,6 +26,7 @@
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
@@ -267,6 +268,7 @@ static struct pending *pending_add(struct conn *conn, uint64_t bytes, uint64_t t
 	conn->pending_count++;
 	conn->pending_bytes += bytes;
 	conn->io->pendings++;
+	pending->security = under_way_add(conn->io);
 	return pending;
 }
 
@@ -282,6 +284,7 @@ static void pending_undo(struct conn *conn, struct pending *pending)
 	conn->pending_bytes -= pending->bytes;
 	conn->ordinal--;
 	conn->io->pendings--;
+	under_way_done(conn->io, pending->security);
 	pending_free(pending);
 }
 

@@ -20,6 +20,7 @@ struct pending {
 	uint64_t bytes;
 	uint64_t tag;		 /* the protocol's */
 	bool quiet;		 /* answered only when refused */
+	uint64_t security;	 /* of under_way_add */
 	struct opening *opening; /* of a SESSION_OPEN: door_session.c's; owned */
 	struct door_buf *buf;	 /* holds a part of it, and counts for itself; NULL: none */
 	struct pending *prev, *next;

@@ -48,6 +48,15 @@ static int bounds_check(const struct conn *conn, uint64_t number, const struct d
 	return 0;
 }
 
+/* For security.c, which asks for the right to it again. */
+static bool name_copy(struct sub *sub, struct sluice_slice name)
+{
+	char *copy = strndup(name.data, name.len);
+
+	sub->name = (struct sluice_slice){copy, name.len};
+	return copy != NULL;
+}
+
 /* ---- followers ---- */
 
 static int start_offset(struct store_txn *txn, uint32_t gateway, const struct door_sub_spec *spec,
@@ -101,10 +110,15 @@ static int follow_add(struct conn *conn, uint64_t number, const struct door_sub_
 	sub->shows = answer_number(conn, found->number);
 	sub->credit = spec->credit;
 	sub->raw = spec->raw;
+	if (!name_copy(sub, spec->name)) {
+		free(sub);
+		return SLUICE_E_NOMEM;
+	}
 	if (spec->filter.len > 0 &&
 	    !(spec->filter.len == 1 && *(const char *)spec->filter.data == '>')) {
 		sub->filter = strndup(spec->filter.data, spec->filter.len);
 		if (sub->filter == NULL) {
+			free((void *)(uintptr_t)sub->name.data);
 			free(sub);
 			return SLUICE_E_NOMEM;
 		}
@@ -202,8 +216,10 @@ static int consume_add(struct conn *conn, uint64_t number, const struct door_sub
 	struct sub *sub = calloc(1, sizeof(*sub));
 	int rc;
 
-	if (sub == NULL)
+	if (sub == NULL || !name_copy(sub, spec->name)) {
+		free(sub);
 		return SLUICE_E_NOMEM;
+	}
 	sub->kind = DOOR_CONSUME;
 	sub->key = (struct sub_key){conn->gateway, queue->id};
 	sub->queue_kind = queue->kind;
@@ -261,7 +277,7 @@ int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spe
 	rc = bounds_check(conn, number, spec, ret);
 	if (rc != 0)
 		return rc;
-	rc = admit(conn, spec->kind == DOOR_FOLLOW ? "stream.read" : "queue.claim", spec->name, 0);
+	rc = admit(conn, sub_permission(&(struct sub){.kind = spec->kind}), spec->name, 0);
 	if (rc != 0)
 		return fail(ret, rc);
 	return spec->kind == DOOR_FOLLOW ? follow(conn, number, spec, ret)

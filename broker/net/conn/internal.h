@@ -209,9 +209,11 @@ struct io {
 	/* number of the last release that was handled; at first, of the last commit; release.c */
 	uint64_t released;
 
+	/* ---- security.c ---- */
 	/* Version of the rules that this thread's verdicts are made of; raised by what takes rights
-	 * away. */
-	uint64_t security;
+	 * away; and the last one that it has reported. */
+	uint64_t security, security_reported;
+	uint64_t under_way, older; /* of those: admitted by an older version */
 
 	/* ---- conn.c ---- */
 	struct conn *conns;			      /* by id */
@@ -290,7 +292,9 @@ struct net {
 	/* ---- io.c: the threads that have not drained yet ---- */
 	pthread_mutex_t drain_lock;
 	pthread_cond_t drain_done;
-	uint32_t drain_left; /* drain_lock */
+	uint32_t drain_left;	/* drain_lock */
+	uint64_t security;	/* drain_lock; version of the rules */
+	uint32_t security_left; /* drain_lock; threads that have not reported it */
 };
 
 #endif

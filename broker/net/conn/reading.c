@@ -18,6 +18,7 @@
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 
@@ -32,6 +33,7 @@ struct reading {
 	struct core_read *read; /* NULL: not begun */
 	size_t bytes;		/* of the request */
 	uint64_t turns;
+	uint64_t security; /* of under_way_add */
 };
 
 static size_t cost_of(const struct reading *reading)
@@ -60,6 +62,7 @@ static void drop(struct conn *conn, struct reading *reading)
 		  "connection %llu has %llu requests under way, of %llu bytes; a read of %zu ends",
 		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
 		  (unsigned long long)conn->pending_bytes, cost_of(reading));
+	under_way_done(conn->io, reading->security);
 	DL_DELETE(conn->readings, reading);
 	conn->pending_count--;
 	conn->pending_bytes -= cost_of(reading);
@@ -187,6 +190,7 @@ int reading_start(struct conn *conn, uint64_t corr, struct message_block **block
 	*reading = own;
 	reading->block = *block;
 	*block = NULL;
+	reading->security = under_way_add(io);
 	DL_APPEND(conn->readings, reading);
 	conn->pending_count++;
 	conn->pending_bytes += cost_of(reading);

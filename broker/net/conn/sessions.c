@@ -7,6 +7,7 @@
 
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/internal.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -201,6 +202,7 @@ static int close_submit(struct io *io, const struct closing *closing)
 	}
 	DL_APPEND(io->orphans, pending);
 	io->pendings++;
+	pending->security = under_way_add(io);
 	io->submitted = true;
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -22,6 +23,11 @@
 enum { PUMP_BYTES = 1 << 20 };
 /* Bytes for all followers before the sockets are served again; a turn costs TURN_COST at least. */
 enum { PUMP_ROUND_BYTES = 4 << 20, TURN_COST = 1024 };
+
+const char *sub_permission(const struct sub *sub)
+{
+	return sub->kind == DOOR_FOLLOW ? "stream.read" : "queue.claim";
+}
 
 struct sub *sub_find(const struct conn *conn, uint64_t number)
 {
@@ -50,6 +56,13 @@ struct sub *sub_find_settling(const struct conn *conn, uint64_t number)
 	sub = list_last(conn->closed, number);
 	ended = list_last(conn->ended, number);
 	return sub == NULL || (ended != NULL && ended->tag > sub->tag) ? ended : sub;
+}
+
+static void sub_free(struct sub *sub)
+{
+	free(sub->filter);
+	free((void *)(uintptr_t)sub->name.data);
+	free(sub);
 }
 
 static struct followed **followed_table(struct io *io, enum door_sub_kind kind)
@@ -123,8 +136,7 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	own->number = number;
 	own->tag = io->next_tag++;
 	if (followed_add(io, own) != 0) {
-		free(own->filter);
-		free(own);
+		sub_free(own);
 		return SLUICE_E_NOMEM;
 	}
 	HASH_ADD(hh_number, conn->subs, number, sizeof(own->number), own);
@@ -135,8 +147,7 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 		HASH_DELETE(hh_number, conn->subs, own);
 	}
 	followed_remove(io, own);
-	free(own->filter);
-	free(own);
+	sub_free(own);
 	return SLUICE_E_NOMEM;
 }
 
@@ -176,8 +187,9 @@ void sub_drop(struct sub *sub)
 	} else {
 		consumer_end(sub);
 	}
-	free(sub->filter);
-	free(sub);
+	if (sub->revoked)
+		under_way_done(io, sub->security);
+	sub_free(sub);
 }
 
 int sub_consume(struct sub *sub, struct consumer_spec *spec)
@@ -224,6 +236,9 @@ void sub_ended(struct io *io, uint64_t tag)
 	DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
 	conn->closed_count--;
 	sub->ended = true;
+	if (sub->revoked)
+		under_way_done(io, sub->security);
+	sub->revoked = false;
 	DL_APPEND2(conn->ended, sub, pump_prev, pump_next);
 	if (++conn->ended_count > LIMIT_CONSUMERS_ENDED_MAX)
 		sub_drop(conn->ended);

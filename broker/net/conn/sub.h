@@ -20,10 +20,13 @@ struct sub {
 	enum door_sub_kind kind;
 	struct conn *conn;
 	struct sub_key key;
+	struct sluice_slice name;	   /* of the stream or queue; owned */
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* ---- of a consumer ---- */
 	uint32_t queue_kind;
-	bool opened; /* the engine has the consumer */
+	bool opened;	   /* the engine has the consumer */
+	bool revoked;	   /* its right was taken away: under way until its last event; and */
+	uint64_t security; /* what under_way_done is told then */
 	uint64_t session;
 	/* Closed by the client. In conn->closed: grants that were made before the engine saw the
 	 * close may still come. ended: in conn->ended, none comes any more; kept for acks. */
@@ -63,6 +66,7 @@ void sub_close(struct sub *sub);
 /* The engine's last event of a consumer that was closed: all its grants were handled. */
 void sub_ended(struct io *io, uint64_t tag);
 void sub_drop(struct sub *sub);
+const char *sub_permission(const struct sub *sub); /* that it needs */
 
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
 struct sub *subs_of(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id);

@@ -19,6 +19,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
+#include "broker/net/conn/security.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
@@ -32,7 +33,7 @@ enum { TIMER_MS = 100, LATE_MS = 1000, DRAIN_STILL_MS = 1000, LINGER_MS = 500 };
 
 /* ---- notes from other threads ---- */
 
-enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_CONSUMER_CLOSED, IO_DRAIN };
+enum io_note_kind { IO_ADOPT, IO_RELEASE, IO_KICK, IO_CONSUMER_CLOSED, IO_DRAIN, IO_SECURITY };
 struct io_note {
 	struct io_note *next;
 	enum io_note_kind kind;
@@ -163,7 +164,26 @@ static void drain_check(struct io *io)
 	io->drained = true;
 	(void)pthread_mutex_lock(&net->drain_lock);
 	net->drain_left--;
-	(void)pthread_cond_signal(&net->drain_done);
+	(void)pthread_cond_broadcast(&net->drain_done);
+	(void)pthread_mutex_unlock(&net->drain_lock);
+}
+
+void io_security(struct io *io, uint64_t version)
+{
+	io_note(io, &(struct io_note){.kind = IO_SECURITY, .tag = version});
+}
+
+static void security_check(struct io *io)
+{
+	struct net *net = io->net;
+
+	if (!security_reports(io))
+		return;
+	(void)pthread_mutex_lock(&net->drain_lock);
+	if (io->security_reported == net->security) {
+		net->security_left--;
+		(void)pthread_cond_broadcast(&net->drain_done);
+	}
 	(void)pthread_mutex_unlock(&net->drain_lock);
 }
 
@@ -192,6 +212,7 @@ static void round_end(struct io *io)
 	conns_reap(io);
 	sessions_close_due(io);
 	drain_check(io);
+	security_check(io);
 }
 
 static void notes_handle(struct io *io, struct io_note *note)
@@ -217,6 +238,9 @@ static void notes_handle(struct io *io, struct io_note *note)
 			conn = conn_find(io, note->tag);
 			if (conn != NULL)
 				conn_kill(conn, "its session moved to another connection");
+			break;
+		case IO_SECURITY:
+			security_begin(io, note->tag);
 			break;
 		case IO_DRAIN:
 			drain_begin(io, note->tag);

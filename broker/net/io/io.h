@@ -17,6 +17,8 @@ void io_fini(struct io *io);
 /* Its connections are not read any more, and told so; when all that was read is answered and sent,
  * net->drain_left is one less. Any thread. */
 void io_drain(struct io *io, uint64_t within_ms);
+/* Its connections are judged by rules of this version from now on (security.h). Any thread. */
+void io_security(struct io *io, uint64_t version);
 
 /* Assigns a connected socket to one of the threads. takes its descriptor. Any thread. */
 void io_adopt(struct net *net, const struct arrival *arrival);

@@ -13,6 +13,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
 #include "broker/net/conn/sub.h"
@@ -40,6 +41,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		  conn != NULL ? (unsigned long long)conn->pending_count : 0,
 		  conn != NULL ? (unsigned long long)conn->pending_bytes : 0);
 	io->pendings--;
+	under_way_done(io, pending->security);
 	if (conn == NULL) {
 		DL_DELETE(io->orphans, pending);
 		if (pending->opening != NULL)

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The grace period of a change of the rules. */
+#include "broker/net/conn/security.h"
+
+#include "broker/net/conn/admit.h"
+#include "broker/net/conn/internal.h"
+#include "broker/net/conn/protocol.h"
+#include "broker/net/conn/sub.h"
+#include "broker/util/hash.h"
+#include "broker/util/invariant.h"
+
+/* The engine may be about to claim for a consumer that ends: it is under way until its last event.
+ */
+static void recheck(struct io *io, struct sub *sub, uint64_t before)
+{
+	struct conn *conn = sub->conn;
+
+	if (conn->dead || admit_again(conn, sub_permission(sub), sub->name))
+		return;
+	if (!conn->closing)
+		conn->protocol->subscription_end(sub, SLUICE_E_DENIED,
+						 "the right to it was taken away");
+	if (sub->kind == DOOR_CONSUME) {
+		sub->revoked = true;
+		sub->security = before;
+		io->under_way++;
+		io->older++;
+	}
+	sub_close(sub);
+}
+
+void security_begin(struct io *io, uint64_t version)
+{
+	const uint64_t before = io->security;
+	struct conn *conn, *next_conn;
+	struct sub *sub, *next_sub;
+
+	if (version <= before)
+		return;
+	io->security = version;
+	io->older = io->under_way;
+	HASH_ITER(hh, io->conns, conn, next_conn) {
+		HASH_ITER(hh_number, conn->subs, sub, next_sub)
+			recheck(io, sub, before);
+	}
+}
+
+bool security_reports(struct io *io)
+{
+	if (io->security == io->security_reported || io->older > 0)
+		return false;
+	io->security_reported = io->security;
+	return true;
+}
