@@ -164,12 +164,13 @@ def test_half_sent_frames_of_many_stay_under_the_bound():
         tap.check(
             most - base < bound, f"{(most - base) // MIB} MiB of memory for {count} half frames"
         )
-        # Their memory is given back, and large frames are taken again.
+        # Their memory is given back, and large frames are taken again: together less than the bound,
+        # above which one that sends slowly may be closed.
         for sock in socks:
             sock.close()
-        socks, sent = opened(broker.port, 4), [0] * 4
+        socks, sent = opened(broker.port, 2), [0] * 2
         tap.wait_until(
-            lambda: send_on(socks, sent, len(data), data) == 0 and sent == [len(data)] * 4,
+            lambda: send_on(socks, sent, len(data), data) == 0 and sent == [len(data)] * 2,
             60,
             "whole frames are taken",
         )
