@@ -164,8 +164,8 @@ def test_half_sent_frames_of_many_stay_under_the_bound():
         tap.check(
             most - base < bound, f"{(most - base) // MIB} MiB of memory for {count} half frames"
         )
-        # Their memory is given back, and large frames are taken again: together less than the bound,
-        # above which one that sends slowly may be closed.
+        # Their memory is given back, and large frames are taken again. Together they are less than
+        # the bound, above which one that sends slowly may be closed.
         for sock in socks:
             sock.close()
         socks, sent = opened(broker.port, 2), [0] * 2

@@ -82,8 +82,7 @@
 	X(MOVED_FORGOTTEN, "moved-forgotten",                                                      \
 	  "waiting commands of a connection that lost its session are applied when it closes")     \
 	X(MOVED_UNSEEN, "moved-unseen",                                                            \
-	  "commands of a connection that attached and lost its session between two batches are "   \
-	  "applied")                                                                               \
+	  "commands of a connection that lost its session within one batch are applied")           \
 	X(MOVED_CONSUMES, "moved-consumes",                                                        \
 	  "items are granted to a connection that lost its session")                               \
 	X(ATTACHED_ENDS, "attached-ends", "a session expires while it has a connection")           \

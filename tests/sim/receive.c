@@ -207,13 +207,12 @@ static void answered(struct sim *s, struct op *op, const struct outcome *out)
 		session_opened(s, &s->clients[op->number], out);
 	else if (op->type == COMMAND_SESSION_CLOSE && op->number >= CLIENTS)
 		free_closed(s, op->number - CLIENTS, out);
-	else if (op->type == COMMAND_SESSION_CLOSE && op->number < 0)
-		return; /* nobody waits for the answer */
-	else if (op->type == COMMAND_SESSION_CLOSE)
+	else if (op->type == COMMAND_SESSION_CLOSE && op->number >= 0)
 		session_closed(s, &s->clients[op->number], out);
 	else if (op->type == COMMAND_SOURCE_SEEN)
 		source_answered(s, op, out);
-	else if (out->code != 0 && sluice_error_retriable(out->code))
+	else if (op->type == COMMAND_SESSION_CLOSE || /* nobody waits for the answer */
+		 (out->code != 0 && sluice_error_retriable(out->code)))
 		return; /* NO_SPACE says nothing about the request */
 	else if (op->type == COMMAND_QUEUE_PURGE && out->code == 0)
 		oracle_purged(s->oracle, out->count);

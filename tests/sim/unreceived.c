@@ -7,15 +7,14 @@
 void forget(struct sim *s, struct op *op)
 {
 	op->open = false;
-	if (op->wild || op->lost || (op->type == COMMAND_PUBLISH && op->flag)) {
-		return; /* for the oracle it was not sent */
+	if (op->wild || op->lost || (op->type == COMMAND_PUBLISH && op->flag) ||
+	    (op->type == COMMAND_SESSION_CLOSE && op->number < 0)) {
+		return; /* for the oracle it was not sent, or nobody waits for it */
 	} else if (op->type == COMMAND_SESSION_OPEN && op->number >= CLIENTS) {
 		s->frees[op->number - CLIENTS].opening = false;
 	} else if (op->type == COMMAND_SESSION_CLOSE && op->number >= CLIENTS) {
 		s->frees[op->number - CLIENTS].closing = false;
 		oracle_session_close_unknown(s->oracle, s->frees[op->number - CLIENTS].session);
-	} else if (op->type == COMMAND_SESSION_CLOSE && op->number < 0) {
-		return;
 	} else if (op->type == COMMAND_PUBLISH || op->type == COMMAND_PRODUCER_OPEN) {
 		s->publishers[op->number].in_flight = false;
 	} else if (op->type == COMMAND_ACK) {

@@ -536,9 +536,9 @@ Test(net_bufs, a_large_payload_goes_to_the_engine_where_it_came_in)
 	greet(&rig);
 	consume_open(&rig);
 	conn = io_of(&rig)->conns;
-	for (uint8_t n = 1; n <= EVENTS; n++) {
+	for (unsigned n = 1; n <= EVENTS; n++) {
 		size_t len;
-		uint8_t *frame = publish_frame(n, EVENT_BYTES, &len);
+		uint8_t *frame = publish_frame((uint8_t)n, EVENT_BYTES, &len);
 
 		for (size_t put = 0; put < len;) {
 			ssize_t more = write(rig.fd, frame + put, len - put);

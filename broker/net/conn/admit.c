@@ -145,6 +145,50 @@ static int ask_alter(struct conn *conn, const struct cmd_session_alter *alter)
 		 ? NAME_OF(Message, edge->router)                    \
 		 : none)
 
+static struct sluice_slice object_of_job(const struct command *command)
+{
+	switch (command->type) {
+	case COMMAND_JOB_SUBMIT:
+		return NAME_OF(JobSubmit, queue);
+	case COMMAND_JOB_INTENT:
+		return NAME_OF(JobIntent, job);
+	case COMMAND_JOB_REPORT:
+		return NAME_OF(JobReport, job);
+	case COMMAND_JOB_RELEASE:
+		return NAME_OF(JobRelease, job);
+	case COMMAND_JOB_CANCEL:
+		return NAME_OF(JobCancel, job);
+	case COMMAND_JOB_RESET:
+		return NAME_OF(JobReset, job);
+	default: /* QUARANTINE_PURGE */
+		return NAME_OF(QuarantinePurge, job);
+	}
+}
+
+static struct sluice_slice object_of_topology(const struct command *command)
+{
+	const struct sluice_slice none = {"", 0};
+
+	switch (command->type) {
+	case COMMAND_ROUTER_CREATE:
+		return CONFIG_OF(RouterCreate);
+	case COMMAND_ROUTER_ALTER:
+		return CONFIG_OF(RouterAlter);
+	case COMMAND_ROUTER_DELETE:
+		return NAME_OF(RouterDelete, name);
+	case COMMAND_ROUTER_BIND:
+		return EDGE_OF(RouterBind);
+	case COMMAND_ROUTER_UNBIND:
+		return EDGE_OF(RouterUnbind);
+	case COMMAND_LIFECYCLE_CREATE:
+		return CONFIG_OF(LifecycleCreate);
+	case COMMAND_LIFECYCLE_ALTER:
+		return CONFIG_OF(LifecycleAlter);
+	default: /* LIFECYCLE_DELETE */
+		return NAME_OF(LifecycleDelete, name);
+	}
+}
+
 static struct sluice_slice object_of(const struct command *command, uint64_t *ret_number)
 {
 	const struct sluice_slice none = {"", 0};
@@ -174,21 +218,14 @@ static struct sluice_slice object_of(const struct command *command, uint64_t *re
 	case COMMAND_QUEUE_PURGE:
 		return NAME_OF(QueuePurge, name);
 	case COMMAND_ROUTER_CREATE:
-		return CONFIG_OF(RouterCreate);
 	case COMMAND_ROUTER_ALTER:
-		return CONFIG_OF(RouterAlter);
 	case COMMAND_ROUTER_DELETE:
-		return NAME_OF(RouterDelete, name);
 	case COMMAND_ROUTER_BIND:
-		return EDGE_OF(RouterBind);
 	case COMMAND_ROUTER_UNBIND:
-		return EDGE_OF(RouterUnbind);
 	case COMMAND_LIFECYCLE_CREATE:
-		return CONFIG_OF(LifecycleCreate);
 	case COMMAND_LIFECYCLE_ALTER:
-		return CONFIG_OF(LifecycleAlter);
 	case COMMAND_LIFECYCLE_DELETE:
-		return NAME_OF(LifecycleDelete, name);
+		return object_of_topology(command);
 	case COMMAND_PRODUCER_OPEN:
 		return NAME_OF(ProducerOpen, name);
 	case COMMAND_PRODUCER_CLOSE:
@@ -201,19 +238,13 @@ static struct sluice_slice object_of(const struct command *command, uint64_t *re
 		*ret_number = ((const struct cmd_ack *)command->body)->queue;
 		return none;
 	case COMMAND_JOB_SUBMIT:
-		return NAME_OF(JobSubmit, queue);
 	case COMMAND_JOB_INTENT:
-		return NAME_OF(JobIntent, job);
 	case COMMAND_JOB_REPORT:
-		return NAME_OF(JobReport, job);
 	case COMMAND_JOB_RELEASE:
-		return NAME_OF(JobRelease, job);
 	case COMMAND_JOB_CANCEL:
-		return NAME_OF(JobCancel, job);
 	case COMMAND_JOB_RESET:
-		return NAME_OF(JobReset, job);
 	case COMMAND_QUARANTINE_PURGE:
-		return NAME_OF(QuarantinePurge, job);
+		return object_of_job(command);
 	case COMMAND_SOURCE_SEEN:
 		return NAME_OF(SourceSeen, source);
 	case COMMAND_PUBLISH:
