@@ -539,7 +539,8 @@ Test(store_lmdb, a_second_write_transaction_of_a_thread_is_refused)
 
 /* ---- a reader that commits overtake while it begins ---- */
 
-static struct {
+/* Of the test's thread: other tests begin readers on several. */
+static _Thread_local struct {
 	struct store *store; /* commits when a reader begins; NULL: nothing does */
 	int commits;
 	unsigned renewed;
