@@ -303,3 +303,29 @@ Test(net_sessions, a_free_one_lives_by_signs_of_life)
 	cr_assert_eq(ended_session, silent.session);
 	rig_close(&rig);
 }
+
+static void wait_for_job(struct conn *conn)
+{
+	/* A request with an empty JobWait in it. */
+	static const uint8_t packed[] = {((67 << 3 | 2) & 0x7f) | 0x80, 67 << 3 >> 7, 0};
+	struct message_block *block = NULL;
+	ProtobufCMessage *message = NULL;
+	const char *why = "";
+
+	cr_assert_eq(message_unpack_block(&sluice__request__descriptor,
+					  (struct sluice_slice){packed, sizeof(packed)}, 100,
+					  &block, &message, &why),
+		     0, "%s", why);
+	cr_assert_eq(((Sluice__Request *)message)->op_case, SLUICE__REQUEST__OP_JOB_WAIT);
+	result = door_read(conn, 3, &block, (const Sluice__Request *)message, sizeof(packed));
+}
+
+Test(net_sessions, a_protocol_without_waits_is_refused_one)
+{
+	struct rig rig;
+
+	begin(&rig);
+	run(&rig, wait_for_job);
+	cr_assert_eq(result, SLUICE_E_UNSUPPORTED);
+	rig_close(&rig);
+}

@@ -13,6 +13,7 @@
 #include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
+#include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
@@ -380,6 +381,10 @@ int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 {
 	int rc = conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
 
+	/* Its answer comes by calls of the table that this protocol does not have. */
+	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_JOB_WAIT &&
+	    conn->protocol->job_wait == NULL)
+		rc = SLUICE_E_UNSUPPORTED;
 	if (rc == 0)
 		rc = admit_read(conn, request);
 	if (rc == 0)
