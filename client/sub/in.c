@@ -56,14 +56,21 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 	const char *list[2 * HEADERS_MAX + 1], *why;
 	struct buffer headers = {0};
 	char subject[SUBJECT_BYTES + 1];
+	/* Cleared once a frame: it is large, and each event sets every member that it has. */
+	sluice_delivery_view view = {.size = sizeof(view),
+				     .kind = SLUICE_DELIVERY_EVENT,
+				     .subject = subject};
 	uint32_t run = 0, in_run = 0;
 	bool taken = true;
 
+	if (frame->subject.len > SUBJECT_BYTES)
+		return true;
+	if (frame->subject.len > 0)
+		memcpy(subject, frame->subject.data, frame->subject.len);
+	subject[frame->subject.len] = 0;
 	for (uint32_t i = 0; i < frame->count && taken; i++) {
 		struct envelope envelope;
-		struct sluice_slice of;
 		uint64_t offset = frame->base + i;
-		sluice_delivery_view view = {.size = sizeof(view), .kind = SLUICE_DELIVERY_EVENT};
 
 		if (envelope_next(&raw, &envelope, &why) != 0)
 			break;
@@ -80,12 +87,13 @@ static bool give_events(sluice_sub *sub, const struct frame_deliver *frame, stru
 		}
 		if (sub->started && offset < sub->next_offset)
 			continue; /* redelivered after a reconnect */
-		of = frame->subject.len > 0 ? frame->subject : envelope.subject;
-		if (of.len > SUBJECT_BYTES)
-			break;
-		memcpy(subject, of.data, of.len);
-		subject[of.len] = 0;
-		view.subject = subject;
+		if (frame->subject.len == 0) {
+			if (envelope.subject.len > SUBJECT_BYTES)
+				break;
+			if (envelope.subject.len > 0)
+				memcpy(subject, envelope.subject.data, envelope.subject.len);
+			subject[envelope.subject.len] = 0;
+		}
 		view.key = envelope.key;
 		view.id = envelope.id;
 		view.body = envelope.body;
