@@ -6,6 +6,7 @@
 
 #include "broker/net/conn/bufs.h"
 #include "broker/net/conn/conn.h"
+#include "broker/net/conn/input.h"
 #include "broker/net/conn/sessions.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "broker/net/conn/conn_io.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/state.h"
 #include "broker/util/invariant.h"

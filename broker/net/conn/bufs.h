@@ -34,11 +34,13 @@ struct door_buf {
  * usual size arrive whatever other connections hold. */
 enum { INPUT_FAIR_BYTES = 1 << 14 };
 
+/* Of the buffer that a thread reads sockets into. */
+enum { NET_READ_BYTES = 1 << 18 };
 /* NULL: no memory. The two do not ask bufs_room. */
 struct door_buf *buf_new(struct conn *conn, size_t bytes);
 /* Enlarges a buf of which there is one reference. NULL: no memory, the old one is unchanged. */
 struct door_buf *buf_grow(struct door_buf *buf, size_t bytes);
-/* The buffer that the thread reads sockets into; not counted. NULL: no memory. */
+/* NET_READ_BYTES, for the thread; not counted. NULL: no memory. */
 struct door_buf *buf_fresh(struct io *io);
 struct door_buf *buf_ref(struct door_buf *buf);
 /* Whether all connections together may have so many bytes more. */

@@ -10,11 +10,8 @@
 struct conn;
 struct io;
 
-enum { NET_READ_BYTES = 1 << 18 };
 int conn_open(struct conn *conn) SLUICE_MUST_USE; /* over conn->fd; conn_shut is due in any case */
 void conn_shut(struct conn *conn);		  /* closes the socket, drops unsent output */
-/* Appends the parts to the output, or sends some of them at once; the others are copied. */
-void conn_write_parts(struct conn *conn, const struct sluice_slice *parts, size_t count);
 /* Passes buffered bytes to the protocol, unless the connection is held, blocked or dead. */
 void conn_parse(struct conn *conn);
 /* It was blocked: the bytes, or what its protocol keeps, are tried again. */
@@ -25,14 +22,10 @@ void conn_flow(struct conn *conn); /* reading on or off, by pending commands and
 /* All is written: tells the peer the end, and reads and drops what it still sends, until its end.
  */
 void conn_linger(struct conn *conn);
-void conns_resume(struct io *io);    /* those that wait for memory, as far as there is some */
-void conn_shrink(struct conn *conn); /* frees the input buffer if it is empty */
+void conns_resume(struct io *io); /* those that wait for memory, as far as there is some */
 /* Closes the connections that are held and not read, and whose peers have closed them. Called
  * often. */
 void conns_ended(struct io *io);
-/* While memory for input is used up: closes the connections that keep a part of a frame whose rest
- * does not come. Called often. */
-void conns_press(struct io *io, uint64_t now_ms);
 /* Ends the turns of the connections that were given bytes (`round`), wakes the engine if the round
  * submitted commands, and sends the output that it wrote: every callback of the loop ends with it.
  */

@@ -11,6 +11,7 @@
 #include "broker/net/conn/answer.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/output.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/protocol.h"

@@ -115,30 +115,34 @@ struct conn {
 	bool waits_output; /* door_write has returned BUSY */
 	bool unflushed;	   /* in io->unflushed */
 	struct conn *flush_prev, *flush_next;
-	/* of the unsent bytes: answers and notices, approximately; conn_io.c subtracts */
+	/* of the unsent bytes: answers and notices, approximately; output.c subtracts */
 	size_t unsent_answers;
 
 	/* ---- conn_io.c ---- */
 	int fd;
 	struct event *readable, *writable;
+	bool in_round; /* in io->rounds: it was given bytes, and its protocol wants to know the end
+			*/
+	struct conn *round_prev, *round_next;
+	bool lingering; /* it is told the end, and what it sends is dropped */
+	/* last sign of life: bytes in, or output accepted while the broker does not read (io.c) */
+	uint64_t active_ms;
+	size_t unsent_seen; /* at the last run of io->timer; io.c */
+
+	/* ---- output.c ---- */
 	struct evbuffer *out;
+	bool writing; /* waits for its socket */
+
+	/* ---- input.c ---- */
 	struct door_buf *kept; /* input that is not parsed yet: kept_start to kept_end */
 	size_t kept_start, kept_end;
 	uint64_t received;	/* bytes, in all */
 	uint64_t received_seen; /* at the last look of conns_press() */
 	bool keeps;		/* in io->keeping: it has that buffer */
 	struct conn *keep_prev, *keep_next;
-	bool parsing;  /* the protocol is parsing its bytes */
-	bool in_round; /* in io->rounds: it was given bytes, and its protocol wants to know the end
-			*/
-	struct conn *round_prev, *round_next;
-	bool writing;	/* waits for its socket */
-	bool lingering; /* it is told the end, and what it sends is dropped */
+	bool parsing; /* the protocol is parsing its bytes */
 	/* it continues in the next round, after others were served; io.c resets it */
 	bool turn_over;
-	/* last sign of life: bytes in, or output accepted while the broker does not read (io.c) */
-	uint64_t active_ms;
-	size_t unsent_seen; /* at the last run of io->timer; io.c */
 
 	/* ---- bufs.c ---- */
 	struct door_buf *bufs;
@@ -238,10 +242,12 @@ struct io {
 	unsigned random_count;
 
 	/* ---- conn_io.c ---- */
+	struct conn *rounds;   /* were given bytes in this turn; input.c adds */
+	struct conn *favoured; /* may keep input beyond the bound of all; NULL: none */
+
+	/* ---- input.c ---- */
 	struct conn *keeping;	/* connections that have an input buffer */
 	struct door_buf *fresh; /* NET_READ_BYTES: the bytes of one read of a socket; may be NULL */
-	struct conn *rounds;	/* were given bytes in this turn */
-	struct conn *favoured;	/* may keep input beyond the bound of all; NULL: none */
 	uint64_t press_ms;	/* next look of conns_press(); 0: there is room */
 
 	/* ---- bufs.c ---- */

@@ -16,6 +16,7 @@
 #include "broker/net/conn/bufs.h"
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/conn_io.h"
+#include "broker/net/conn/input.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/reading.h"
