@@ -186,3 +186,20 @@ class LosingProxy:
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+def attempt_mark(spool):
+    """Whether an attempt's directory in the spool has its start mark."""
+    return any(
+        "start" in files and re.search("/1\\.[0-9a-f]{24}$", path)
+        for path, _, files in os.walk(spool)
+    )
+
+
+def waits(process, text):
+    tap.wait_until(lambda: text.encode() in process.text(), 30, f"the log says: {text}")
+
+
+def queue(broker, *args, name="runs"):
+    done = sluice(broker, "queue", "create", name, "--jobs", *args)
+    tap.equal(done.returncode, 0, f"queue create: {done.stderr}")
