@@ -268,6 +268,60 @@ Test(net, a_connection_is_not_read_while_too_much_of_it_is_unanswered)
 	rig_close(&rig);
 }
 
+/* ---- deliveries that are paused ---- */
+
+/* Reads so much of what the broker sends, turning the loop. */
+static void read_off(struct rig *rig, size_t bytes)
+{
+	static uint8_t part[1 << 16];
+
+	while (bytes > 0) {
+		ssize_t got = read(rig->fd, part, bytes < sizeof(part) ? bytes : sizeof(part));
+
+		if (got > 0)
+			bytes -= (size_t)got;
+		else
+			cr_assert_eq(errno, EAGAIN);
+		turn(rig);
+	}
+}
+
+/* Its output has to fall to the low mark; below the bound requests are taken again before that. */
+Test(net, a_consumer_that_is_opened_while_others_are_paused_is_paused, .timeout = 60)
+{
+	enum { BODY_BYTES = 8 << 20, ITEMS = 3 };
+	static uint8_t frame[BODY_BYTES + 1024], body[BODY_BYTES];
+	struct conn *conn;
+	struct rig rig;
+	uint64_t late;
+	size_t len;
+
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	(void)queue_make(&rig, "large");
+	late = queue_make(&rig, "late");
+	for (int n = 0; n < ITEMS; n++) {
+		feed(&rig, frame, put_frame(frame, "large", body, BODY_BYTES));
+		cr_assert_eq(answer(&rig), FRAME_PUBLISHED);
+	}
+	len = put_frame(frame, "late", "x", 1);
+	feed(&rig, frame, len);
+	cr_assert_eq(answer(&rig), FRAME_PUBLISHED);
+	consume_make(conn, "large", 1, ITEMS);
+	turns(&rig);
+	cr_assert(conn->subs_paused && conn_is_full(conn));
+	read_off(&rig, BODY_BYTES + BODY_BYTES / 2);
+	cr_assert(conn->subs_paused && !conn_is_full(conn), "between the bound and the low mark");
+	consume_make(conn, "late", 2, 1);
+	turns(&rig);
+	cr_expect_eq(cell_of(&rig, late).leased, 0);
+	read_off(&rig, BODY_BYTES);
+	turns(&rig);
+	cr_expect(!conn->subs_paused);
+	cr_expect_eq(cell_of(&rig, late).leased, 1);
+	rig_close(&rig);
+}
+
 /* ---- many subscriptions ---- */
 
 enum { CONNS = 98, SUBS_EACH = 1024 };

@@ -192,6 +192,15 @@ void sub_drop(struct sub *sub)
 	sub_free(sub);
 }
 
+/* Fails only for a consumer that was never opened: nothing is claimed for it. */
+static void pause_one(struct sub *sub, bool paused)
+{
+	struct io *io = sub->conn->io;
+
+	if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
+		conn_kill(sub->conn, "no memory to pause a consumer");
+}
+
 int sub_consume(struct sub *sub, struct consumer_spec *spec)
 {
 	int rc;
@@ -202,6 +211,8 @@ int sub_consume(struct sub *sub, struct consumer_spec *spec)
 	sub->opened = rc == 0;
 	if (rc != 0)
 		sub_drop(sub);
+	else if (sub->conn->subs_paused)
+		pause_one(sub, true); /* with the others, until the output drains */
 	return rc;
 }
 
@@ -256,16 +267,12 @@ void sub_wants_pump(struct sub *sub)
 
 static void pause_all(struct conn *conn, bool paused)
 {
-	struct io *io = conn->io;
 	struct sub *sub, *next;
 
 	conn->subs_paused = paused;
 	HASH_ITER(hh_number, conn->subs, sub, next) {
-		if (sub->kind != DOOR_CONSUME)
-			continue;
-		/* Fails only for a consumer that was never opened: nothing is claimed for it. */
-		if (engine_consumer_pause(io->engine, &io->sink, sub->tag, paused) != 0)
-			conn_kill(conn, "no memory to pause a consumer");
+		if (sub->kind == DOOR_CONSUME)
+			pause_one(sub, paused);
 	}
 }
 
