@@ -247,6 +247,40 @@ Test(net_door, only_the_broker_itself_says_whose_session_it_is)
 	rig_close(&rig);
 }
 
+Test(net_door, a_verdict_is_of_the_gateway_that_it_was_made_in)
+{
+	const struct sluice_slice on = {"a.b", 3};
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__GatewayCreate create = SLUICE__GATEWAY_CREATE__INIT;
+	char name[] = "other";
+	struct conn *conn;
+	struct rig rig;
+	int pair[2];
+
+	ruled(&rig);
+	create.name = name;
+	request.op_case = SLUICE__REQUEST__OP_GATEWAY_CREATE;
+	request.gateway_create = &create;
+	ask(&rig, 1, &request);
+	cr_assert_eq(reply_code(&rig, 1), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(net_adopt(rig.net, &native_protocol, NULL, pair[0]), 0);
+	turn(&rig);
+	conn = conn_find(&rig.net->ios[0], 2);
+	cr_assert_not_null(conn);
+	cr_assert_eq(door_enter(conn, (struct sluice_slice){"default", 7}), 0);
+	cr_assert_eq(admit(conn, "publish", on, 0), 0);
+	rule.asked = 0;
+	cr_assert_eq(door_enter(conn, (struct sluice_slice){"default", 7}), 0);
+	cr_assert_eq(admit(conn, "publish", on, 0), 0);
+	cr_assert_eq(rule.asked, 0u, "it is still there");
+	rule.deny = true;
+	cr_assert_eq(door_enter(conn, (struct sluice_slice){name, strlen(name)}), 0);
+	cr_assert_eq(admit(conn, "publish", on, 0), SLUICE_E_DENIED);
+	(void)close(pair[1]);
+	rig_close(&rig);
+}
+
 /* ---- what nobody asked for ---- */
 
 Test(net_door, a_command_that_was_not_asked_for_ends_the_process)

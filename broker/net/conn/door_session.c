@@ -19,6 +19,7 @@
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/sessions.h"
 #include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "protocol/limits.h"
 
@@ -39,9 +40,15 @@ int door_enter(struct conn *conn, struct sluice_slice gateway)
 	store_abort(txn);
 	if (rc != 0)
 		return rc;
-	if (conn->gateway != 0 && conn->gateway != number &&
-	    (conn->sessions != NULL || conn->subs != NULL || conn->pending_count != 0))
-		return SLUICE_E_WRONG_STATE;
+	if (conn->gateway != 0 && conn->gateway != number) {
+		/* A consumer that is closed can still settle, by the number of its queue. */
+		if (conn->sessions != NULL || conn->subs != NULL || conn->closed != NULL ||
+		    conn->pending_count != 0 || conn->waiter_count != 0)
+			return SLUICE_E_WRONG_STATE;
+		while (conn->ended != NULL)
+			sub_drop(conn->ended);
+		conn->granted.permission = NULL;
+	}
 	conn->gateway = number;
 	conn_life_set(conn);
 	return 0;
