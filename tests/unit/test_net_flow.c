@@ -7,6 +7,7 @@
 
 #include "broker/core/queue/record.h"
 #include "broker/net/conn/door.h"
+#include "broker/net/conn/output.h"
 #include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/net_rig.h"
@@ -319,6 +320,35 @@ Test(net, a_consumer_that_is_opened_while_others_are_paused_is_paused, .timeout 
 	turns(&rig);
 	cr_expect(!conn->subs_paused);
 	cr_expect_eq(cell_of(&rig, late).leased, 1);
+	rig_close(&rig);
+}
+
+/* Above the bound of all connections, at which this one may have FAIR_BYTES. What is sent from
+ * where it lies may take the output below it with nothing left that waits for the socket. */
+Test(net, deliveries_go_on_when_all_was_sent_at_once)
+{
+	enum { OUTPUT_BYTES = (1 << 18) + 1, PART_BYTES = 1 << 16 };
+	static const uint8_t zeros[OUTPUT_BYTES];
+	const struct sluice_slice part = {zeros, PART_BYTES};
+	const int room = 1 << 20;
+	struct conn *conn;
+	struct rig rig;
+
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	cr_assert_eq(setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	(void)queue_make(&rig, "q");
+	consume_make(conn, "q", 1, 1);
+	turns(&rig);
+	rig.net->config.outbox_bytes_max = 1;
+	conn_write(conn, zeros, OUTPUT_BYTES);
+	subs_pause_if_full(conn);
+	cr_assert(conn->subs_paused);
+	conn_write_parts(conn, &part, 1);
+	conns_flush(conn->io);
+	read_off(&rig, OUTPUT_BYTES + PART_BYTES);
+	turns(&rig);
+	cr_expect(!conn->subs_paused, "%zu bytes are unsent", conn_unsent(conn));
 	rig_close(&rig);
 }
 

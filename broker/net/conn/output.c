@@ -115,7 +115,9 @@ void conn_write_parts(struct conn *conn, const struct sluice_slice *parts, size_
 
 	for (size_t i = 0; i < count; i++)
 		bytes += parts[i].len;
-	if (bytes >= DIRECT_BYTES_MIN && !conn->writing && !conn->dead)
+	/* What waits until the output is no longer full goes on when the socket takes more: some of
+	 * it has to be left, as conns_flush() leaves it. */
+	if (bytes >= DIRECT_BYTES_MIN && !conn->writing && !conn->dead && !conn_is_full(conn))
 		sent = send_direct(conn, parts, count);
 	for (size_t i = 0; i < count; i++) {
 		size_t skipped = sent < parts[i].len ? sent : parts[i].len;
