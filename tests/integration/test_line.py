@@ -14,6 +14,7 @@ import tempfile
 import tap
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+from client import Closed as Ended  # noqa: E402
 from client import Connection, envelope, pb  # noqa: E402
 
 QUEUE, DONE, NACK, RELEASE = 1, 0, 1, 5
@@ -784,6 +785,24 @@ def test_memory_that_is_missing_at_any_step_refuses_it():
         (3, "consume 1 work 1", [entered, opened]),
     ]:
         with_faults(f"engine_read_begin:{NOMEM}:{number}:1000", store(text, before))
+
+
+def test_a_session_that_could_not_be_resumed_is_not_lost():
+    """Of the native protocol, which opens another one when its session has ended."""
+    for plan in (f"engine_session_attach:{NOMEM}:2:1000", f"engine_read_begin:{NOMEM}:5:1000"):
+        with line_broker(LINE_FAIL=plan) as (broker, _):
+            with Connection(broker.port, client="one") as one:
+                session = {
+                    "session_id": one.welcome.session_id,
+                    "session_secret": one.welcome.session_secret,
+                }
+            try:
+                with Connection(broker.port, **session):
+                    raise tap.Failed(f"{plan}: it was not used")
+            except Ended as closed:
+                tap.equal(closed.failure.code, BUSY, f"{plan}: it may be tried again")
+            with Connection(broker.port, **session) as one:
+                tap.check(one.welcome.resumed, "and is resumed then")
 
 
 # ---- memory ----

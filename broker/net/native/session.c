@@ -121,7 +121,9 @@ static int session_take(struct native *native, struct door_session *ret, bool *r
 					: SLUICE_E_SESSION_GONE;
 
 	*ret_resumed = rc == 0;
-	if (rc == 0 || rc == SLUICE_E_STALE_ATTEMPT || rc == SLUICE_E_BUSY)
+	/* Of a session that lives, another one would be its loss. One whose record is damaged
+	 * cannot be resumed any more. */
+	if (rc != SLUICE_E_SESSION_GONE && rc != SLUICE_E_CORRUPT)
 		return rc;
 	spec.how = DOOR_SESSION_OPEN;
 	return door_session(native->conn, 0, &spec, ret, ret_why);
@@ -205,8 +207,10 @@ int native_hello(struct native *native, struct sluice_slice body)
 	rc = session_take(native, &session, &resumed, &why);
 	if (rc == SLUICE_E_BUSY)
 		return 1;
-	if (rc != 0)
+	if (rc != 0) {
+		rc = native_no_memory_is_busy(rc, &why);
 		return (int)native_fail(conn, rc, "%s", why);
+	}
 	native->greeted = true;
 	native->topology_data = native->hello->lane == SLUICE__LANE__LANE_DATA;
 	if (resumed)
