@@ -19,8 +19,9 @@ AHEAD = 200  # publishes of one client without an answer
 
 
 def publisher(port, subject, stop_at, result):
-    """Publishes until the broker closes the connection; result: answered, told."""
-    answered, sent, told = 0, 0, False
+    """Publishes until the broker closes the connection; result: answered, told, and how many were
+    answered when it said that all is."""
+    answered, sent, told, drained = 0, 0, False, None
     with Connection(port) as link:
         try:
             while True:
@@ -40,9 +41,11 @@ def publisher(port, subject, stop_at, result):
                     notice = client.pb.Notice()
                     notice.ParseFromString(body)
                     told = told or notice.kind == client.pb.NOTICE_SHUTDOWN
+                    if notice.kind == client.pb.NOTICE_DRAINED:
+                        drained = answered
         except (Closed, OSError):
             pass
-    result.update(answered=answered, sent=sent, told=told)
+    result.update(answered=answered, sent=sent, told=told, drained=drained)
 
 
 def test_a_stop_under_load_answers_all_that_is_stored():
@@ -66,6 +69,7 @@ def test_a_stop_under_load_answers_all_that_is_stored():
             broker.wait(60)
         for i, result in enumerate(results):
             tap.check(result["told"], f"client {i} was told: {result}")
+            tap.equal(result["drained"], result["answered"], f"client {i} was told of the end")
         with tap.Broker(data) as broker, Connection(broker.port) as link:
             for i, result in enumerate(results):
                 shown = link.call("stream_show", name=f"s{i}").streams[0]

@@ -205,6 +205,7 @@ struct io {
 	bool stop;			     /* lock */
 	bool draining;			     /* nothing is read any more */
 	bool drained;			     /* they have closed, or had time to */
+	bool drain_told;		     /* all is answered, and the peers are told */
 	bool lingering;			     /* all is answered and sent; peers are told the end */
 	uint64_t drain_unsent, drain_moved_ms; /* unsent output, and when it last changed */
 	struct wheel lives; /* of connections: when each is to be checked again; conn.c sets them */

@@ -57,6 +57,8 @@ struct protocol_ops {
 	/* The broker stops: what it has read is answered, then it closes the connection, within so
 	 * many ms. No `bytes` follows. NULL: not told. */
 	void (*stop)(struct conn *conn, uint64_t within_ms);
+	/* What it has read is answered; all that is not is of no effect. NULL: not told. */
+	void (*drained)(struct conn *conn);
 	void (*closed)(struct conn *conn); /* the last call: frees the state */
 
 	/* ---- commands and reads ---- */

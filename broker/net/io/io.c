@@ -125,21 +125,35 @@ static void drain_begin(struct io *io, uint64_t within_ms)
 }
 
 /* Reads wait for commands, and answers for releases: they count as pending work. Waits for a job do
- * not, nor does output that no peer has taken any of for DRAIN_STILL_MS. */
-static bool has_drained(struct io *io)
+ * not. */
+static bool has_answered(const struct io *io)
 {
-	uint64_t unsent = 0, now = io_now_ms();
-	struct conn *conn, *next;
-
 	if (io->pendings > 0 || io->closings != NULL)
 		return false;
-	HASH_ITER(hh, io->conns, conn, next) {
-		if (conn->dead)
-			continue;
-		if (conn->pending_count > 0)
+	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
+		if (!conn->dead && conn->pending_count > 0)
 			return false;
-		unsent += conn_unsent(conn);
-	}
+	return true;
+}
+
+static void drain_tell(struct io *io)
+{
+	struct conn *conn, *next;
+
+	io->drain_told = true;
+	HASH_ITER(hh, io->conns, conn, next)
+		if (!conn->dead && !conn->closing && conn->protocol->drained != NULL)
+			conn->protocol->drained(conn);
+	conns_flush(io);
+}
+
+/* Output that no peer has taken any of for DRAIN_STILL_MS is not waited for. */
+static bool has_sent(struct io *io)
+{
+	uint64_t unsent = 0, now = io_now_ms();
+
+	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
+		unsent += conn->dead ? 0 : conn_unsent(conn);
 	if (unsent != io->drain_unsent)
 		io->drain_moved_ms = now;
 	io->drain_unsent = unsent;
@@ -151,7 +165,11 @@ static void drain_check(struct io *io)
 	struct net *net = io->net;
 	struct conn *conn, *next;
 
-	if (!io->draining || io->drained || (!io->lingering && !has_drained(io)))
+	if (!io->draining || io->drained || (!io->lingering && !has_answered(io)))
+		return;
+	if (!io->drain_told)
+		drain_tell(io);
+	if (!io->lingering && !has_sent(io))
 		return;
 	if (!io->lingering) {
 		io->lingering = true;

@@ -284,6 +284,7 @@ const struct protocol_ops native_protocol = {
 	.accept = native_accept,
 	.bytes = native_bytes,
 	.stop = native_stop,
+	.drained = native_drained,
 	.closed = native_closed,
 	.reply = native_reply,
 	.session = native_session,

@@ -60,6 +60,7 @@ int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body);
 void native_session(struct conn *conn, uint64_t tag, int code, const char *text,
 		    const struct door_session *session);
 void native_stop(struct conn *conn, uint64_t within_ms);
+void native_drained(struct conn *conn);
 void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
 		     struct message_block **block, size_t bytes);
 

@@ -139,6 +139,15 @@ void native_stop(struct conn *conn, uint64_t within_ms)
 			      "the broker stops; connect again");
 }
 
+void native_drained(struct conn *conn)
+{
+	const struct native *native = door_state(conn);
+
+	if (native->greeted && native->hello == NULL)
+		native_notice(conn, SLUICE__NOTICE_KIND__NOTICE_DRAINED, 0, 0, 0, 0,
+			      "what has no answer was not taken");
+}
+
 static int hello_check(struct native *native)
 {
 	const Sluice__Hello *hello = native->hello;
