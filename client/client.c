@@ -53,6 +53,7 @@ static void work(sluice_client *client)
 	publish_due(client, now, &next);
 	txns_due(client, now, &next);
 	subs_due(client, now, &next);
+	link_leave(client, now);
 	/* A callback created work that this turn may have skipped. The client's own thread then has
 	 * another turn at once; the application's loop waits for the descriptor. The sends below
 	 * need no turn of their own, unless the connection breaks. */
@@ -139,6 +140,15 @@ static void *run(void *user)
 
 /* ---- reports of the link, in the order in which the parts need them ---- */
 
+/* The broker has answered all that it has taken. link_leave() ends the connection. */
+static void drained(sluice_client *client)
+{
+	if (client->state != STATE_STOPPING)
+		return;
+	calls_untaken(client);
+	publish_untaken(client);
+}
+
 static bool on_notice_frame(sluice_client *client, struct sluice_slice body)
 {
 	Sluice__Notice *notice = sluice__notice__unpack(&mem_protobuf, body.len, body.data);
@@ -150,7 +160,13 @@ static bool on_notice_frame(sluice_client *client, struct sluice_slice body)
 		link_broken(client, SLUICE_E_PROTOCOL, "the broker sent a malformed NOTICE");
 		return true;
 	}
-	taken = sub_on_notice(client, notice);
+	taken = true;
+	if (notice->kind == SLUICE__NOTICE_KIND__NOTICE_SHUTDOWN)
+		link_stops(client, notice->offset);
+	else if (notice->kind == SLUICE__NOTICE_KIND__NOTICE_DRAINED)
+		drained(client);
+	else
+		taken = sub_on_notice(client, notice);
 	sluice__notice__free_unpacked(notice, &mem_protobuf);
 	return taken;
 }
@@ -189,6 +205,11 @@ static void on_connected(sluice_client *client, bool session_lost)
 	subs_open(client);
 }
 
+static bool waits(sluice_client *client)
+{
+	return calls_wait(client) || publish_waits(client);
+}
+
 static void on_broken(sluice_client *client)
 {
 	calls_broken(client);
@@ -212,6 +233,7 @@ static void on_failed(sluice_client *client, int code)
 static const struct link_ops link_ops = {.frame = on_frame,
 					 .accepted = calls_check,
 					 .connected = on_connected,
+					 .waits = waits,
 					 .broken = on_broken,
 					 .failed = on_failed};
 

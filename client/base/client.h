@@ -37,7 +37,8 @@ enum client_state {
 	STATE_CONNECTING,
 	STATE_HELLO,
 	STATE_READY,
-	STATE_WAITING, /* for the next try */
+	STATE_STOPPING, /* the broker stops: it still answers, and nothing is sent to it */
+	STATE_WAITING,	/* for the next try */
 	STATE_FAILED
 };
 

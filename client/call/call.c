@@ -289,6 +289,25 @@ void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 	*io_next = client->calls->due_ms < *io_next ? client->calls->due_ms : *io_next;
 }
 
+bool calls_wait(const sluice_client *client)
+{
+	const struct call *call;
+
+	DL_FOREACH(client->calls->ordered, call)
+		if (call->sent)
+			return true;
+	return false;
+}
+
+void calls_untaken(sluice_client *client)
+{
+	struct call *call;
+
+	DL_FOREACH(client->calls->ordered, call)
+		call->sent = call->sent && call->one_connection;
+	client->calls->unsent = client->calls->ordered;
+}
+
 void calls_broken(sluice_client *client)
 {
 	struct call *call, *next;

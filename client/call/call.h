@@ -15,7 +15,8 @@ struct call {
 	uint8_t frame;	  /* type of its frame: REQUEST, or ACK */
 	uint8_t *request; /* packed Request, or the frame's body */
 	size_t request_len;
-	bool repeatable; /* may be sent again after the connection broke */
+	bool repeatable;     /* may be sent again after the connection broke */
+	bool one_connection; /* makes no sense on another one */
 	bool sent;
 	bool was_sent;	      /* on an earlier connection: it may have been done */
 	uint64_t deadline_ms; /* UINT64_MAX: none */
@@ -101,8 +102,11 @@ int call_run_about(sluice_client *client, const Sluice__Request *request, bool r
 
 void calls_send(sluice_client *client);
 void calls_due(sluice_client *client, uint64_t now, uint64_t *io_next);
+bool calls_wait(const sluice_client *client); /* whether a sent one has no answer yet */
 /* Sent ones: to be repeated, or their outcome is unknown */
 void calls_broken(sluice_client *client);
+/* The broker has not taken the sent ones, and will not: they are as good as unsent. */
+void calls_untaken(sluice_client *client);
 /* After a connect, before anything is sent: ends calls that this broker would misunderstand. */
 void calls_check(sluice_client *client);
 void calls_end(sluice_client *client, int code, const char *text);

@@ -115,7 +115,7 @@ static uint64_t next_delay(sluice_client *client)
 void link_broken(sluice_client *client, int code, const char *why)
 {
 	struct link *link = client->link;
-	bool was_ready = client->state == STATE_READY, final;
+	bool was_ready = client->state == STATE_READY || client->state == STATE_STOPPING, final;
 
 	if (client->state == STATE_FAILED)
 		return;
@@ -395,7 +395,7 @@ uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t b
 				      .corr = corr};
 	uint8_t *at;
 
-	if (link->socket_fd < 0 || link->lacking)
+	if (link->socket_fd < 0 || client->state == STATE_STOPPING || link->lacking)
 		return NULL; /* frames after one that could not be written must not overtake it */
 	at = buffer_room(&link->out, FRAME_HEADER_BYTES + body_bytes);
 	if (at == NULL) {
@@ -446,6 +446,36 @@ void link_flush(sluice_client *client)
 bool link_push(sluice_client *client)
 {
 	return client->link->socket_fd >= 0 && client->state == STATE_READY && flush(client) == 0;
+}
+
+/* ---- a broker that stops ---- */
+
+static const char broker_stops[] = "the broker stops";
+
+void link_stops(sluice_client *client, uint64_t within_ms)
+{
+	struct link *link = client->link;
+	uint64_t silence = (uint64_t)SILENT_BEATS * link->heartbeat_ms, now = now_ms();
+
+	if (client->state != STATE_READY)
+		return;
+	client->state = STATE_STOPPING;
+	error_note(client, broker_stops);
+	/* It does not read PINGs either: its own time is the limit. */
+	link->stop_by_ms =
+		within_ms < UINT64_MAX - now - silence ? now + within_ms + silence : UINT64_MAX;
+	link->out.start = link->out.end = 0; /* it would not read that */
+}
+
+void link_leave(sluice_client *client, uint64_t now)
+{
+	if (client->state != STATE_STOPPING)
+		return;
+	if (!client->link->ops->waits(client))
+		link_broken(client, SLUICE_E_DISCONNECTED, broker_stops);
+	else if (client->link->stop_by_ms <= now)
+		link_broken(client, SLUICE_E_DISCONNECTED,
+			    "the broker stops, and did not close the connection in time");
 }
 
 /* ---- frames in ---- */
@@ -675,6 +705,8 @@ uint64_t link_next(const sluice_client *client)
 	if (client->state == STATE_READY)
 		next = ping_next(client) < silent_next(client) ? ping_next(client)
 							       : silent_next(client);
+	else if (client->state == STATE_STOPPING)
+		next = link->stop_by_ms;
 	else if (client->state == STATE_WAITING)
 		next = link->next_try_ms;
 	else if (is_connecting(client))

@@ -15,6 +15,8 @@ struct link_ops {
 	/* The broker has announced its features; nothing was sent to it yet. */
 	void (*accepted)(sluice_client *client);
 	void (*connected)(sluice_client *client, bool session_lost);
+	/* Whether an answer to a frame of this connection is still to come. */
+	bool (*waits)(sluice_client *client);
 	void (*broken)(sluice_client *client);		 /* the connection ended */
 	void (*failed)(sluice_client *client, int code); /* permanently: there is no next try */
 };
@@ -47,6 +49,7 @@ struct link {
 	uint64_t last_in_ms, last_out_ms;
 	uint64_t ping_ms;	/* of the last PING; 0: none on this connection */
 	uint64_t unanswered_ms; /* of the first PING since something was received; 0: none */
+	uint64_t stop_by_ms;	/* the stopping broker closes the connection before that */
 	/* ---- the session ---- */
 	uint64_t session_id;
 	uint8_t secret[16];
@@ -70,9 +73,14 @@ void link_due(sluice_client *client, uint64_t now);
 uint64_t link_next(const sluice_client *client); /* when link_due() is to be called */
 void link_broken(sluice_client *client, int code, const char *why);
 void link_flush(sluice_client *client);
+/* The broker stops and reads nothing more; it closes the connection within so many ms. */
+void link_stops(sluice_client *client, uint64_t within_ms);
+/* Leaves a broker that stops, when the last answer has come or its time is over. */
+void link_leave(sluice_client *client, uint64_t now);
 /* Sends from any thread. True: everything was sent; the loop detects errors. */
 bool link_push(sluice_client *client);
-/* NULL: there is no connection, or no memory, which closes it. From any thread. */
+/* NULL: there is no connection, its broker stops, or no memory, which closes it. From any
+ * thread. */
 uint8_t *link_frame(sluice_client *client, uint8_t type, uint32_t corr, size_t body_bytes);
 /* No memory for data that must not be lost: the connection is closed at the loop's next turn, and
  * the broker redelivers on the next one. From any thread. */

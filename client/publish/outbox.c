@@ -641,6 +641,25 @@ void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next)
 		*io_next = publisher->due_ms;
 }
 
+bool publish_waits(const sluice_client *client)
+{
+	return client->publisher->in_flight > 0;
+}
+
+void publish_untaken(sluice_client *client)
+{
+	struct publisher *publisher = client->publisher;
+	struct batch *batch;
+
+	DL_FOREACH(publisher->batches, batch) {
+		/* One that was sent before keeps its numbers. */
+		if (batch->in_flight && !batch->maybe && batch->refused_last == 0)
+			batch->was_sent = false;
+		batch->in_flight = false;
+	}
+	publisher->in_flight = 0;
+}
+
 void publish_broken(sluice_client *client)
 {
 	struct publisher *publisher = client->publisher;

@@ -38,6 +38,9 @@ void publish_send(sluice_client *client);
 /* Sends what the caller published and waits for, at once if possible, or wakes the loop. */
 void publish_push(sluice_client *client);
 bool publish_on_answer(sluice_client *client, uint32_t corr, struct sluice_slice body);
+bool publish_waits(const sluice_client *client); /* whether a sent batch has no answer yet */
+/* The broker has not taken the sent batches, and will not: they are as good as unsent. */
+void publish_untaken(sluice_client *client);
 void publish_broken(sluice_client *client);
 void publish_session_lost(sluice_client *client);
 void publish_due(sluice_client *client, uint64_t now, uint64_t *io_next);

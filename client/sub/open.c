@@ -112,6 +112,7 @@ static bool source_send(sluice_sub *sub)
 	call = call_new(sub->client, &request, false, &options);
 	if (call == NULL)
 		return false;
+	call->one_connection = true;
 	call->hook = source_answered;
 	call->hook_user = sub;
 	return true;
@@ -195,6 +196,7 @@ struct call *sub_open_call(sluice_sub *sub)
 	 * at that time. */
 	call = call_new(sub->client, &request, false, &options);
 	if (call != NULL) {
+		call->one_connection = true;
 		call->hook = opened;
 		call->hook_user = sub;
 		call->sub_number = sub->number;
@@ -243,11 +245,15 @@ struct call *sub_close_call(sluice_client *client, uint32_t number, const sluice
 {
 	Sluice__Request request = SLUICE__REQUEST__INIT;
 	Sluice__SubscriptionClose message = SLUICE__SUBSCRIPTION_CLOSE__INIT;
+	struct call *call;
 
 	message.subscription = number;
 	request.op_case = SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE;
 	request.subscription_close = &message;
-	return call_new(client, &request, false, options);
+	call = call_new(client, &request, false, options);
+	if (call != NULL)
+		call->one_connection = true;
+	return call;
 }
 
 void sub_unwanted(sluice_client *client, const struct call *call)

@@ -55,6 +55,10 @@
  *   A call whose connection breaks is sent again if it can be repeated safely: reads, publishes,
  *   transactions, job submit, intent, report and cancel, binds, alters, and creates with
  *   if_not_exists. Every other call ends with UNKNOWN, before DISCONNECTED.
+ *   A broker that is stopped tells its clients first. From then on the library sends it nothing:
+ *   what the program calls waits for the next connection, within its deadline, as without one. The
+ *   library leaves when the answers to all that it had sent have come, or when the broker closes
+ *   the connection. Calls that the broker says it has not taken are sent again, whatever they are.
  *   Some ends are final: a refused HELLO, a session name that another client took over, a
  *   subscription whose queue or stream was deleted. They are reported once, and by every later
  *   call.

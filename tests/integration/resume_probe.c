@@ -11,7 +11,7 @@
 #include "sluice/client.h"
 
 static volatile sig_atomic_t go;
-static atomic_int resumed;
+static atomic_int broken, resumed;
 
 static void on_signal(int number)
 {
@@ -22,6 +22,8 @@ static void on_notice(sluice_client *client, const sluice_notice *notice, void *
 {
 	(void)client;
 	(void)user;
+	if (notice->kind == SLUICE_NOTICE_DISCONNECTED)
+		atomic_store(&broken, 1);
 	if (notice->kind == SLUICE_NOTICE_RESUMED)
 		atomic_store(&resumed, 1);
 }
@@ -70,7 +72,9 @@ int main(int argc, char **argv)
 		return 1;
 	(void)printf("holding\n");
 	(void)fflush(stdout);
-	while (!go)
+	/* An ack that is sent before the client knows that the broker is gone has an unknown
+	 * outcome. */
+	while (!go || !atomic_load(&broken))
 		(void)usleep(20000);
 	view = sluice_delivery_get(item);
 	if (step("ack", sluice_item_ack(items, view->token, view->seq, argc == 3 ? NULL : &patient,
