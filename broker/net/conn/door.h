@@ -246,8 +246,9 @@ int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spe
 		   struct door_subscribed *ret) SLUICE_MUST_USE;
 /* Adds credit; above LIMIT_CREDIT_MAX in one call: LIMIT. NOT_FOUND. */
 int door_credit(struct conn *conn, uint64_t number, uint32_t more) SLUICE_MUST_USE;
-/* Ends it. Grants that the engine made before it sees the end still reach `effect`, with `closed`
- * in the facts. NOT_FOUND. */
+/* Ends it; in any call of the table. Grants that the engine made before it sees the end still reach
+ * `effect`, with `closed` in the facts. NOT_FOUND; also for one that the broker is ending
+ * (subscription_end). */
 int door_unsubscribe(struct conn *conn, uint64_t number) SLUICE_MUST_USE;
 
 struct door_sub {

@@ -312,9 +312,12 @@ int door_unsubscribe(struct conn *conn, uint64_t number)
 {
 	struct sub *sub = sub_find(conn, number);
 
-	if (sub == NULL)
+	if (sub == NULL || sub->ending)
 		return SLUICE_E_NOT_FOUND;
-	sub_close(sub);
+	if (sub->pumped)
+		sub->ending = true;
+	else
+		sub_close(sub);
 	return 0;
 }
 

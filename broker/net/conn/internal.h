@@ -223,6 +223,7 @@ struct io {
 	/* ---- conn.c ---- */
 	struct conn *conns;			      /* by id */
 	struct held_session *sessions[SESSION_LISTS]; /* by number */
+	struct held_session *next_held;		      /* of the effect for a session under way */
 	struct held_session *touched;		      /* signs of life to be given */
 	struct closing *closings;		      /* ephemeral sessions without a connection */
 	bool engine_gone;	 /* it has stopped: nothing is detached any more */

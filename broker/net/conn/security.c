@@ -11,15 +11,9 @@
 
 /* The engine may be about to claim for a consumer that ends: it is under way until its last event.
  */
-static void recheck(struct io *io, struct sub *sub, uint64_t before)
+static void revoke(struct io *io, struct sub *sub, uint64_t before)
 {
-	struct conn *conn = sub->conn;
-
-	if (conn->dead || admit_again(conn, sub_permission(sub), sub->name))
-		return;
-	if (!conn->closing)
-		conn->protocol->subscription_end(sub, SLUICE_E_DENIED,
-						 "the right to it was taken away");
+	sub_end_notify(sub, SLUICE_E_DENIED, "the right to it was taken away");
 	if (sub->kind == DOOR_CONSUME) {
 		sub->revoked = true;
 		sub->security = before;
@@ -29,19 +23,35 @@ static void recheck(struct io *io, struct sub *sub, uint64_t before)
 	sub_close(sub);
 }
 
+/* One that lost its right; NULL: there is none left. */
+static struct sub *revoked_next(struct conn *conn)
+{
+	struct sub *sub, *next;
+
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->checked == conn->io->security)
+			continue;
+		sub->checked = conn->io->security;
+		if (!admit_again(conn, sub_permission(sub), sub->name))
+			return sub;
+	}
+	return NULL;
+}
+
 void security_begin(struct io *io, uint64_t version)
 {
 	const uint64_t before = io->security;
 	struct conn *conn, *next_conn;
-	struct sub *sub, *next_sub;
+	struct sub *sub;
 
 	if (version <= before)
 		return;
 	io->security = version;
 	io->older = io->under_way;
 	HASH_ITER(hh, io->conns, conn, next_conn) {
-		HASH_ITER(hh_number, conn->subs, sub, next_sub)
-			recheck(io, sub, before);
+		/* A protocol may end others meanwhile. */
+		while (!conn->dead && (sub = revoked_next(conn)) != NULL)
+			revoke(io, sub, before);
 	}
 }
 

@@ -125,6 +125,8 @@ void session_let_go(struct held_session *held, bool has_ended)
 		conn->own = NULL;
 	if (held->touched)
 		DL_DELETE2(conn->io->touched, held, touch_prev, touch_next);
+	if (conn->io->next_held == held)
+		conn->io->next_held = held->list_next;
 	DL_DELETE(conn->sessions, held);
 	DL_DELETE2(*sessions_list(conn->io, held->session), held, list_prev, list_next);
 	conn->session_count--;

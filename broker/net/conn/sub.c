@@ -316,6 +316,13 @@ static void send_caught_up(struct sub *sub)
 		sub->conn->protocol->caught_up(sub);
 }
 
+void sub_end_notify(struct sub *sub, int code, const char *text)
+{
+	sub->ending = true;
+	if (!sub->conn->dead && !sub->conn->closing)
+		sub->conn->protocol->subscription_end(sub, code, text);
+}
+
 static void end_damaged(struct sub *sub, int rc)
 {
 	log_line(LOG_LEVEL_ERROR,
@@ -323,12 +330,12 @@ static void end_damaged(struct sub *sub, int rc)
 			"a stored record is damaged; the subscription of its follower is "
 			"ended"),
 		 log_str("record", store_last_error()));
-	sub->conn->protocol->subscription_end(sub, rc, store_last_error());
+	sub_end_notify(sub, rc, store_last_error());
 	sub_drop(sub);
 }
 
-/* Returns true when there may be more right now; false: the subscription may be gone. */
-static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
+/* Returns true when there may be more right now. */
+static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget, int *ret_rc)
 {
 	while (sub->credit > 0 && *io_budget > 0) {
 		struct segment segment;
@@ -340,11 +347,13 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 			return false;
 		}
 		if (rc != 0) {
-			end_damaged(sub, rc);
+			*ret_rc = rc;
 			return false;
 		}
 		if (segment.base > sub->next)
 			send_gap(sub, segment.base);
+		if (sub->ending)
+			return false;
 		sub->conn->delivering = true;
 		rc = sub->conn->protocol->deliver_segment(sub, &segment, io_budget);
 		sub->conn->delivering = false;
@@ -352,7 +361,7 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget)
 			conn_kill(sub->conn, "a stored segment could not be delivered");
 			return false;
 		}
-		if (conn_is_full(sub->conn))
+		if (sub->ending || conn_is_full(sub->conn))
 			return false; /* continues when the output has drained */
 	}
 	return sub->credit > 0;
@@ -371,6 +380,7 @@ void subs_pump(struct io *io)
 		struct store_txn *txn = NULL;
 		uint64_t number, budget = PUMP_BYTES;
 		bool again;
+		int rc = 0;
 
 		if (io->pump_cost >= PUMP_ROUND_BYTES) {
 			more = true;
@@ -393,10 +403,16 @@ void subs_pump(struct io *io)
 			conn_kill(sub->conn, "the store cannot be read");
 			break;
 		}
-		again = pump_in(sub, txn, &budget);
+		sub->pumped = true;
+		again = pump_in(sub, txn, &budget, &rc);
+		sub->pumped = false;
 		store_abort(txn);
 		io->pump_cost += PUMP_BYTES - budget + TURN_COST;
-		if (again) {
+		if (sub->ending) {
+			sub_drop(sub);
+		} else if (rc != 0) {
+			end_damaged(sub, rc);
+		} else if (again) {
 			sub_wants_pump(sub);
 			more = true;
 		}

@@ -41,6 +41,11 @@ struct sub {
 	bool listed;			   /* in io->pumps */
 	char *filter;			   /* NULL: all */
 	struct sub *pump_prev, *pump_next; /* to be pumped; closed: in that list */
+	/* The protocol is called with this follower; it may end it meanwhile. */
+	bool pumped;
+	bool ending; /* ended, and dropped when the protocol returns */
+	/* version of the rules that its right was checked by; security.c */
+	uint64_t checked;
 	UT_hash_handle hh_tag;
 	UT_hash_handle hh_number; /* in its connection */
 };
@@ -66,6 +71,9 @@ void sub_close(struct sub *sub);
 /* The engine's last event of a consumer that was closed: all its grants were handled. */
 void sub_ended(struct io *io, uint64_t tag);
 void sub_drop(struct sub *sub);
+/* The broker ends it: notifies the protocol, which may end other subscriptions in this call. The
+ * caller drops or closes it. */
+void sub_end_notify(struct sub *sub, int code, const char *text);
 const char *sub_permission(const struct sub *sub); /* that it needs */
 
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */

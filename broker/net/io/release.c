@@ -72,8 +72,7 @@ static void claimed_one(const struct origin *origin, const struct effect *effect
 
 static void end(struct sub *sub, int code, const char *text)
 {
-	if (!sub->conn->dead && !sub->conn->closing)
-		sub->conn->protocol->subscription_end(sub, code, text);
+	sub_end_notify(sub, code, text);
 	sub_drop(sub);
 }
 
@@ -103,28 +102,31 @@ static void consumer_one(struct io *io, const struct origin *origin, const struc
 
 static void to_session(struct io *io, const struct effect *effect, uint64_t session)
 {
-	struct held_session *held, *next;
+	struct held_session *held;
 
-	DL_FOREACH_SAFE2(*sessions_list(io, session), held, next, list_next)
-	{
+	/* A protocol may let go of this one or of others meanwhile. */
+	for (held = *sessions_list(io, session); held != NULL; held = io->next_held) {
 		struct conn *conn = held->conn;
 
+		io->next_held = held->list_next;
 		if (held->session != session || conn->gateway != effect->gateway)
 			continue;
 		if (!conn->dead)
 			conn->protocol->effect(conn, NULL, effect);
-		if (effect->kind == FX_SESSION_ENDED)
+		if (effect->kind != FX_SESSION_ENDED)
+			continue;
+		held = session_held(conn, session);
+		if (held != NULL)
 			session_let_go(held, true);
 	}
 }
 
 static void to_subscribers(struct io *io, const struct effect *effect, enum door_sub_kind kind)
 {
-	struct sub *sub, *next;
+	struct sub *sub;
 
-	/* Dropping the last subscription frees the list: the next one is read before. */
-	for (sub = subs_of(io, kind, effect->gateway, effect->id); sub != NULL; sub = next) {
-		next = sub->peer_next;
+	/* The first one each time: a protocol may end others of them meanwhile. */
+	while ((sub = subs_of(io, kind, effect->gateway, effect->id)) != NULL) {
 		io->subs_visited++;
 		end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 	}
