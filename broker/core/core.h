@@ -67,10 +67,10 @@ int core_batch_read(struct store_txn *txn, uint64_t *ret) SLUICE_MUST_USE;
 int core_boot_clock(struct store_txn *txn, struct batch_clock process, uint64_t boot_id,
 		    struct cmd_boot *ret) SLUICE_MUST_USE;
 
-/* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM): the batch must be
- * aborted. A refusal is not a failure: it is an outcome in a FX_REPLY effect. core_apply always
- * adds exactly one FX_REPLY per command (after its other effects), except for TICK, which adds
- * none. */
+/* All three: 0, or an environment failure (NO_SPACE, IO, CORRUPT, NOMEM; SCHEMA: LEVEL_RAISE to a
+ * level above CORE_LEVEL, of a newer version): the batch must be aborted. A refusal is not a
+ * failure: it is an outcome in a FX_REPLY effect. core_apply always adds exactly one FX_REPLY per
+ * command (after its other effects), except for TICK, which adds none. */
 int core_batch_begin(struct core *core, struct store_txn *txn,
 		     struct batch_clock clock) SLUICE_MUST_USE;
 /* The number of the open batch, or of the last one: core_batch_read() in a snapshot of its commit

@@ -22,6 +22,7 @@
  * No effect is dropped: demand scans every effect of a batch, also those of its last claim and of
  * its end.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,18 +98,32 @@ static int add_forced_reply(struct batch *batch, struct engine_sink *sink, uint6
 	return rc != 0 ? rc : effects_add(batch->release->public.effects, &effect);
 }
 
-/* The reply of a command that is not applied, in its place among the others: with the text of what
- * is full, if that is the reason. */
+enum { LEVEL_TEXT_BYTES = 80 };
+
+static const char *refusal_text(const struct engine *engine, const struct submission *submission,
+				char buf[LEVEL_TEXT_BYTES])
+{
+	const struct command *command = &submission->command;
+
+	if (submission->forced_code == SLUICE_E_NO_SPACE && engine->gate.why[0] != 0)
+		return engine->gate.why;
+	if (submission->forced_code != SLUICE_E_UNSUPPORTED || command->type != COMMAND_LEVEL_RAISE)
+		return sluice_error_text(submission->forced_code);
+	(void)snprintf(buf, LEVEL_TEXT_BYTES, "level %u is not known; the newest known level is %d",
+		       ((const Sluice__LevelRaise *)command->message)->level, CORE_LEVEL);
+	return buf;
+}
+
+/* The reply of a command that is not applied, in its place among the others. */
 static int refuse_submission(struct engine *engine, const struct submission *submission)
 {
-	const char *text = submission->forced_code == SLUICE_E_NO_SPACE ? engine->gate.why : "";
+	char buf[LEVEL_TEXT_BYTES];
 
 	if (submission->sink == NULL)
 		return 0;
 	core_skip(engine->core);
 	return add_forced_reply(&engine->batch, submission->sink, submission->tag, ORIGIN_REQUEST,
-				submission->forced_code,
-				text[0] != 0 ? text : sluice_error_text(submission->forced_code));
+				submission->forced_code, refusal_text(engine, submission, buf));
 }
 
 /* What the last command delivers to its sender: 0 unless it is a CLAIM. */

@@ -151,6 +151,15 @@ static int session_admit(struct engine *engine, const struct submission *submiss
 	return rc;
 }
 
+/* What depends on the version of this broker is refused before the batch: a newer version that
+ * applies the same batch knows the level. */
+static int level_admit(const struct command *command)
+{
+	const Sluice__LevelRaise *raise = (const Sluice__LevelRaise *)command->message;
+
+	return raise->level > CORE_LEVEL ? SLUICE_E_UNSUPPORTED : 0;
+}
+
 /* Admission is decided here, before a command enters a batch. bytes_max: of the whole batch. */
 int take_lane(struct engine *engine, struct lane *lane, uint64_t bytes_max)
 {
@@ -171,6 +180,8 @@ int take_lane(struct engine *engine, struct lane *lane, uint64_t bytes_max)
 			refused_code = SLUICE_E_SESSION_GONE;
 		else if (submission->command.type == COMMAND_SESSION_OPEN)
 			rc = session_admit(engine, submission, &refused_code);
+		else if (submission->command.type == COMMAND_LEVEL_RAISE)
+			refused_code = level_admit(&submission->command);
 		if (rc == 0)
 			rc = batch_add(batch, submission);
 		if (rc != 0)

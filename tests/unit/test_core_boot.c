@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A start is commands: BOOT, LEVEL_RAISE; the numbers of gateways; an engine that leads. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/core/base/counter.h"
@@ -37,14 +38,35 @@ Test(core_level, only_rises_and_only_to_what_is_known)
 
 	world_open_at(&world, WORLD_MEM, 0);
 	cr_assert_eq(level_of(world.store), 0);
-	cr_assert_eq(level_raise(&world, CORE_LEVEL + 1).code, SLUICE_E_UNSUPPORTED);
-	cr_assert_eq(level_of(world.store), 0);
 	cr_assert_eq(level_raise(&world, CORE_LEVEL).code, 0);
 	cr_assert_eq(level_of(world.store), (uint32_t)CORE_LEVEL);
 	cr_assert_eq(level_raise(&world, CORE_LEVEL).code, 0, "it is there");
 	cr_assert_eq(level_raise(&world, 0).code, SLUICE_E_CONFLICT);
 	cr_assert_eq(level_of(world.store), (uint32_t)CORE_LEVEL);
 	world_restart(&world);
+	cr_assert_eq(level_of(world.store), (uint32_t)CORE_LEVEL);
+	world_close(&world);
+}
+
+/* A version that knows the level would apply it: it is no answer of the rules, so nothing of its
+ * batch may be kept. */
+Test(core_level, one_that_is_not_known_ends_the_batch)
+{
+	Sluice__LevelRaise raise = SLUICE__LEVEL_RAISE__INIT;
+	struct command command = {.type = COMMAND_LEVEL_RAISE,
+				  .gateway = 1,
+				  .message = &raise.base};
+	struct store_txn *txn = NULL;
+	struct world world;
+
+	world_open(&world, WORLD_MEM);
+	raise.level = CORE_LEVEL + 1;
+	cr_assert_eq(store_begin(world.store, &txn), 0);
+	cr_assert_eq(core_batch_begin(world.core, txn, world.clock), 0);
+	cr_assert_eq(core_apply(world.core, txn, &command, world.effects), SLUICE_E_SCHEMA);
+	store_abort(txn);
+	core_batch_abort(world.core);
+	effects_clear(world.effects);
 	cr_assert_eq(level_of(world.store), (uint32_t)CORE_LEVEL);
 	world_close(&world);
 }
@@ -317,4 +339,31 @@ Test(engine_lead, a_store_of_a_newer_level_is_not_opened)
 		     SLUICE_E_SCHEMA);
 	cr_assert_eq(records(world.store), before);
 	world_discard(&world);
+}
+
+/* What this version does not know is not in the batch: it takes no index, and the engine goes on.
+ */
+Test(engine_lead, a_level_that_is_not_known_is_refused_before_the_batch)
+{
+	Sluice__LevelRaise raise = SLUICE__LEVEL_RAISE__INIT;
+	char text[80];
+	uint64_t index;
+	struct rig rig;
+
+	rig_open(&rig, true);
+	(void)rig_session(&rig);
+	index = rig.last.index;
+	raise.level = CORE_LEVEL + 1;
+	rig_send(&rig, COMMAND_LEVEL_RAISE, 0, &raise);
+	rig_step(&rig);
+	cr_assert_eq(rig.last.code, SLUICE_E_UNSUPPORTED);
+	snprintf(text, sizeof(text), "level %d is not known; the newest known level is %d",
+		 CORE_LEVEL + 1, CORE_LEVEL);
+	cr_assert_str_eq(rig.last.text, text);
+	cr_assert_eq(rig.failed, 0);
+	(void)rig_session(&rig);
+	cr_assert_eq(rig.last.code, 0);
+	cr_assert_eq(rig.last.index, index + 1);
+	cr_assert_eq(level_of(rig.store), (uint32_t)CORE_LEVEL);
+	rig_close(&rig);
 }

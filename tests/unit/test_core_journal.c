@@ -25,6 +25,7 @@ struct player {
 	struct core *core;
 	struct effects *effects;
 	struct batch_clock clock;
+	int level;	 /* of the journal */
 	unsigned number; /* of the world in its file, for people */
 	uint8_t bytes[COMMAND_MAX];
 };
@@ -64,6 +65,22 @@ static void player_end(struct player *player, const char *digest)
 	player->store = NULL;
 }
 
+/* The journal of level 1 has a LEVEL_RAISE to a level that its version did not know. Core refused
+ * it then, and the refusal took an index; today the engine refuses it before the batch. Another
+ * command that is refused stands for it, on every version. */
+static const struct command *played(const struct player *player, const struct command *command)
+{
+	static Sluice__SessionClose close = SLUICE__SESSION_CLOSE__INIT;
+	static const struct command refused = {.type = COMMAND_SESSION_CLOSE,
+					       .gateway = 1,
+					       .message = &close.base};
+	const Sluice__LevelRaise *raise = (const Sluice__LevelRaise *)command->message;
+
+	return command->type == COMMAND_LEVEL_RAISE && raise->level > (uint32_t)player->level
+		       ? &refused
+		       : command;
+}
+
 static void player_apply(struct player *player, const char *hex)
 {
 	struct command *command = NULL;
@@ -83,7 +100,9 @@ static void player_apply(struct player *player, const char *hex)
 	if (player->txn == NULL)
 		cr_assert_eq(store_begin(player->store, &player->txn), 0);
 	cr_assert_eq(core_batch_begin(player->core, player->txn, player->clock), 0);
-	cr_assert_eq(core_apply(player->core, player->txn, command, player->effects), 0);
+	cr_assert_eq(core_apply(player->core, player->txn, played(player, command),
+				player->effects),
+		     0);
 	cr_assert_eq(core_batch_end(player->core, player->txn, player->effects), 0);
 	if (player->kind == WORLD_MEM) {
 		cr_assert_eq(store_commit(player->txn), 0);
@@ -133,6 +152,7 @@ static void play(enum world_store kind)
 	for (int level = 1; level <= CORE_LEVEL; level++) {
 		char *text = journal_load(level), *rest = text, *line;
 
+		player.level = level;
 		player.number = 0;
 		while ((line = strtok_r(rest, "\n", &rest)) != NULL)
 			player_line(&player, line);

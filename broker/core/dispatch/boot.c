@@ -52,10 +52,10 @@ int level_raise_apply(struct apply *a, const Sluice__LevelRaise *m, struct outco
 	uint8_t buf[LEVEL_BYTES];
 	int rc;
 
+	/* The engine refuses it before it enters a batch, because a newer version would apply it.
+	 * In a journal of a newer version it ends the replay. */
 	if (m->level > CORE_LEVEL)
-		return refuse(out, SLUICE_E_UNSUPPORTED,
-			      "level %u is not known; the newest known level is %d", m->level,
-			      CORE_LEVEL);
+		return SLUICE_E_SCHEMA;
 	if (m->level < a->core->level)
 		return refuse(out, SLUICE_E_CONFLICT, "the level is %u already, and never sinks",
 			      a->core->level);
