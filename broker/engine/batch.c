@@ -651,6 +651,19 @@ static int run_all(struct engine *engine, struct batch_clock clock)
 	}
 }
 
+/* Logged once: what each of them met is logged as store.corrupt, and the status has the count. */
+static void count_damaged(struct engine *engine)
+{
+	if (atomic_fetch_add(&engine->commits_damaged, 1) > 0)
+		return;
+	log_line(LOG_LEVEL_WARN,
+		 log_id("engine.damaged",
+			"a commit went around a damaged record: the store differs "
+			"from one without this damage; the status counts such "
+			"commits from now on"),
+		 log_u64("batch", core_batch_number(engine->core)));
+}
+
 /* One commit: the submissions from batch->first on, usually all of them. */
 static int run_part(struct engine *engine, struct batch_clock clock)
 {
@@ -678,7 +691,7 @@ static int run_part(struct engine *engine, struct batch_clock clock)
 	atomic_fetch_add(&engine->commits, 1);
 	atomic_fetch_add(&engine->commands, batch->end - batch->first + batch->claim_count);
 	if (batch->damaged > 0)
-		atomic_fetch_add(&engine->commits_damaged, 1);
+		count_damaged(engine);
 	batch->commands = 0;
 	handle_committed(engine);
 	release_post(engine);

@@ -102,6 +102,9 @@ def test_a_damaged_item_is_named_and_the_others_are_delivered():
             finally:
                 process.kill()
             tap.equal(broker.text().count(b"id=store.corrupt"), 2, "the broker's log has both")
+            damaged = one.call("status_get").status.commits_damaged
+            tap.check(1 <= damaged <= 2, f"{damaged} commits met them, as the status says")
+            tap.equal(broker.text().count(b"id=engine.damaged"), 1, "which is logged once")
 
 
 def first_item(data, number):

@@ -63,6 +63,7 @@ static int status_add(struct conn *conn, uint8_t **io_reply, size_t *io_len)
 	status->uptime_ms = io_now_ms() - conn->io->net->started_ms;
 	status->connections = atomic_load(&conn->io->net->connections);
 	status->commits = facts.commits;
+	status->commits_damaged = facts.commits_damaged;
 	status->commands = facts.commands;
 	status->store_used_bytes = facts.store.used_bytes;
 	status->store_map_bytes = facts.store.map_bytes;
