@@ -236,6 +236,16 @@ static void show_job(struct sim *s, struct store_txn *txn, int job, struct job_r
 	sluice__reply__free_unpacked(r, NULL);
 }
 
+/* The oracle no longer checks a job that was forgotten, so no client uses its number again: at the
+ * end of a long run there are fewer jobs. */
+static void slot_renew(struct sim *s, int job)
+{
+	for (int i = 0; i < JOBS; i++) {
+		if (s->slots[i] == job)
+			s->slots[i] = s->jobs_end < ORACLE_JOBS_MAX ? s->jobs_end++ : NO_JOB;
+	}
+}
+
 /* A list of all jobs costs less than a JOB_SHOW of each, so only one of them, in turn, is also
  * shown. Counts the orphans of each source. */
 static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_rest *rest)
@@ -250,12 +260,8 @@ static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_res
 			rest->orphaned[rows[job].seen.source]++;
 		if (rows[job].exists)
 			(void)oracle_job_shown(s->oracle, job, &rows[job].seen);
-		else if (oracle_job_shown(s->oracle, job, NULL) && s->jobs_end < ORACLE_JOBS_MAX) {
-			for (int i = 0; i < JOBS; i++) {
-				if (s->slots[i] == job)
-					s->slots[i] = s->jobs_end++;
-			}
-		}
+		else if (oracle_job_shown(s->oracle, job, NULL))
+			slot_renew(s, job);
 	}
 }
 

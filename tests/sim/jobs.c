@@ -85,16 +85,17 @@ static void job_reset(struct sim *s, struct op op, char *id, uint64_t session)
 void job_do(struct sim *s)
 {
 	int job = s->slots[roll(s, JOBS)];
-	struct op op = {.number = job, .client = s->job[job].token != 0 ? s->job[job].client : 0};
+	const bool held = job != NO_JOB && s->job[job].token != 0;
+	struct op op = {.number = job, .client = held ? s->job[job].client : 0};
 	const struct client *client = &s->clients[op.client];
 	Sluice__JobCancel cancel = SLUICE__JOB_CANCEL__INIT;
 	uint64_t what = roll(s, 16);
 	char id[16];
 
-	if (client->connection == 0 || client->closing)
+	if (job == NO_JOB || client->connection == 0 || client->closing)
 		return;
 	snprintf(id, sizeof(id), "j%d", job);
-	if (what < 4 || s->job[job].token == 0)
+	if (what < 4 || !held)
 		job_submit(s, op, id, client->session);
 	else if (what < 8)
 		job_report(s, op, id, client->session);
@@ -154,6 +155,8 @@ static void plan_settle(struct sim *s, struct txn_plan *t)
 static void plan_job(struct sim *s, struct txn_plan *t)
 {
 	t->job = s->slots[roll(s, JOBS)];
+	if (t->job == NO_JOB)
+		return;
 	t->submit = s->job[t->job].token == 0;
 	t->report = report_of(s, t->job);
 }
@@ -163,7 +166,7 @@ static void plan(struct sim *s)
 	struct txn_plan *t = &s->txn;
 	struct publisher *p = &s->publishers[ORACLE_TXN_PRODUCER];
 
-	*t = (struct txn_plan){.pending = true, .number = p->next++, .job = -1};
+	*t = (struct txn_plan){.pending = true, .number = p->next++, .job = NO_JOB};
 	t->events = (uint32_t)roll(s, 3);
 	t->puts = (uint32_t)roll(s, 3);
 	if (s->held_count > 0 && roll(s, 2) == 0)

@@ -16,7 +16,8 @@ enum {
 	CLIENTS = 4, /* the last one holds items until its session ends */
 	FREE = 3,    /* clients without a connection; the last one's session has no deadline */
 	SOURCES = 2, /* from 1 on; 0 is none */
-	JOBS = 12,   /* at a time: a deleted job is replaced by one with a new number */
+	JOBS = 12, /* at a time: a deleted job is replaced by one with a new number, or by NO_JOB */
+	NO_JOB = -1,
 	WILD_JOBS = 24,
 	JOB_KEEP_MS = 60000,
 	OPS_MAX = 65536,
@@ -70,7 +71,7 @@ struct txn_plan {
 	uint64_t number, session;
 	uint32_t events, puts;
 	struct oracle_settlement settle; /* token 0: none */
-	int job;			 /* -1: none */
+	int job;			 /* NO_JOB: none */
 	struct oracle_report report;
 	bool submit; /* of the job, instead of the report */
 	bool doomed; /* its last operation is refused */
