@@ -281,6 +281,23 @@ Test(net_door, a_verdict_is_of_the_gateway_that_it_was_made_in)
 	rig_close(&rig);
 }
 
+Test(net_door, a_protocol_sends_none_of_the_brokers_own_commands)
+{
+	const uint16_t types[] = {COMMAND_TICK, COMMAND_BOOT, COMMAND_SESSION_EXPIRE, 999};
+	struct rig rig;
+
+	ruled(&rig);
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		const struct command command = {.type = types[i]};
+
+		cr_expect_eq(door_submit(rig.net->ios[0].conns, 1, &command, (struct door_block){0},
+					 1, DOOR_DATA, 0),
+			     SLUICE_E_UNKNOWN_TYPE, "%u", types[i]);
+	}
+	cr_expect_eq(rule.asked, 0u);
+	rig_close(&rig);
+}
+
 /* ---- what nobody asked for ---- */
 
 Test(net_door, a_command_that_was_not_asked_for_ends_the_process)

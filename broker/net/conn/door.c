@@ -179,10 +179,13 @@ static void block_free(struct door_block *block)
 int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 		struct door_block block, size_t bytes, enum door_lane lane, unsigned flags)
 {
+	const struct command_spec *spec = command_spec(command->type);
 	int rc;
 
 	invariant(command->type != COMMAND_PUBLISH, "a PUBLISH that door_publish has not checked");
 	rc = ready(conn, command->session);
+	if (rc == 0 && (spec == NULL || strcmp(spec->permission, "internal") == 0))
+		rc = SLUICE_E_UNKNOWN_TYPE; /* or the broker's own */
 	if (rc == 0)
 		rc = admit_command(conn, command);
 	if (rc != 0) {

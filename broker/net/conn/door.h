@@ -169,7 +169,7 @@ struct door_block {
 /* Sends a command. Gateway and random of *command are the door's; session: one that the connection
  * holds, else DENIED; 0: the attached one, if there is one. bytes: of the command, for the bounds.
  * Answer: `reply`, after its commit and its other effects; the answers of one lane come in the
- * order of the calls. Not for PUBLISH. */
+ * order of the calls. UNKNOWN_TYPE: none, or one that only the broker sends. Not for PUBLISH. */
 int door_submit(struct conn *conn, uint64_t tag, const struct command *command,
 		struct door_block block, size_t bytes, enum door_lane lane,
 		unsigned flags) SLUICE_MUST_USE;
