@@ -228,6 +228,16 @@ void conns_reap(struct io *io)
 
 /* ---- commands ---- */
 
+struct sluice_slice block_put(uint8_t **io_at, struct sluice_slice slice)
+{
+	uint8_t *at = *io_at;
+
+	if (slice.len > 0)
+		memcpy(at, slice.data, slice.len);
+	*io_at += slice.len;
+	return (struct sluice_slice){at, slice.len};
+}
+
 struct net_submission {
 	struct submission submission;
 	void *block;

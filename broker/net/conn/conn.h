@@ -38,6 +38,9 @@ void conn_life_set(struct conn *conn);
 const char *conn_overdue(const struct conn *conn, uint64_t now_ms);
 
 /* ---- commands ---- */
+/* Copies the slice to *io_at, which it moves behind the copy; returns the copy. For the memory of a
+ * command. */
+struct sluice_slice block_put(uint8_t **io_at, struct sluice_slice slice);
 /* Sends a command to the engine for this connection. takes block (also on error), which holds the
  * slices and the struct or message of command. BUSY: the connection is blocked and will receive the
  * same bytes again. */

@@ -162,11 +162,11 @@ bool door_may_take(struct conn *conn)
 /* Whether the connection may send commands and requests. */
 static int ready(const struct conn *conn, uint64_t session)
 {
-	if (door_is_ending(conn))
-		return SLUICE_E_CLOSED;
-	if (session != 0 && session_held(conn, session) == NULL)
-		return SLUICE_E_DENIED;
-	return conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
+	int rc = conn_may_begin(conn);
+
+	if (rc == 0 && session != 0 && session_held(conn, session) == NULL)
+		rc = SLUICE_E_DENIED;
+	return rc;
 }
 
 static void block_free(struct door_block *block)
@@ -224,16 +224,6 @@ struct publish_block {
 	uint8_t bytes[];
 };
 
-static struct sluice_slice publish_put(uint8_t **io_at, struct sluice_slice slice)
-{
-	uint8_t *at = *io_at;
-
-	if (slice.len > 0)
-		memcpy(at, slice.data, slice.len);
-	*io_at += slice.len;
-	return (struct sluice_slice){at, slice.len};
-}
-
 /* A copy in one piece of memory, with the payload or without. */
 static struct publish_block *publish_copy(const struct frame_publish *publish, bool payload)
 {
@@ -246,10 +236,10 @@ static struct publish_block *publish_copy(const struct frame_publish *publish, b
 		return NULL;
 	at = block->bytes;
 	block->publish = *publish;
-	block->publish.subject = publish_put(&at, publish->subject);
-	block->publish.target = publish_put(&at, publish->target);
+	block->publish.subject = block_put(&at, publish->subject);
+	block->publish.target = block_put(&at, publish->target);
 	if (payload)
-		block->publish.payload = publish_put(&at, publish->payload);
+		block->publish.payload = block_put(&at, publish->payload);
 	return block;
 }
 
@@ -307,6 +297,7 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 	struct command command = {.type = COMMAND_ACK};
 	struct ack_block *block;
 	const char *why;
+	uint8_t *at;
 	int rc = ready(conn, 0);
 
 	if (rc == 0)
@@ -321,12 +312,9 @@ int door_ack(struct conn *conn, uint64_t tag, uint64_t number, const struct cmd_
 	command.session = session_held(conn, sub->session) != NULL ? sub->session : 0;
 	block->ack = *ack;
 	block->ack.queue = sub->key.id;
-	if (run_bytes > 0)
-		memcpy(block->bytes, ack->runs, run_bytes);
-	block->ack.runs = block->bytes;
-	if (ack->reason.len > 0)
-		memcpy(block->bytes + run_bytes, ack->reason.data, ack->reason.len);
-	block->ack.reason = (struct sluice_slice){block->bytes + run_bytes, ack->reason.len};
+	at = block->bytes;
+	block->ack.runs = block_put(&at, (struct sluice_slice){ack->runs, run_bytes}).data;
+	block->ack.reason = block_put(&at, ack->reason);
 	command.body = &block->ack;
 	rc = admit_command(conn, &command);
 	if (rc != 0) {

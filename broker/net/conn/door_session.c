@@ -86,16 +86,6 @@ struct open_block {
 	uint8_t bytes[];
 };
 
-static struct sluice_slice put(uint8_t **io_at, struct sluice_slice slice)
-{
-	uint8_t *at = *io_at;
-
-	if (slice.len > 0)
-		memcpy(at, slice.data, slice.len);
-	*io_at += slice.len;
-	return (struct sluice_slice){at, slice.len};
-}
-
 static int session_open(struct conn *conn, uint64_t tag, const struct door_session_spec *spec)
 {
 	const struct sluice_slice address = {conn->address, strlen(conn->address)};
@@ -122,9 +112,9 @@ static int session_open(struct conn *conn, uint64_t tag, const struct door_sessi
 	opening->gateway = conn->gateway;
 	opening->flags = spec->flags;
 	opening->timeout_ms = timeout_bounded(spec->timeout_ms);
-	block->open.name = put(&at, spec->name);
-	block->open.client = put(&at, spec->client);
-	block->open.address = put(&at, address);
+	block->open.name = block_put(&at, spec->name);
+	block->open.client = block_put(&at, spec->client);
+	block->open.address = block_put(&at, address);
 	block->open.face = spec->face;
 	block->open.flags = (spec->flags & DOOR_SESSION_EPHEMERAL) != 0 ? SESSION_EPHEMERAL : 0;
 	block->open.timeout_ms = opening->timeout_ms;
@@ -235,10 +225,9 @@ int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec
 
 	static_assert((int)DOOR_INSTANCE_BYTES == (int)INSTANCE_BYTES, "instance_enter reads it");
 	*ret_why = "a session could not be opened";
-	if (conn->dead || conn->closing)
-		return SLUICE_E_CLOSED;
-	if (conn->gateway == 0)
-		return SLUICE_E_WRONG_STATE;
+	rc = conn_may_begin(conn);
+	if (rc != 0)
+		return rc;
 	if (spec->instance.len == 0)
 		return session_take(conn, tag, spec, ret);
 	rc = instance_enter(instances, spec->instance.data, spec->attempt, &instance, &last);

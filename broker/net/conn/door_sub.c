@@ -270,11 +270,11 @@ int door_subscribe(struct conn *conn, uint64_t number, const struct door_sub_spe
 	int rc;
 
 	*ret = (struct door_subscribed){0};
-	if (conn->dead || conn->closing)
-		return SLUICE_E_CLOSED;
-	if (conn->gateway == 0)
-		return REFUSE(ret, SLUICE_E_WRONG_STATE, "a subscription needs a gateway");
-	rc = bounds_check(conn, number, spec, ret);
+	rc = conn_may_begin(conn);
+	if (rc == SLUICE_E_WRONG_STATE)
+		return REFUSE(ret, rc, "a subscription needs a gateway");
+	if (rc == 0)
+		rc = bounds_check(conn, number, spec, ret);
 	if (rc != 0)
 		return rc;
 	rc = admit(conn, sub_permission(&(struct sub){.kind = spec->kind}), spec->name, 0);

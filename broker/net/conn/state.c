@@ -132,6 +132,13 @@ uint64_t conn_session(const struct conn *conn)
 	return conn->own != NULL ? conn->own->session : 0;
 }
 
+int conn_may_begin(const struct conn *conn)
+{
+	if (conn->dead || conn->closing)
+		return SLUICE_E_CLOSED;
+	return conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
+}
+
 void conn_block(struct conn *conn)
 {
 	conn->waits_inbox |= !conn->parsing;

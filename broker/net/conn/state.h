@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sluice/error.h"
+
 struct conn;
 struct io;
 
@@ -23,6 +25,10 @@ uint64_t conn_session(const struct conn *conn); /* its attached one; 0: none */
 /* why: of static storage, for the log; the first one stays. */
 void conn_close_soon(struct conn *conn, const char *why); /* after written output is flushed */
 void conn_kill(struct conn *conn, const char *why);	  /* now: freed at the end of the round */
+
+/* Whether its protocol may begin something: 0; CLOSED: it is ending; WRONG_STATE: it has not
+ * entered a gateway. */
+int conn_may_begin(const struct conn *conn) SLUICE_MUST_USE;
 
 /* ---- output ---- */
 void conn_write(struct conn *conn, const void *bytes, size_t len);
