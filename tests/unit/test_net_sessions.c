@@ -225,6 +225,17 @@ Test(net_sessions, an_ephemeral_one_ends_with_its_connection_and_a_free_one_does
 	rig_close(&rig);
 }
 
+/* The inbox was full until the broker stopped. For the sanitizer. */
+Test(net_sessions, what_waits_to_be_closed_is_freed_at_a_stop)
+{
+	struct rig rig;
+
+	begin(&rig);
+	session_close_later(&rig.net->ios[0], 1, 7);
+	cr_expect_not_null(rig.net->ios[0].closings);
+	rig_close(&rig);
+}
+
 /* The connection ends between the command and its answer. */
 Test(net_sessions, an_ephemeral_one_whose_connection_went_before_its_answer_ends)
 {

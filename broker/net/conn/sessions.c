@@ -223,6 +223,15 @@ void sessions_close_due(struct io *io)
 	}
 }
 
+void sessions_fini(struct io *io)
+{
+	struct closing *closing, *next;
+
+	DL_FOREACH_SAFE(io->closings, closing, next)
+		free(closing);
+	io->closings = NULL;
+}
+
 /* ---- signs of life ---- */
 
 void session_touch(struct held_session *held)

@@ -472,6 +472,7 @@ void io_fini(struct io *io)
 		conn_kill(conn, "the broker stops");
 	}
 	conns_reap(io);
+	sessions_fini(io);
 	/* The engine is stopped: no answer comes any more. */
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
 		DL_DELETE(io->orphans, pending);
