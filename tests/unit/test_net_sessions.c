@@ -130,6 +130,35 @@ Test(net_sessions, a_connection_holds_several)
 	rig_close(&rig);
 }
 
+static uint64_t used_by;
+
+static void use_by_command(struct conn *conn)
+{
+	static const struct cmd_session_alter alter = {.timeout_ms = 60000};
+	const struct command command = {.type = COMMAND_SESSION_ALTER,
+					.session = used_by,
+					.body = &alter};
+
+	result = door_submit(conn, 2, &command, (struct door_block){0}, 10, DOOR_CONTROL, 0);
+}
+
+static void use_by_touch(struct conn *conn)
+{
+	result = door_touch(conn, used_by);
+}
+
+static void use_by_consumer(struct conn *conn)
+{
+	const struct door_sub_spec consumer = {.kind = DOOR_CONSUME,
+					       .name = {"dead-letter", 11},
+					       .session = used_by};
+	struct door_subscribed ret;
+
+	result = door_subscribe(conn, 1, &consumer, &ret);
+}
+
+static void (*const uses[])(struct conn *conn) = {use_by_command, use_by_touch, use_by_consumer};
+
 /* limit: HELD_SESSIONS_MAX */
 Test(net_sessions, above_its_limit_a_connection_lets_the_least_used_one_go)
 {
@@ -141,6 +170,16 @@ Test(net_sessions, above_its_limit_a_connection_lets_the_least_used_one_go)
 	for (unsigned i = 1; i < LIMIT_HELD_SESSIONS_MAX; i++)
 		(void)opened_as(&rig, 0);
 	cr_assert_not_null(session_held(conn_of(&rig), first.session));
+	/* A command, a sign of life and a consumer are uses. */
+	for (unsigned n = 0; n < 3; n++) {
+		used_by = first.session;
+		run(&rig, uses[n]);
+		cr_assert_eq(result, 0, "%u", n);
+		(void)opened_as(&rig, 0);
+		cr_assert_not_null(session_held(conn_of(&rig), first.session), "%u", n);
+		for (unsigned i = 2; i < LIMIT_HELD_SESSIONS_MAX; i++)
+			(void)opened_as(&rig, 0);
+	}
 	(void)opened_as(&rig, 0);
 	cr_assert_null(session_held(conn_of(&rig), first.session), "the least used one was let go");
 	cr_assert_eq(conn_of(&rig)->session_count, LIMIT_HELD_SESSIONS_MAX);

@@ -323,6 +323,7 @@ static uint64_t session_used(struct conn *conn, const struct command *command)
 
 	if (held == NULL)
 		return 0;
+	session_use(held);
 	held->used |= command->type != COMMAND_SESSION_CLOSE;
 	return held->session;
 }

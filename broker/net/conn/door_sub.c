@@ -252,6 +252,7 @@ static int consume(struct conn *conn, uint64_t number, const struct door_sub_spe
 	if (spec->items_only && queue.kind != SLUICE__QUEUE_KIND__QUEUE_ITEMS)
 		return REFUSE(ret, SLUICE_E_UNSUPPORTED, "queue '%.*s' holds jobs",
 			      TEXT(spec->name, 200));
+	session_use(held);
 	held->used = true;
 	rc = consume_add(conn, number, spec, &queue, source, held->session);
 	if (rc != 0)

@@ -31,6 +31,17 @@ struct held_session *session_held(const struct conn *conn, uint64_t session)
 
 /* ---- holding ---- */
 
+void session_use(struct held_session *held)
+{
+	struct conn *conn = held->conn;
+
+	/* To the end of the list, whose first free one is let go. */
+	if (held->next == NULL)
+		return;
+	DL_DELETE(conn->sessions, held);
+	DL_APPEND(conn->sessions, held);
+}
+
 /* Room for one more. */
 static int make_room(struct conn *conn)
 {
@@ -238,9 +249,7 @@ void session_touch(struct held_session *held)
 {
 	struct conn *conn = held->conn;
 
-	/* To the end: the least recently used one is let go first. */
-	DL_DELETE(conn->sessions, held);
-	DL_APPEND(conn->sessions, held);
+	session_use(held);
 	if (held->touched || (held->flags & DOOR_SESSION_ATTACH) != 0)
 		return;
 	held->touched = true;

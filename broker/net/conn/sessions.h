@@ -41,6 +41,8 @@ void sessions_let_go(struct conn *conn); /* all: the connection ends */
 void session_close_later(struct io *io, uint32_t gateway, uint64_t session);
 void sessions_close_due(struct io *io); /* once a round */
 void sessions_fini(struct io *io);	/* those that were not closed: the next start does it */
+/* It is used: others are let go before it. */
+void session_use(struct held_session *held);
 /* A sign of life of a free session, given to the engine with the others of the thread. */
 void session_touch(struct held_session *held);
 void sessions_touch_due(struct io *io); /* with io->timer */
