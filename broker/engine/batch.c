@@ -38,6 +38,10 @@
  * is committed in parts of PART_COMMANDS. */
 enum { REAPPLIED_MIN = 4096, REAPPLIED_TIMES = 4, PART_COMMANDS = 32 };
 
+/* Records that the sessions which expire may cost a batch, up to one session more. Commands wait
+ * for them, so they take a part of the batch only. */
+enum { EXPIRY_WORK_MAX = 8192 };
+
 /* Claims of one batch that may meet damage on a write; one more ends the claims of this batch. */
 enum { CLAIM_FAILURES_MAX = 4 };
 
@@ -154,6 +158,9 @@ static int apply_submissions(struct engine *engine, struct store_txn *txn,
 		int rc;
 
 		submission->work = 0;
+		if (i < batch->expired && submission->forced_code == 0 &&
+		    batch->work >= EXPIRY_WORK_MAX)
+			submission->forced_code = SLUICE_E_BUSY; /* the next batch */
 		if (submission->forced_code != 0) {
 			rc = refuse_submission(engine, submission);
 			if (rc != 0)

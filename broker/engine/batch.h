@@ -13,6 +13,7 @@ struct batch {
 	struct submission **submissions; /* of this batch, in order */
 	size_t count, capacity;
 	size_t first, end; /* range that is committed together; usually all */
+	size_t expired;	   /* so many at its front are expiries of sessions */
 	size_t part_max;   /* maximum size of that range */
 	/* commands that were undone and applied again because others met damage */
 	size_t reapplied;

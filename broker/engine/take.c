@@ -36,8 +36,11 @@ static void expiry_destroy(struct submission *submission)
 {
 	struct expiry *expiry = (struct expiry *)submission; /* its first member */
 
+	/* BUSY: the batch has done enough, and the next one follows at once. */
 	heartbeats_again(&expiry->engine->heartbeats, submission->command.gateway,
-			 expiry->body.session, expiry->engine->live_ms + EXPIRY_AGAIN_MS);
+			 expiry->body.session,
+			 expiry->engine->live_ms +
+				 (submission->forced_code == SLUICE_E_BUSY ? 0 : EXPIRY_AGAIN_MS));
 	free(expiry);
 }
 
@@ -76,6 +79,7 @@ int take_expired(struct engine *engine)
 		if (rc != 0)
 			return rc;
 	}
+	engine->batch.expired = engine->batch.count;
 	return 0;
 }
 

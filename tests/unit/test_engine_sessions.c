@@ -382,6 +382,48 @@ Test(engine_sessions, ten_thousand_that_expire_at_once_delay_no_command, .timeou
 	rig_close(&rig);
 }
 
+/* Each entry of theirs is work of the commit that ends them: the others wait for a part of it. */
+Test(engine_sessions, those_that_own_much_and_expire_at_once_delay_no_command, .timeout = 60)
+{
+	enum { MANY = 40, EACH = 128 };
+	uint64_t sessions[MANY], wait = 0;
+	struct cmd_claim claim = {.max = 1, .flags = CLAIM_SESSION_LEASE};
+
+	for (int aborts = 0; aborts < 2; aborts++) {
+		struct rig rig;
+
+		rig_open(&rig, aborts != 0);
+		claim.queue = rig_dead_letter(&rig);
+		for (int i = 0; i < MANY; i++) {
+			sessions[i] = rig_session(&rig);
+			attach(&rig, sessions[i], (uint64_t)i + 1);
+			for (int n = 0; n < EACH; n++)
+				cr_assert_eq(rig_put(&rig, 1), 0);
+			rig_step(&rig);
+			for (int n = 0; n < EACH; n++)
+				rig_send(&rig, COMMAND_CLAIM, sessions[i], &claim);
+			rig_step(&rig);
+		}
+		cr_assert_eq(rig.items, MANY * EACH);
+		for (int i = 0; i < MANY; i++)
+			detach(&rig, sessions[i], (uint64_t)i + 1);
+		rig_step(&rig);
+		rig.now.mono_ms += TIMEOUT_MS;
+		rig.replies = 0;
+		cr_assert_eq(rig_put(&rig, 1), 0);
+		cr_assert_eq(engine_step(rig.engine, rig.now, &wait), 0);
+		cr_expect_eq(rig.replies, 1, "a command is answered beside them");
+		cr_expect_eq(wait, 0, "the next batch follows at once");
+		cr_expect_gt(rig.sessions_ended, 0u);
+		cr_expect_lt(rig.sessions_ended, (unsigned)MANY, "not all in one commit");
+		rig_step(&rig);
+		cr_expect_eq(rig.sessions_ended, (unsigned)MANY, "each, once");
+		for (int i = 0; i < MANY; i++)
+			cr_expect(!lives(&rig, sessions[i]));
+		rig_close(&rig);
+	}
+}
+
 /* ---- ephemeral ones at a start ---- */
 
 static void start_again(struct rig *rig)
