@@ -22,6 +22,7 @@
 #include "broker/core/stream/stream.h"
 #include "broker/engine/engine_internal.h"
 #include "broker/net/conn/answer.h"
+#include "broker/net/conn/sub.h"
 #include "tests/sim/shadow.h"
 
 /* X(NAME, "name", "what it does") */
@@ -97,6 +98,8 @@
 	X(LATE_REFUSAL, "late-refusal", "refusals before core are answered at the end of a batch") \
 	X(LATE_FLUSH, "late-flush", "answers of reads are given when a round ends")                \
 	X(LATE_NUMBER, "late-number", "a read counts a commit that began after its snapshot")      \
+	X(EARLY_EVENT, "early-event",                                                              \
+	  "a follower is given events before the answers of their commit")                         \
 	X(EARLY_NUMBER, "early-number",                                                            \
 	  "a read has the number of before, two commits came between it and its snapshot")         \
 	X(WHOLE_CONTROL, "whole-control", "control fills a commit although data waits")            \
@@ -626,6 +629,12 @@ WRAP(int, engine_read_begin, struct engine *engine, struct store_txn **ret, uint
 	if (planted == EARLY_NUMBER && *ret_number >= 2 && ++count % 4 == 0)
 		*ret_number -= 2;
 	return rc;
+}
+
+WRAP(void, subs_log_grown, struct io *io, uint32_t gateway, uint64_t stream, uint64_t next_offset)
+{
+	__real_subs_log_grown(io, gateway, stream,
+			      planted == EARLY_EVENT ? UINT64_MAX : next_offset);
 }
 
 WRAP(void, answers_flush, struct io *io)

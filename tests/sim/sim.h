@@ -138,6 +138,7 @@ struct sim {
 	bool answers_lost;
 	char dir[64];
 	uint64_t random, step, connections;
+	uint64_t thread_events; /* that its connections have published */
 	int reports;
 	uint64_t queue, jobs, wild, wild_job_queue;
 	uint64_t clock_ahead_ms; /* of the broker's durable clock */

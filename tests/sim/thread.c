@@ -25,6 +25,7 @@
 #include "broker/net/io/release.h"
 #include "broker/net/net.h"
 #include "broker/net/protocols.h"
+#include "broker/util/bytes.h"
 #include "broker/util/clock.h"
 #include "protocol/envelope.h"
 #include "protocol/frame.h"
@@ -43,7 +44,8 @@ enum {
 enum what { NONE, COMMAND, READ, WAIT, FOLLOW };
 struct request {
 	enum what what;
-	int job; /* WAIT */
+	int job;	/* WAIT */
+	uint64_t event; /* COMMAND: the number of the event that it publishes; 0: none */
 };
 
 struct link {
@@ -165,6 +167,41 @@ static void on_notice(struct link *link, struct sluice_slice body)
 	sluice__notice__free_unpacked(notice, NULL);
 }
 
+static bool publish_waits(uint64_t event)
+{
+	for (int c = 0; c < CONNS; c++) {
+		for (int i = 0; i < REQUESTS; i++) {
+			const struct request *request = &thread.links[c].requests[i];
+
+			if (request->what == COMMAND && request->event == event)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The events of a commit follow its answers. */
+static void on_deliver(struct link *link, struct sluice_slice body)
+{
+	struct frame_deliver frame;
+	const char *why = "";
+
+	if (!link->opened)
+		oracle_blame(thread.sim->oracle, "an event precedes the answer of its subscription",
+			     number_of(link), link->mades);
+	must(frame_deliver_decode(body, &frame, &why), why);
+	while (frame.payload.len > 0) {
+		struct envelope e;
+
+		must(envelope_next(&frame.payload, &e, &why), why);
+		must(e.body.len != sizeof(uint64_t) ? SLUICE_E_INTERNAL : 0, "an event's number");
+		if (publish_waits(get_be64(e.body.data)))
+			oracle_blame(thread.sim->oracle,
+				     "an event precedes the answer to its publish", number_of(link),
+				     (int64_t)get_be64(e.body.data));
+	}
+}
+
 static void on_frame(struct link *link, const struct frame_header *header, struct sluice_slice body)
 {
 	switch (header->type) {
@@ -182,10 +219,7 @@ static void on_frame(struct link *link, const struct frame_header *header, struc
 		on_notice(link, body);
 		return;
 	case FRAME_DELIVER:
-		if (!link->opened)
-			oracle_blame(thread.sim->oracle,
-				     "an event precedes the answer of its subscription",
-				     number_of(link), link->mades);
+		on_deliver(link, body);
 		return;
 	default: /* ERROR: the connection is closed */
 		return;
@@ -238,7 +272,7 @@ static void send_request(struct link *link, enum what what, int job, const Sluic
 	/* An old wait: jobs that nobody ends. */
 	if (link->requests[corr % REQUESTS].what != NONE)
 		return;
-	link->requests[corr % REQUESTS] = (struct request){what, job};
+	link->requests[corr % REQUESTS] = (struct request){what, job, 0};
 	send_frame(link, bytes, FRAME_REQUEST, corr,
 		   sluice__request__pack(request, bytes + FRAME_HEADER_BYTES));
 }
@@ -256,8 +290,8 @@ static void send_hello(struct link *link)
 
 static void send_publish(struct link *link)
 {
-	uint8_t bytes[256], event[64];
-	struct envelope e = {.subject = text(""), .body = text("x")};
+	uint8_t bytes[256], event[64], number[sizeof(uint64_t)];
+	struct envelope e = {.subject = text(""), .body = {number, sizeof(number)}};
 	struct frame_publish f = {.target_kind = PUBLISH_TO_STREAM,
 				  .count = 1,
 				  .subject = text("thread"),
@@ -266,9 +300,15 @@ static void send_publish(struct link *link)
 
 	if (link->requests[corr % REQUESTS].what != NONE)
 		return;
+	/* To the streams that are followed. */
+	if (thread_roll(2) == 0) {
+		f.target_kind = PUBLISH_TO_SUBJECT;
+		f.target = text("");
+	}
+	put_be64(number, ++thread.sim->thread_events);
 	f.payload = (struct sluice_slice){event, envelope_encode(event, &e)};
 	f.raw_bytes = (uint32_t)f.payload.len;
-	link->requests[corr % REQUESTS] = (struct request){COMMAND, 0};
+	link->requests[corr % REQUESTS] = (struct request){COMMAND, 0, thread.sim->thread_events};
 	send_frame(link, bytes, FRAME_PUBLISH, corr,
 		   frame_publish_encode(bytes + FRAME_HEADER_BYTES, &f));
 }

@@ -107,6 +107,7 @@ static int follow_add(struct conn *conn, uint64_t number, const struct door_sub_
 	sub->key = (struct sub_key){conn->gateway, stream->id};
 	sub->log = stream->log;
 	sub->next = found->start_offset;
+	sub->limit = stream->next_offset;
 	sub->shows = answer_number(conn, found->number);
 	sub->credit = spec->credit;
 	sub->raw = spec->raw;

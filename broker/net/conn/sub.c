@@ -288,13 +288,15 @@ void subs_resume(struct conn *conn)
 		pause_all(conn, false);
 }
 
-void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream)
+void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream, uint64_t next_offset)
 {
 	struct sub *subs = subs_of(io, DOOR_FOLLOW, gateway, stream), *sub;
 
 	DL_FOREACH2(subs, sub, peer_next)
 	{
 		io->subs_visited++;
+		if (next_offset > sub->limit)
+			sub->limit = next_offset;
 		sub_wants_pump(sub);
 	}
 }
@@ -342,7 +344,9 @@ static bool pump_in(struct sub *sub, struct store_txn *txn, uint64_t *io_budget,
 		int rc = core_segment_read(txn, (uint32_t)sub->key.gateway, sub->log, sub->next,
 					   &segment);
 
-		if (rc == SLUICE_E_NOT_FOUND) {
+		/* The snapshot may be newer than the last release that was handled: an answer to
+		 * the publisher in it comes first. */
+		if (rc == SLUICE_E_NOT_FOUND || (rc == 0 && segment.base >= sub->limit)) {
 			send_caught_up(sub);
 			return false;
 		}

@@ -35,6 +35,7 @@ struct sub {
 	uint64_t log;
 	uint64_t shows; /* the commit that its answer shows: events follow the answer; 0: none */
 	uint64_t next;	/* offset */
+	uint64_t limit; /* offset: events from here on are of releases that were not handled */
 	uint64_t credit;
 	bool raw;
 	bool caught_up_sent;
@@ -78,7 +79,8 @@ const char *sub_permission(const struct sub *sub); /* that it needs */
 
 /* The subscriptions of that kind to a stream or queue, a list by peer_next; NULL: none. */
 struct sub *subs_of(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id);
-void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream);
+/* A release says that the stream ends before this offset now. Its events follow the release. */
+void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream, uint64_t next_offset);
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
 /* Pauses the claims for all consumers of the connection when its output is full; resumes them when

@@ -156,7 +156,7 @@ static void dispatch(struct io *io, const struct engine_release *release,
 			claimed_one(origin, effect);
 		return;
 	case FX_LOG_GROWN:
-		subs_log_grown(io, effect->gateway, effect->id);
+		subs_log_grown(io, effect->gateway, effect->id, effect->offset);
 		return;
 	case FX_STREAM_DELETED:
 		to_subscribers(io, effect, DOOR_FOLLOW);
