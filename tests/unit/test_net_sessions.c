@@ -130,6 +130,35 @@ Test(net_sessions, a_connection_holds_several)
 	rig_close(&rig);
 }
 
+static uint64_t dropped; /* by the call below */
+
+static void drop_session(struct conn *conn)
+{
+	result = door_session_drop(conn, dropped);
+}
+
+/* Else the peer's silence would end none of those that are left, and it carries them. */
+Test(net_sessions, the_next_one_is_its_own_when_the_first_is_let_go)
+{
+	struct door_session first, second, free_one;
+	struct rig rig;
+
+	begin(&rig);
+	first = opened_as(&rig, DOOR_SESSION_ATTACH);
+	free_one = opened_as(&rig, 0);
+	second = opened_as(&rig, DOOR_SESSION_ATTACH);
+	dropped = first.session;
+	run(&rig, drop_session);
+	cr_assert_eq(result, 0);
+	cr_assert_not_null(conn_of(&rig)->own);
+	cr_expect_eq(conn_of(&rig)->own->session, second.session);
+	dropped = second.session;
+	run(&rig, drop_session);
+	cr_assert_null(conn_of(&rig)->own, "%llu is not attached",
+		       (unsigned long long)free_one.session);
+	rig_close(&rig);
+}
+
 static uint64_t used_by;
 
 static void use_by_command(struct conn *conn)

@@ -267,5 +267,7 @@ int door_session_drop(struct conn *conn, uint64_t session)
 	if (held == NULL)
 		return SLUICE_E_SESSION_GONE;
 	session_let_go(held, false);
+	if (!conn->dead)
+		conn_life_set(conn);
 	return 0;
 }

@@ -123,6 +123,16 @@ static void close_add(struct io *io, const struct closing *closing)
 	io_again(io);
 }
 
+/* Its commands and its silence are the next one's, which it would carry for ever. */
+static void own_next(struct conn *conn)
+{
+	struct held_session *next = conn->sessions;
+
+	while (next != NULL && (next->flags & DOOR_SESSION_ATTACH) == 0)
+		next = next->next;
+	conn->own = next;
+}
+
 void session_let_go(struct held_session *held, bool has_ended)
 {
 	struct conn *conn = held->conn;
@@ -132,8 +142,6 @@ void session_let_go(struct held_session *held, bool has_ended)
 	invariant(conn->session_count > 0 && held->list_prev != NULL,
 		  "session %llu is not listed by connection %llu", ULL(held->session),
 		  ULL(conn->id));
-	if (conn->own == held)
-		conn->own = NULL;
 	if (held->touched)
 		DL_DELETE2(conn->io->touched, held, touch_prev, touch_next);
 	if (conn->io->next_held == held)
@@ -141,6 +149,8 @@ void session_let_go(struct held_session *held, bool has_ended)
 	DL_DELETE(conn->sessions, held);
 	DL_DELETE2(*sessions_list(conn->io, held->session), held, list_prev, list_next);
 	conn->session_count--;
+	if (conn->own == held)
+		own_next(conn);
 	closing = (struct closing){.gateway = conn->gateway,
 				   .session = held->session,
 				   .conn = conn->id,

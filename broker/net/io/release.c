@@ -118,6 +118,8 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 		held = session_held(conn, session);
 		if (held != NULL)
 			session_let_go(held, true);
+		if (!conn->dead)
+			conn_life_set(conn);
 	}
 }
 
