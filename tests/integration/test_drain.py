@@ -94,6 +94,23 @@ def test_a_stop_does_not_wait_for_a_client_that_does_not_read():
         link.close()
 
 
+def test_nor_for_one_that_asks_and_does_not_read():
+    """Its requests wait until it reads the answers to those before them."""
+    with tap.Broker(args=("--set", "drain_ms=60000")) as broker, Connection(broker.port) as link:
+        for i in range(500):
+            link.call("queue_create", config={"name": f"{i:0100}"})
+        request = client.pb.Request()
+        request.queue_list.max = 500
+        with Connection(broker.port) as silent:
+            packed = request.SerializeToString()
+            asked = [frame(client.REQUEST, packed, correlation=i + 1) for i in range(900)]
+            silent.sock.sendall(b"".join(asked))
+            time.sleep(0.5)  # its answers fill the socket, and then the bound
+            at = time.monotonic()
+            broker.stop(seconds=30)
+            tap.check(time.monotonic() - at < 30, "the broker has stopped")
+
+
 def test_nothing_is_granted_while_the_broker_stops():
     """The items of a consumer with credit stay ready: a grant would wait out its lease."""
     with tap.Scratch() as data:

@@ -124,14 +124,27 @@ static void drain_begin(struct io *io, uint64_t within_ms)
 	}
 }
 
+/* Output that no peer has taken any of for DRAIN_STILL_MS is not waited for. */
+static bool has_sent(struct io *io)
+{
+	uint64_t unsent = 0, now = io_now_ms();
+
+	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
+		unsent += conn->dead ? 0 : conn_unsent(conn);
+	if (unsent != io->drain_unsent)
+		io->drain_moved_ms = now;
+	io->drain_unsent = unsent;
+	return unsent == 0 || now - io->drain_moved_ms >= DRAIN_STILL_MS;
+}
+
 /* Reads wait for commands, and answers for releases: they count as pending work. Waits for a job do
- * not. */
-static bool has_answered(const struct io *io)
+ * not, nor do reads that wait for a peer that takes no output; sent: as of has_sent(). */
+static bool has_answered(const struct io *io, bool sent)
 {
 	if (io->pendings > 0 || io->closings != NULL)
 		return false;
 	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
-		if (!conn->dead && conn->pending_count > 0)
+		if (!conn->dead && conn->pending_count > 0 && !(sent && conn_unsent(conn) > 0))
 			return false;
 	return true;
 }
@@ -147,25 +160,12 @@ static void drain_tell(struct io *io)
 	conns_flush(io);
 }
 
-/* Output that no peer has taken any of for DRAIN_STILL_MS is not waited for. */
-static bool has_sent(struct io *io)
-{
-	uint64_t unsent = 0, now = io_now_ms();
-
-	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
-		unsent += conn->dead ? 0 : conn_unsent(conn);
-	if (unsent != io->drain_unsent)
-		io->drain_moved_ms = now;
-	io->drain_unsent = unsent;
-	return unsent == 0 || now - io->drain_moved_ms >= DRAIN_STILL_MS;
-}
-
 static void drain_check(struct io *io)
 {
 	struct net *net = io->net;
 	struct conn *conn, *next;
 
-	if (!io->draining || io->drained || (!io->lingering && !has_answered(io)))
+	if (!io->draining || io->drained || (!io->lingering && !has_answered(io, has_sent(io))))
 		return;
 	if (!io->drain_told)
 		drain_tell(io);
