@@ -162,8 +162,8 @@ int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *
 {
 	/* The broker's own plugins are few, and are not refused because of other connections. */
 	atomic_fetch_add(&net->connections, 1);
-	io_adopt(net, &(struct arrival){.protocol = protocol, .listener = listener, .fd = fd});
-	return 0;
+	return io_adopt(net,
+			&(struct arrival){.protocol = protocol, .listener = listener, .fd = fd});
 }
 
 uint64_t net_connections(const struct net *net)

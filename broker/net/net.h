@@ -30,7 +30,7 @@ void net_destroy(struct net *net); /* accepts NULL; after net_stop */
 int net_listen(struct net *net, const struct net_listener *row, uint16_t *ret_port,
 	       const char **ret_why) SLUICE_MUST_USE;
 /* Adds a connected socket as if it had been accepted (in-process transports). takes the descriptor.
- * Any thread. */
+ * Any thread. NOMEM: the descriptor is closed. */
 int net_adopt(struct net *net, const struct protocol_ops *protocol, const void *listener,
 	      int fd) SLUICE_MUST_USE;
 

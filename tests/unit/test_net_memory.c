@@ -362,6 +362,29 @@ Test(net_memory, each_allocation_of_a_connection_may_fail, .timeout = 60)
 	rig_close(&rig);
 }
 
+Test(net_memory, a_connection_that_no_thread_can_be_given_is_closed)
+{
+	int pair[2];
+	struct rig rig;
+	char byte;
+
+	rig_open(&rig);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	left = 1;
+	counts = OWN_ALLOCATOR;
+	if (OWN_ALLOCATOR)
+		cr_expect_eq(net_adopt(rig.net, &native_protocol, NULL, pair[0]), SLUICE_E_NOMEM);
+	else
+		(void)close(pair[0]);
+	counts = false;
+	left = 0;
+	cr_expect_eq(read(pair[1], &byte, 1), 0, "its peer is told");
+	cr_expect_eq(net_connections(rig.net), 1u);
+	(void)close(pair[1]);
+	cr_assert(life(&rig), "the broker and its connections go on");
+	rig_close(&rig);
+}
+
 /* ---- a foreign consumer ---- */
 
 static const struct sluice_listener_host *foreign_host;

@@ -43,15 +43,14 @@ struct io_note {
 	uint64_t tag;
 };
 
-static void io_note(struct io *io, const struct io_note *note)
+static int try_note(struct io *io, const struct io_note *note)
 {
 	struct io_note *copy = malloc(sizeof(*copy));
 	uint64_t one = 1;
 	bool first;
 
-	/* Dropping a release would leave clients without their answers. */
 	if (copy == NULL)
-		memory_fail_stop("a note to an I/O thread");
+		return SLUICE_E_NOMEM;
 	*copy = *note;
 	copy->next = NULL;
 	(void)pthread_mutex_lock(&io->lock);
@@ -63,13 +62,24 @@ static void io_note(struct io *io, const struct io_note *note)
 	if (first && write(io->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_line(LOG_LEVEL_ERROR, log_id("net.wake", "an I/O thread could not be woken"),
 			 log_str("error", strerror(errno)));
+	return 0;
 }
 
-void io_adopt(struct net *net, const struct arrival *arrival)
+/* Dropping a release would leave clients without their answers. */
+static void io_note(struct io *io, const struct io_note *note)
+{
+	if (try_note(io, note) != 0)
+		memory_fail_stop("a note to an I/O thread");
+}
+
+int io_adopt(struct net *net, const struct arrival *arrival)
 {
 	struct io *io = &net->ios[atomic_fetch_add(&net->next_io, 1) % net->io_count];
+	int rc = try_note(io, &(struct io_note){.kind = IO_ADOPT, .arrival = *arrival});
 
-	io_note(io, &(struct io_note){.kind = IO_ADOPT, .arrival = *arrival});
+	if (rc != 0)
+		arrival_drop(net, arrival);
+	return rc;
 }
 
 static void sink_post(struct engine_sink *sink, struct engine_release *release)

@@ -20,7 +20,8 @@ void io_drain(struct io *io, uint64_t within_ms);
 /* Its connections are judged by rules of this version from now on (security.h). Any thread. */
 void io_security(struct io *io, uint64_t version);
 
-/* Assigns a connected socket to one of the threads. takes its descriptor. Any thread. */
-void io_adopt(struct net *net, const struct arrival *arrival);
+/* Assigns a connected socket to one of the threads. takes its descriptor, which is closed on NOMEM.
+ * Any thread. */
+int io_adopt(struct net *net, const struct arrival *arrival) SLUICE_MUST_USE;
 
 #endif

@@ -190,10 +190,13 @@ static void on_accept(evutil_socket_t fd, short what, void *user)
 		}
 		if (from->path == NULL)
 			keep_alive(conn_fd);
-		io_adopt(from->net, &(struct arrival){.protocol = from->protocol,
-						      .listener = from->listener,
-						      .listening = &from->listening,
-						      .fd = conn_fd});
+		if (io_adopt(from->net, &(struct arrival){.protocol = from->protocol,
+							  .listener = from->listener,
+							  .listening = &from->listening,
+							  .fd = conn_fd}) != 0) {
+			pause_accept(from, ENOMEM);
+			return;
+		}
 	}
 }
 
