@@ -354,6 +354,14 @@ def test_a_start_with_a_wrong_key_or_certificate_is_refused():
         tap.check("weak.pem" in said and "key too small" in said, f"a weak key: {said}")
 
 
+def test_a_certificate_that_clients_refuse_is_said_at_the_start():
+    with Certificates() as own:
+        own.make("old", "IP:127.0.0.1", days=-1)
+        for name, says in (("old", True), ("broker", False)):
+            with Broker(own, name=name) as broker:
+                tap.equal(b"id=net.certificate" in broker.text(), says, name)
+
+
 def test_tls_alone_opens_nothing_beyond_loopback():
     with Certificates() as top:
         said = started("--listen", "tls:0.0.0.0:0", *top.args())

@@ -131,6 +131,23 @@ static SSL_CTX *context_new(void)
 	return NULL;
 }
 
+/* No reason not to start: the clock may be wrong. */
+static void validity_check(SSL_CTX *context, const char *file)
+{
+	const X509 *certificate = SSL_CTX_get0_certificate(context);
+	const char *reason = NULL;
+
+	if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
+		reason = "it has expired";
+	else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
+		reason = "it is not valid yet";
+	if (reason != NULL)
+		log_line(LOG_LEVEL_WARN,
+			 log_id("net.certificate", "clients refuse the certificate of the TLS "
+						   "addresses"),
+			 log_str("file", file), log_str("reason", reason));
+}
+
 int tls_create(const char *certificate_file, const char *key_file, struct tls **ret,
 	       const char **ret_why)
 {
@@ -155,6 +172,7 @@ int tls_create(const char *certificate_file, const char *key_file, struct tls **
 		tls_destroy(tls);
 		return rc;
 	}
+	validity_check(tls->context, certificate_file);
 	*ret = tls;
 	return 0;
 }
