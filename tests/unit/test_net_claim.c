@@ -10,6 +10,7 @@
 #include "broker/net/conn/conn.h"
 #include "broker/net/conn/internal.h"
 #include "protocol/envelope.h"
+#include "protocol/limits.h"
 #include "tests/unit/net_rig.h"
 
 enum { SAID_BYTES = 512 };
@@ -236,5 +237,24 @@ Test(net_claim, of_a_connection_that_is_gone_it_gives_nothing)
 	cr_assert_null(the_conn(&rig));
 	cr_expect_str_eq(said, "");
 	cr_expect_null(rig.net->ios[0].orphans, "its answer was taken");
+	rig_close(&rig);
+}
+
+/* limit: CONN_PENDING_BYTES_MAX */
+Test(net_claim, claims_under_way_are_bounded_by_what_they_give)
+{
+	struct cmd_claim claim = {.max = 1024};
+	struct rig rig;
+	unsigned count = 0;
+
+	start(&rig);
+	claim.queue = dead_letter(&rig);
+	for (; count < (unsigned)LIMIT_INFLIGHT_REQUESTS_MAX && conn_may_take(the_conn(&rig));
+	     count++)
+		submit(&rig, COMMAND_CLAIM, count, &claim, sizeof(claim));
+	cr_expect_leq(count, 32u, "%u may give 1 MiB each", count);
+	settle(&rig);
+	cr_expect(conn_may_take(the_conn(&rig)), "they are answered");
+	cr_expect_eq(the_conn(&rig)->pending_bytes, 0);
 	rig_close(&rig);
 }

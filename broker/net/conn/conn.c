@@ -328,12 +328,23 @@ static uint64_t session_used(struct conn *conn, const struct command *command)
 	return held->session;
 }
 
+/* About what core gives for one claim, or one item that is larger. It counts before it is there: a
+ * thousand claims under way could fill the memory with output that their client does not read. */
+enum { CLAIM_OUTPUT_BYTES = 1 << 20 };
+
+static size_t output_expected(const struct command *command)
+{
+	return command->type == COMMAND_CLAIM ? CLAIM_OUTPUT_BYTES : 0;
+}
+
 int conn_submit(struct conn *conn, const struct command *command, struct door_block block,
 		size_t bytes, bool control, uint64_t tag, bool quiet)
 {
 	struct net_submission *own = submission_new(block);
 	struct pending *pending =
-		own != NULL ? pending_add(conn, bytes - block.buf_bytes, tag, quiet) : NULL;
+		own != NULL ? pending_add(conn, bytes - block.buf_bytes + output_expected(command),
+					  tag, quiet)
+			    : NULL;
 	int rc;
 
 	admitted(conn, "a command");
