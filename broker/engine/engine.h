@@ -72,7 +72,10 @@ struct submission {
 	size_t bytes; /* of the command, for the batch limit */
 	struct engine_sink *sink;
 	uint64_t tag;
-	uint64_t conn;	 /* the connection's tag in session_attach; 0: of none */
+	uint64_t conn; /* the connection's tag in session_attach; 0: of none */
+	/* Whose share of a commit it takes: a session's number, or another one that no session has.
+	 * 0: of command.session. Within a lane the submissions of one share keep their order. */
+	uint64_t share;
 	bool by_sink;	 /* made by the sink because the connection ends */
 	bool control;	 /* the lane ahead of publishes */
 	int forced_code; /* engine: refused by admission or after a failed apply */

@@ -111,9 +111,21 @@ static void refill(const struct shares *shares, struct share *share)
 		share->left += (int64_t)rounds * QUANTUM;
 }
 
+static struct session_key key_of(const struct submission *submission)
+{
+	return (struct session_key){submission->command.gateway,
+				    submission->share != 0 ? submission->share
+							   : submission->command.session};
+}
+
+static bool same_key(struct session_key a, struct session_key b)
+{
+	return a.session == b.session && a.gateway == b.gateway;
+}
+
 static struct share *share_of(struct shares *shares, const struct submission *submission)
 {
-	struct session_key key = {submission->command.gateway, submission->command.session};
+	struct session_key key = key_of(submission);
 	struct share *share;
 
 	HASH_FIND(hh, shares->all, &key, sizeof(key), share);
@@ -188,8 +200,7 @@ static void sort(struct shares *shares, struct lane *lane)
 	struct share *share = NULL;
 
 	while ((submission = lane_pop(lane)) != NULL) {
-		if (share == NULL || share->key.session != submission->command.session ||
-		    share->key.gateway != submission->command.gateway)
+		if (share == NULL || !same_key(share->key, key_of(submission)))
 			share = share_of(shares, submission);
 		if (share->waiting == 0)
 			enter(shares, share, submission);
@@ -424,7 +435,7 @@ static void charge(struct shares *shares, struct submission *const *done, size_t
 
 static bool same_session(const struct submission *a, const struct submission *b)
 {
-	return a->command.session == b->command.session && a->command.gateway == b->command.gateway;
+	return same_key(key_of(a), key_of(b));
 }
 
 void shares_charge(struct shares *shares, struct submission *const *done, size_t count,

@@ -5,6 +5,7 @@
 
 #include "broker/net/conn/door.h"
 #include "broker/net/conn/sessions.h"
+#include "protocol/envelope.h"
 #include "protocol/limits.h"
 #include "tests/unit/net_rig.h"
 
@@ -15,6 +16,8 @@ static int result;		    /* of the last call */
 static struct door_session session; /* of the last answer */
 static unsigned opened, ended;
 static uint64_t ended_session;
+static uint64_t tags[8]; /* of answered commands */
+static unsigned replied;
 
 static const char *name(const struct conn *conn)
 {
@@ -50,9 +53,10 @@ static void reply(struct conn *conn, uint64_t tag, const struct outcome *outcome
 		  struct sluice_slice payload)
 {
 	(void)conn;
-	(void)tag;
 	(void)payload;
 	result = outcome->code;
+	if (replied < sizeof(tags) / sizeof(tags[0]))
+		tags[replied++] = tag;
 }
 
 static void effect(struct conn *conn, struct sub *sub, const struct effect *effect)
@@ -406,5 +410,59 @@ Test(net_sessions, a_protocol_without_waits_is_refused_one)
 	begin(&rig);
 	run(&rig, wait_for_job);
 	cr_assert_eq(result, SLUICE_E_UNSUPPORTED);
+	rig_close(&rig);
+}
+
+static void publish_as(struct conn *conn, uint64_t tag, uint64_t as, size_t len)
+{
+	static const uint8_t zeros[8 << 20];
+	static uint8_t bytes[sizeof(zeros) + 64];
+	struct envelope envelope = {.body = {zeros, len}};
+	struct frame_publish publish = {.target_kind = PUBLISH_TO_QUEUE,
+					.count = 1,
+					.subject = {"s", 1},
+					.target = {"dead-letter", 11}};
+	const char *why = "";
+
+	cr_assert_leq(len, sizeof(zeros));
+	publish.payload = (struct sluice_slice){bytes, envelope_encode(bytes, &envelope)};
+	publish.raw_bytes = (uint32_t)publish.payload.len;
+	cr_assert_eq(door_publish(conn, tag, as, &publish, NULL, &why), 0, "%s", why);
+}
+
+static struct door_session heavy, light;
+
+static void publish_much(struct conn *conn)
+{
+	publish_as(conn, 1, heavy.session, 8 << 20);
+}
+
+static void publish_in_turn(struct conn *conn)
+{
+	publish_as(conn, 2, heavy.session, 1);
+	publish_as(conn, 3, light.session, 1);
+	publish_as(conn, 4, heavy.session, 1);
+	publish_as(conn, 5, light.session, 1);
+}
+
+/* The sessions have their shares of a commit; one that has used up its own waits, and would let the
+ * others of its connection pass. */
+Test(net_sessions, the_order_of_a_lane_is_kept_over_its_sessions)
+{
+	struct rig rig;
+
+	begin(&rig);
+	heavy = opened_as(&rig, DOOR_SESSION_ATTACH);
+	light = opened_as(&rig, 0);
+	replied = 0;
+	run(&rig, publish_much);
+	cr_assert_eq(replied, 1u);
+	run(&rig, publish_in_turn);
+	for (int n = 0; n < 100 && replied < 5; n++)
+		turn(&rig);
+	cr_assert_eq(replied, 5u);
+	for (uint64_t n = 0; n < 5; n++)
+		cr_expect_eq(tags[n], n + 1, "answer %llu is of %llu", (unsigned long long)n + 1,
+			     (unsigned long long)tags[n]);
 	rig_close(&rig);
 }

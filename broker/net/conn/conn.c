@@ -328,6 +328,14 @@ static uint64_t session_used(struct conn *conn, const struct command *command)
 	return held->session;
 }
 
+/* That of the first command that is under way. */
+static uint64_t share_used(struct conn *conn, const struct pending *pending, uint64_t session)
+{
+	if (conn->pendings == pending)
+		conn->share = session != 0 ? session : UINT64_MAX;
+	return conn->share;
+}
+
 /* About what core gives for one claim, or one item that is larger. It counts before it is there: a
  * thousand claims under way could fill the memory with output that their client does not read. */
 enum { CLAIM_OUTPUT_BYTES = 1 << 20 };
@@ -358,6 +366,7 @@ int conn_submit(struct conn *conn, const struct command *command, struct door_bl
 	own->submission.command = *command;
 	own->submission.command.gateway = conn->gateway;
 	own->submission.command.session = session_used(conn, command);
+	own->submission.share = share_used(conn, pending, own->submission.command.session);
 	own->submission.command.random = random_u64(conn->io);
 	own->submission.bytes = bytes;
 	own->submission.sink = &conn->io->sink;

@@ -68,6 +68,9 @@ struct conn {
 	struct held_session *sessions; /* sessions.c; and */
 	struct held_session *own;      /* the first one that is attached; NULL: none */
 	uint32_t session_count;
+	/* of submission.share, while commands are under way: their order is kept over its sessions
+	 */
+	uint64_t share;
 	/* ---- admit.c ---- */
 	bool admitted; /* the next call to the engine or the store was asked for */
 	struct {       /* the last verdict that granted */

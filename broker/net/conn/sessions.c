@@ -97,8 +97,9 @@ struct closing {
 	struct closing *prev, *next;
 	uint32_t gateway;
 	uint64_t session;
-	uint64_t conn; /* id of the connection; 0: none held it */
-	bool attached; /* to be detached after its close */
+	uint64_t conn;	/* id of the connection; 0: none held it */
+	uint64_t share; /* the connection's: the close stays behind its commands */
+	bool attached;	/* to be detached after its close */
 	bool used;
 	uint64_t idle_ms;
 };
@@ -154,6 +155,7 @@ void session_let_go(struct held_session *held, bool has_ended)
 	closing = (struct closing){.gateway = conn->gateway,
 				   .session = held->session,
 				   .conn = conn->id,
+				   .share = conn->share,
 				   .attached = (held->flags & DOOR_SESSION_ATTACH) != 0,
 				   .used = held->used,
 				   .idle_ms = io_now_ms() - conn->active_ms};
@@ -215,6 +217,7 @@ static int close_submit(struct io *io, const struct closing *closing)
 	own->submission.tag = (uint64_t)(uintptr_t)pending;
 	own->submission.control = true;
 	own->submission.conn = closing->conn;
+	own->submission.share = closing->share;
 	own->submission.by_sink = true;
 	own->submission.destroy = close_destroy;
 	rc = engine_submit_quietly(io->engine, &own->submission);
