@@ -133,12 +133,17 @@ static void session_opened(struct sim *s, struct client *client, const struct ou
 static void session_closed(struct sim *s, struct client *client, const struct outcome *out)
 {
 	client->closing = false;
-	if (out->code != 0) {
+	if (out->code != 0 && out->code != SLUICE_E_SESSION_GONE) {
 		oracle_blame(s->oracle, "a session cannot be closed", (int64_t)client->session,
 			     out->code);
 		return;
 	}
-	oracle_session_closed(s->oracle, client->session);
+	/* An ephemeral one ends with its connection, also when another connection took it up before
+	 * that was applied. */
+	if (out->code == 0)
+		oracle_session_closed(s->oracle, client->session);
+	else
+		oracle_session_shown(s->oracle, client->session, false);
 	consumers_close(s, (int)(client - s->clients));
 	client->session = client->connection = 0;
 }
