@@ -113,8 +113,7 @@ LAYERS = [
     # the loop is above conn; protocols.h is where the table of a protocol is registered.
     ("broker/net/conn/*", NET),
     ("broker/net/io/*", NET + ["broker/net/conn/*"]),
-    # Reads and waits are not behind the door yet.
-    ("broker/net/native/query.c", PROTOCOL + ["broker/net/conn/*", "broker/net/native/*"]),
+    # Waits are not behind the door yet.
     ("broker/net/native/wait.c", PROTOCOL + ["broker/net/conn/*", "broker/net/native/*"]),
     ("broker/net/native/*", PROTOCOL),
     ("broker/net/foreign/*", PROTOCOL),
@@ -280,6 +279,7 @@ PLANTED = [
     ("broker/net/native/planted.c", "#include <event2/event.h>"),
     ("broker/net/native/planted.c", '#include "broker/net/conn/conn.h"'),
     ("broker/net/native/planted.c", '#include "broker/engine/engine.h"'),
+    ("broker/net/native/query.c", '#include "broker/net/conn/internal.h"'),
     ("broker/net/foreign/planted.c", '#include "broker/net/conn/sub.h"'),
     ("broker/net/foreign/planted.c", '#include "broker/net/native/native.h"'),
     ("broker/net/foreign/planted.c", '#include "broker/net/io/release.h"'),

@@ -341,6 +341,22 @@ def test_reads_see_the_commands_before_them():
         tap.equal((code, shown.queues[0].ready), ("OK", 50), "the read came behind them")
 
 
+def test_the_status_is_the_same_by_every_protocol():
+    def fixed(status):
+        return {
+            name: getattr(status, name)
+            for name in ("server", "version", "durability", "headroom", "headroom_text")
+            + ("connections", "commits", "streams", "queues", "store_map_bytes")
+        }
+
+    with line_broker() as (broker, port), Line(port) as one:
+        with Connection(broker.port) as native:
+            mine, its = one.read("status_get").status, native.call("status_get").status
+        tap.equal(fixed(mine), fixed(its), "the facts of the engine are in both")
+        tap.equal((mine.server, mine.headroom, mine.connections), ("sluiced", "ok", 2), "facts")
+        tap.check(mine.commits > 0 and mine.store_used_bytes > 0 and mine.wall_time_ms > 0, mine)
+
+
 def test_a_connection_that_holds_goes_on_with_the_next_answer():
     with line_broker() as (_, port), Line(port) as one:
         one.topology()

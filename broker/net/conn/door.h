@@ -203,7 +203,7 @@ int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
  * of the commit, as the result has it; 0: it shows none. */
 /* True: it may be written now. */
 bool door_answer_is_due(const struct conn *conn, uint64_t number);
-/* Else: `answer` of the table is called with the same arguments when it is due. takes reply, which
+/* Calls `answer` of the table with the same arguments, now or when it is due. takes reply, which
  * is malloc'd; NULL: none. */
 void door_answer(struct conn *conn, uint64_t tag, int code, uint8_t *reply, size_t len,
 		 uint64_t number);

@@ -18,12 +18,13 @@ struct conn;
 struct sub;
 struct waiter;
 
-/* How a read of reading.c has ended. */
+/* How a read of door_read has ended. */
 struct read_result {
 	const Sluice__Request *request;
-	const struct core_read *read; /* NULL: it could not begin */
-	int rc;			      /* not 0: there is no reply */
-	uint8_t *reply;		      /* a packed Reply; malloc'd, the protocol's now */
+	int rc;		  /* not 0: there is no reply */
+	int code;	  /* rc, or else the one in the reply */
+	const char *text; /* of the code; borrowed for the call */
+	uint8_t *reply;	  /* a packed Reply; malloc'd, the protocol's now */
 	size_t len;
 	uint64_t number; /* as of engine_read_begin; 0: no snapshot */
 };
@@ -78,7 +79,7 @@ struct protocol_ops {
 	 * which holds request. bytes: of the packed request. NULL: the protocol has none. */
 	void (*request)(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
 			struct message_block **block, size_t bytes);
-	/* A read of reading_start has ended, in this call or in a later round. */
+	/* A read of door_read has ended, in that call or in a later round. */
 	void (*read_done)(struct conn *conn, uint64_t corr, const struct read_result *result);
 	/* An answer of answer_when_released, in its turn. */
 	void (*answer)(struct conn *conn, uint64_t corr, int code, const uint8_t *reply,

@@ -18,8 +18,9 @@
 #include "broker/net/conn/admit.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
-#include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
+#include "broker/net/conn/status.h"
+#include "broker/net/conn/under_way.h"
 #include "broker/util/invariant.h"
 
 /* As store_txn_read_cost counts: about 2,000 small records, 1 ms. */
@@ -90,6 +91,26 @@ void readings_drop(struct conn *conn)
 
 /* ---- a turn ---- */
 
+/* takes reply, which is there unless rc is not 0. */
+static void read_done(struct conn *conn, const struct reading *reading, int rc, uint8_t *reply,
+		      size_t len, uint64_t number)
+{
+	struct read_result result = {.request = reading->request, .number = number};
+
+	if (rc == 0 && reading->request->op_case == SLUICE__REQUEST__OP_STATUS_GET)
+		rc = status_add(conn, &reply, &len);
+	if (rc == 0) {
+		result.code = core_read_code(reading->read, &result.text);
+		result.reply = reply;
+		result.len = len;
+	} else {
+		free(reply);
+		result.rc = result.code = rc;
+		result.text = rc == SLUICE_E_CORRUPT ? store_last_error() : sluice_error_text(rc);
+	}
+	conn->protocol->read_done(conn, reading->corr, &result);
+}
+
 /* True: it is answered. */
 static bool turn(struct conn *conn, struct reading *reading)
 {
@@ -124,13 +145,7 @@ static bool turn(struct conn *conn, struct reading *reading)
 	store_abort(txn);
 	if (rc == 0 && !done)
 		return false;
-	conn->protocol->read_done(conn, reading->corr,
-				  &(struct read_result){.request = reading->request,
-							.read = reading->read,
-							.rc = rc,
-							.reply = reply,
-							.len = len,
-							.number = number});
+	read_done(conn, reading, rc, reply, len, number);
 	return true;
 }
 
