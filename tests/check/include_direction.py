@@ -113,8 +113,6 @@ LAYERS = [
     # the loop is above conn; protocols.h is where the table of a protocol is registered.
     ("broker/net/conn/*", NET),
     ("broker/net/io/*", NET + ["broker/net/conn/*"]),
-    # Waits are not behind the door yet.
-    ("broker/net/native/wait.c", PROTOCOL + ["broker/net/conn/*", "broker/net/native/*"]),
     ("broker/net/native/*", PROTOCOL),
     ("broker/net/foreign/*", PROTOCOL),
     ("broker/net/*", NET + ["broker/net/conn/*", "broker/net/io/*"]),

@@ -19,7 +19,7 @@ from client import Connection, envelope, pb  # noqa: E402
 
 QUEUE, DONE, NACK, RELEASE = 1, 0, 1, 5
 SESSION_MS = 1000  # limit: SESSION_TIMEOUT_MS_MIN
-BUSY, NOMEM = -23, -50
+BUSY, TIMEOUT, NOMEM = -23, -40, -50
 SESSION_LEASE = 4
 ATTACH, EPHEMERAL = 1, 2
 
@@ -129,6 +129,20 @@ class Line:
         code, rest = self.call(op, **fields)
         tap.equal(code, "OK", op)
         return pb.Reply.FromString(bytes.fromhex(rest))
+
+    def waited(self, tag):
+        """(code, the Reply or None, the text) of a wait for a job"""
+        code, rest = self.answer(tag)
+        reply, _, text = rest.partition(" ")
+        return code, None if reply == "-" else pb.Reply.FromString(bytes.fromhex(reply)), text
+
+    def submit(self, job):
+        """The number of a new job."""
+        config = {"name": "runs", "kind": "QUEUE_JOBS"}
+        tap.equal(self.call("queue_create", config=config, if_not_exists=True)[0], "OK", "runs")
+        code, rest = self.call("job_submit", job=job, queue="runs")
+        tap.equal(code, "OK", f"job_submit {job}")
+        return int(re.search(r"id=(\d+)", rest).group(1))
 
     def publishing(self, name, *bodies, kind=0, session=0):
         events = b"".join(envelope(body) for body in bodies)
@@ -357,6 +371,127 @@ def test_the_status_is_the_same_by_every_protocol():
         tap.check(mine.commits > 0 and mine.store_used_bytes > 0 and mine.wall_time_ms > 0, mine)
 
 
+def test_a_wait_ends_with_its_job_or_in_time():
+    with line_broker() as (_, port), Line(port) as one, Line(port) as two:
+        number = one.submit("j")
+        tap.equal(one.read("job_show", job="j").jobs[0].number, number, "its number")
+        late = one.waited(one.send("wait j 0 30"))
+        tap.equal((late[0], late[1].code), ("TIMEOUT", TIMEOUT), "it has not ended in time")
+        tap.equal((late[1].jobs[0].state, late[2]), ("SUBMITTED", late[1].text), "as it is")
+        tap.check("has not ended in time" in late[2], late[2])
+        tags = [
+            *(one.send(f"wait j {of} {ms}") for of in (0, number) for ms in (0, 600000)),
+            one.request("job_wait", job="j", number=number),
+        ]
+        tap.equal(one.ask("facts")[0], "OK", "the connection goes on")
+        tap.equal(one.answers, {}, "and none has ended")
+        cancel = two.request("job_cancel", job="j")
+        for tag in tags:
+            code, reply, text = one.waited(tag)
+            tap.equal((code, text, reply.code), ("OK", "", 0), "the job ended")
+            tap.equal((reply.jobs[0].number, reply.jobs[0].terminal), (number, True), "this one")
+        tap.equal(two.answer(cancel)[0], "OK", "job_cancel")
+        tap.equal(one.waited(one.send(f"wait j {number} 0"))[1].jobs[0].terminal, True, "at once")
+
+
+def test_a_wait_sees_the_commands_before_it():
+    with line_broker() as (_, port), Line(port) as one:
+        one.submit("j")
+        cancel = one.request("job_cancel", job="j")
+        tags = [
+            one.request("job_wait", job="j"),
+            one.request("job_show", job="j"),
+            one.request("job_wait", job="none"),
+        ]
+        tap.equal(one.take_all(cancel, *tags), [cancel, *tags], "in this order")
+
+
+def test_a_wait_is_for_the_job_with_that_number():
+    with line_broker() as (_, port), Line(port) as one:
+        first = one.submit("j")
+        waiting = one.send(f"wait j {first} 0")
+        tap.equal(one.call("job_cancel", job="j")[0], "OK", "job_cancel")
+        tap.equal(one.waited(waiting)[0], "OK", "it has ended")
+        tap.equal(one.call("job_retention", keep_ms=1)[0], "OK", "job_retention")
+        tap.wait_until(lambda: one.read("job_show", job="j").code != 0, 30, "it is forgotten")
+        code, reply, text = one.waited(one.send("wait j 0 0"))
+        tap.equal((code, reply.text), ("NOT_FOUND", text), f"there is none: {text}")
+        tap.equal(one.call("job_retention", keep_ms=86400000)[0], "OK", "job_retention")
+        second = one.submit("j")
+        for tag in (
+            one.send(f"wait j {first} 0"),
+            one.request("job_wait", job="j", number=first),
+            one.send(f"wait none {first} 0"),
+        ):
+            code, reply, text = one.waited(tag)
+            tap.equal((code, reply), ("NOT_FOUND", None), "the number of a forgotten one")
+            tap.check(f"of number {first} was forgotten" in text, text)
+        tap.equal(one.waited(one.send(f"wait j {second} 20"))[0], "TIMEOUT", "the new one")
+
+
+def test_waits_are_bounded():
+    most = 4096  # limit: INFLIGHT_REQUESTS_MAX
+    with line_broker() as (_, port), Line(port) as one, Line(port) as two:
+        one.submit("j")
+        tags = [one.send("wait j 0 0") for _ in range(most + 1)]
+        code, reply, text = one.waited(tags.pop())
+        tap.equal((code, reply), ("BUSY", None), "one more than the maximum")
+        tap.check(f"waits for {most} jobs" in text, text)
+        tap.equal(two.waited(two.send("wait j 0 10"))[0], "TIMEOUT", "another connection may wait")
+        tap.equal(one.call("job_cancel", job="j")[0], "OK", "job_cancel")
+        tap.equal({one.waited(tag)[0] for tag in tags}, {"OK"}, "all are answered")
+
+
+def test_a_connection_that_ends_while_it_waits_leaves_nothing_behind():
+    ways = [lambda sock: sock.close(), reset, lambda sock: sock.shutdown(socket.SHUT_WR)]
+    with line_broker() as (broker, port), Line(port) as watcher:
+        watcher.submit("j")
+        gone = []
+        for way in (*ways, None):
+            one = Line(port)
+            tags = [one.send(f"wait j 0 {ms}") for ms in (0, 600000, 60)]
+            tap.equal(one.waited(tags[2])[0], "TIMEOUT", "it waits")
+            if way is None:
+                one.send("close")
+                tap.equal((one.is_closed(), one.answers.keys() & tags), (True, set()), "closed")
+            else:
+                way(one.sock)
+            gone.append(one)
+        tap.wait_until(lambda: connections(broker) == 1, 30, "they are gone")
+        waiting = watcher.send("wait j 0 0")
+        tap.equal(watcher.call("job_cancel", job="j")[0], "OK", "job_cancel")
+        tap.equal(watcher.waited(waiting)[0], "OK", "who is there is answered")
+        for one in gone:
+            one.sock.close()
+
+
+def test_a_broker_stops_while_connections_wait():
+    with tap.Scratch() as data:
+        with line_broker(data) as (broker, port), Line(port) as one, Line(port) as two:
+            one.submit("j")
+            tags = [each.send(f"wait j 0 {ms}") for each in (one, two) for ms in (0, 600000)]
+            for each in (one, two):
+                tap.equal(each.ask("facts")[0], "OK", "it waits")
+            busy = Line(port)
+            busy.submit("k")
+            waiting = busy.send("wait k 0 0")
+            puts = [busy.publishing("runs", b"x") for _ in range(500)]
+            cancel = busy.request("job_cancel", lane="data", job="k")
+            busy.answer(puts[0])
+            broker.stop()
+            tap.check(busy.is_closed(), "the connection ends")
+            busy.sock.close()
+            tap.equal(
+                waiting in busy.answers, cancel in busy.answers, "a job that ended has no waits"
+            )
+            for each in (one, two):
+                tap.check(each.is_closed(), "the connection ends")
+                tap.check(not each.answers.keys() & set(tags), f"no wait ended: {each.answers}")
+                tap.equal([e.split()[0] for e in each.effects], ["stop"], "it was told")
+        with line_broker(data) as (_, port), Line(port) as one:
+            tap.equal(one.waited(one.send("wait j 0 10"))[0], "TIMEOUT", "the job is still open")
+
+
 def test_a_connection_that_holds_goes_on_with_the_next_answer():
     with line_broker() as (_, port), Line(port) as one:
         one.topology()
@@ -434,6 +569,7 @@ def test_each_refusal_has_its_code():
         refused("consume 1 work 1", "WRONG_STATE", "needs a gateway")
         refused("follow 1 events 1 1 - -", "WRONG_STATE", "needs a gateway")
         refused("ack 1 1 1 1 0", "WRONG_STATE")
+        refused("wait j 0 0", "WRONG_STATE")
         tap.equal(one.call("queue_create", config={"name": "work"})[0], "WRONG_STATE", "a command")
         tap.equal(one.call("queue_show", name="work")[0], "WRONG_STATE", "a read")
         refused("enter nowhere", "NOT_FOUND")
@@ -495,6 +631,13 @@ def test_each_refusal_has_its_code():
         refused("publish 1 nothing 1 0 %d" % len(event), "NOT_FOUND", after=event)
         refused("request data 0 3", "PROTOCOL", after=b"abc")
         refused("request data 0 0", "UNSUPPORTED")
+        refused("wait none 0 0", "NOT_FOUND", "none")
+        refused("wait - 0 0", "NOT_FOUND")
+        refused(f"wait {'j' * 255} 0 0", "NOT_FOUND")  # limit: NAME_BYTES_MAX
+        refused(f"wait {'j' * 256} 0 0", "LIMIT", "has 256 bytes")
+        one.sock.sendall(b"wait j\xff 0 0\n")
+        one.tag += 1
+        tap.equal(one.answer(one.tag)[0], "INVAL", "an id that is no text")
         refused("facts", "OK")
 
 
@@ -555,6 +698,7 @@ DENIED = {
     "queue.claim": ["consume 1 work 1"],
     "queue.create": [],
     "queue.show": [],
+    "job.show": ["wait j 0 0"],
 }
 
 
@@ -791,8 +935,14 @@ def test_memory_that_is_missing_at_any_step_refuses_it():
 
         return step
 
+    def wait(one):
+        ok("enter default")(one)
+        tap.equal(one.waited(one.send("wait none 0 0"))[:2], ("NOMEM", None), "wait: refused")
+        tap.equal(one.waited(one.send("wait none 0 0"))[0], "NOT_FOUND", "wait: afterwards")
+
     with_faults(f"engine_session_attach:{NOMEM}:1:1000", attach)
     with_faults(f"engine_session_attach:{NOMEM}:2:1000", resume)
+    with_faults(f"engine_read_begin:{NOMEM}:3:1000", wait)
     with_faults(f"engine_consumer_open:{NOMEM}:1:1000", consumer)
     entered, opened = "enter default", "open - 600000 1"
     for number, text, before in [

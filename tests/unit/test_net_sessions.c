@@ -403,12 +403,19 @@ static void wait_for_job(struct conn *conn)
 	result = door_read(conn, 3, &block, (const Sluice__Request *)message, sizeof(packed));
 }
 
+static void wait_by_call(struct conn *conn)
+{
+	result = door_job_wait(conn, 3, (struct sluice_slice){"j", 1}, 0, 0);
+}
+
 Test(net_sessions, a_protocol_without_waits_is_refused_one)
 {
 	struct rig rig;
 
 	begin(&rig);
 	run(&rig, wait_for_job);
+	cr_assert_eq(result, SLUICE_E_UNSUPPORTED);
+	run(&rig, wait_by_call);
 	cr_assert_eq(result, SLUICE_E_UNSUPPORTED);
 	rig_close(&rig);
 }

@@ -300,8 +300,6 @@ static struct sluice_slice read_object(const Sluice__Request *request)
 		return text(request->lifecycle_show->name);
 	case SLUICE__REQUEST__OP_JOB_SHOW:
 		return text(request->job_show->job);
-	case SLUICE__REQUEST__OP_JOB_WAIT:
-		return text(request->job_wait->job);
 	case SLUICE__REQUEST__OP_JOB_HISTORY:
 		return text(request->job_history->job);
 	case SLUICE__REQUEST__OP_JOB_EXPLAIN:
@@ -319,8 +317,6 @@ static const char *read_permission(const Sluice__Request *request)
 		return permission;
 #include "broker/core/queries.def"
 #undef QUERY
-	case SLUICE__REQUEST__OP_JOB_WAIT:
-		return "job.show";
 	default:
 		return ""; /* no read: core refuses it */
 	}

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Answers that show a commit. For conn.c, io/release.c, and the protocols
- * (answer_when_released). */
+ * Answers that show a commit. For conn.c, door.c, wait.c and io/release.c. */
 #ifndef SLUICE_NET_ANSWER_H
 #define SLUICE_NET_ANSWER_H
 
@@ -10,6 +9,7 @@
 
 struct conn;
 struct io;
+struct job_waited; /* protocol.h */
 
 struct answer {
 	struct answer *prev, *next;
@@ -21,6 +21,8 @@ struct answer {
 	int code;
 	uint8_t *bytes; /* a packed Reply; NULL: none */
 	size_t len;
+	const char *text; /* of a wait, in bytes behind the Reply; NULL: of something else */
+	size_t cost;	  /* memory */
 };
 
 /* What an answer that shows this commit has to wait for: also for the connection's answers before
@@ -32,6 +34,8 @@ bool answer_is_due(const struct conn *conn, uint64_t number); /* it does not hav
  * reply. */
 void answer_when_released(struct conn *conn, uint64_t corr, int code, uint8_t *reply, size_t len,
 			  uint64_t number);
+/* The same for conn->protocol->waited; waited is borrowed. */
+void answer_wait(struct conn *conn, uint64_t tag, const struct job_waited *waited, uint64_t number);
 void answers_flush(struct io *io); /* those whose release was handled */
 void answers_drop(struct conn *conn);
 

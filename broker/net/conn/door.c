@@ -373,9 +373,7 @@ int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 {
 	int rc = conn->gateway == 0 ? SLUICE_E_WRONG_STATE : 0;
 
-	/* Its answer comes by calls of the table that this protocol does not have. */
-	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_JOB_WAIT &&
-	    conn->protocol->job_wait == NULL)
+	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_JOB_WAIT)
 		rc = SLUICE_E_UNSUPPORTED;
 	if (rc == 0)
 		rc = admit_read(conn, request);
@@ -384,4 +382,18 @@ int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 	message_block_free(*block);
 	*block = NULL;
 	return rc;
+}
+
+int door_job_wait(struct conn *conn, uint64_t tag, struct sluice_slice job, uint64_t number,
+		  uint64_t timeout_ms)
+{
+	const struct wait_spec spec = {.job = job, .number = number, .timeout_ms = timeout_ms};
+	int rc = ready(conn, 0);
+
+	/* Its answer comes by a call of the table that this protocol does not have. */
+	if (rc == 0 && conn->protocol->waited == NULL)
+		rc = SLUICE_E_UNSUPPORTED;
+	if (rc == 0)
+		rc = admit(conn, "job.show", job, 0);
+	return rc == 0 ? reading_wait(conn, tag, &spec) : rc;
 }

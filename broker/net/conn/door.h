@@ -193,9 +193,18 @@ bool door_request_command(const Sluice__Request *request, uint16_t *ret_type);
 int door_in_order(struct conn *conn, uint64_t tag, struct sluice_slice body,
 		  const Sluice__Request *request, struct message_block **block) SLUICE_MUST_USE;
 /* Answers a read of sluice.proto with `read_done`, now or in turns (reading.h). Inside `request`.
- * takes block, which holds request. */
+ * takes block, which holds request. UNSUPPORTED: it is a job_wait. */
 int door_read(struct conn *conn, uint64_t tag, struct message_block **block,
 	      const Sluice__Request *request, size_t bytes) SLUICE_MUST_USE;
+/* Waits until the job has ended, or for timeout_ms; 0: as long as it takes. A reset before the
+ * answer could be made continues the wait. job: an id, borrowed. number: of the job, which may not
+ * be another one of this id; 0: the one that there is now. Answer: one call of `waited`, in this
+ * call or later, with each refusal that the wait meets in its turn, which comes behind the
+ * connection's reads before it (inside `request` behind its commands, too). None if the connection
+ * ends before, or the broker stops. UNSUPPORTED: the table has no `waited`. WRONG_STATE before
+ * door_enter. NOMEM. */
+int door_job_wait(struct conn *conn, uint64_t tag, struct sluice_slice job, uint64_t number,
+		  uint64_t timeout_ms) SLUICE_MUST_USE;
 
 /* ---- answers that show a commit ---- */
 /* An answer that was made from a snapshot is given behind the last effect of the commit that it

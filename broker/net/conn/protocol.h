@@ -16,7 +16,6 @@
 
 struct conn;
 struct sub;
-struct waiter;
 
 /* How a read of door_read has ended. */
 struct read_result {
@@ -29,14 +28,15 @@ struct read_result {
 	uint64_t number; /* as of engine_read_begin; 0: no snapshot */
 };
 
-/* A job as job_show replies to a request for it. */
-struct job_shown {
-	int rc;		/* not 0: there is no reply */
-	uint8_t *reply; /* a packed Reply; malloc'd */
+/* How a wait of door_job_wait has ended. All of it is borrowed for the call. */
+struct job_waited {
+	/* 0: the job has ended. TIMEOUT: it has not, in time. NOT_FOUND: there is none of this id,
+	 * or not of this number any more. BUSY: the connection waits for INFLIGHT_REQUESTS_MAX jobs
+	 * already. LIMIT, INVAL: it is no id. NOMEM, CORRUPT and others: it could not be read. */
+	int code;
+	const char *text;     /* of the code */
+	const uint8_t *reply; /* a packed Reply as to job_show, with code and text; NULL: none */
 	size_t len;
-	uint64_t shows;	 /* number of its commit, as of engine_read_begin; 0: no snapshot */
-	uint64_t number; /* of the job with this id; 0: none */
-	bool terminal;	 /* it has ended, or there is none */
 };
 
 struct protocol_ops {
@@ -84,11 +84,9 @@ struct protocol_ops {
 	/* An answer of answer_when_released, in its turn. */
 	void (*answer)(struct conn *conn, uint64_t corr, int code, const uint8_t *reply,
 		       size_t len);
-	/* job_wait: the wait has its turn among the reads. job_ended, wait_timeout: the job ended
-	 * or the time is over, and the job is as shown. NULL: the protocol has no job_wait. */
-	void (*job_wait)(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
-	void (*job_ended)(const struct waiter *waiter, const struct job_shown *shown);
-	void (*wait_timeout)(const struct waiter *waiter, const struct job_shown *shown);
+	/* A wait of door_job_wait has ended, in that call or later; in its turn, as `answer`. NULL:
+	 * the protocol has no waits. */
+	void (*waited)(struct conn *conn, uint64_t tag, const struct job_waited *result);
 
 	/* ---- subscriptions and sessions ---- */
 	/* sub: of the connection: GRANT, JOBS, RESUMED, ITEM_DAMAGED. NULL: JOB_CANCEL, LEASE_LOST,

@@ -8,11 +8,12 @@
  * At most one read of a connection is under way, in order of arrival; of all connections
  * READINGS_BEGUN_MAX, which bounds the rows of unfinished answers. A connection whose output is
  * full begins none until it has drained; one under way continues, because it blocks the reads of
- * others.
+ * others. The beginning of a wait for a job is one of them: it reads the job.
  */
 #include "broker/net/conn/reading.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "broker/net/conn/admit.h"
@@ -27,14 +28,16 @@
 enum { READ_TURN_COST = 1 << 19, READ_ROUND_COST = 1 << 20, READINGS_BEGUN_MAX = 64 };
 
 struct reading {
-	struct reading *prev, *next; /* of its connection */
-	uint64_t corr;		     /* the protocol's */
-	struct message_block *block; /* the request lies in it; owned */
-	const Sluice__Request *request;
+	struct reading *prev, *next;	/* of its connection */
+	uint64_t corr;			/* the protocol's */
+	struct message_block *block;	/* the request lies in it; owned */
+	const Sluice__Request *request; /* NULL: the beginning of a wait */
+	struct wait_spec wait;
 	struct core_read *read; /* NULL: not begun */
-	size_t bytes;		/* of the request */
+	size_t bytes;		/* of the request, or of the job's id */
 	uint64_t turns;
 	uint64_t security; /* of under_way_add */
+	char job[];	   /* of the wait */
 };
 
 static size_t cost_of(const struct reading *reading)
@@ -42,12 +45,11 @@ static size_t cost_of(const struct reading *reading)
 	return sizeof(*reading) + reading->bytes;
 }
 
-static void reading_free(struct io *io, struct reading *reading)
+static void finish(struct io *io, struct reading *reading)
 {
 	io->readings_begun -= reading->read != NULL;
 	core_read_end(reading->read);
 	message_block_free(reading->block);
-	free(reading);
 }
 
 static void unlist(struct conn *conn)
@@ -67,7 +69,8 @@ static void drop(struct conn *conn, struct reading *reading)
 	DL_DELETE(conn->readings, reading);
 	conn->pending_count--;
 	conn->pending_bytes -= cost_of(reading);
-	reading_free(conn->io, reading);
+	finish(conn->io, reading);
+	free(reading);
 	if (conn->readings == NULL)
 		unlist(conn);
 }
@@ -111,7 +114,7 @@ static void read_done(struct conn *conn, const struct reading *reading, int rc, 
 	conn->protocol->read_done(conn, reading->corr, &result);
 }
 
-/* True: it is answered. */
+/* True: it is answered, or the wait has begun. */
 static bool turn(struct conn *conn, struct reading *reading)
 {
 	struct io *io = conn->io;
@@ -123,11 +126,8 @@ static bool turn(struct conn *conn, struct reading *reading)
 	bool done = false;
 	int rc;
 
-	if (reading->request->op_case == SLUICE__REQUEST__OP_JOB_WAIT) {
-		invariant(conn->protocol->job_wait != NULL,
-			  "connection %llu waits for a job, which its protocol has no answer for",
-			  (unsigned long long)conn->id);
-		conn->protocol->job_wait(conn, (uint32_t)reading->corr, reading->request->job_wait);
+	if (reading->request == NULL) {
+		wait_begin(conn, reading->corr, &reading->wait);
 		return true;
 	}
 	rc = reading->read != NULL
@@ -176,39 +176,51 @@ void readings_run(struct io *io)
 	}
 }
 
-int reading_start(struct conn *conn, uint64_t corr, struct message_block **block,
-		  const Sluice__Request *request, size_t bytes)
+/* takes what->block. NOMEM: it is not answered. */
+static int start(struct conn *conn, struct reading *what)
 {
 	struct io *io = conn->io;
-	struct reading own = {.corr = corr, .request = request, .bytes = bytes}, *reading;
+	struct reading *reading;
 
 	admitted(conn, "a read");
 	/* Most reads are answered at once, without an allocation. */
 	if (conn->readings == NULL && io->round_cost < READ_ROUND_COST &&
-	    io->readings_begun < READINGS_BEGUN_MAX) {
-		if (turn(conn, &own)) {
-			io->readings_begun -= own.read != NULL;
-			core_read_end(own.read);
-			message_block_free(*block);
-			*block = NULL;
-			return 0;
-		}
+	    io->readings_begun < READINGS_BEGUN_MAX && turn(conn, what)) {
+		finish(io, what);
+		return 0;
 	}
-	reading = malloc(sizeof(*reading));
+	reading = malloc(sizeof(*reading) + what->wait.job.len);
 	if (reading == NULL) {
-		io->readings_begun -= own.read != NULL;
-		core_read_end(own.read);
-		message_block_free(*block);
-		*block = NULL;
+		finish(io, what);
 		return SLUICE_E_NOMEM;
 	}
-	*reading = own;
-	reading->block = *block;
-	*block = NULL;
+	*reading = *what;
+	if (what->wait.job.len > 0)
+		reading->wait.job.data =
+			memcpy(reading->job, what->wait.job.data, what->wait.job.len);
 	reading->security = under_way_add(io);
 	DL_APPEND(conn->readings, reading);
 	conn->pending_count++;
 	conn->pending_bytes += cost_of(reading);
 	readings_resume(conn);
 	return 0;
+}
+
+int reading_start(struct conn *conn, uint64_t corr, struct message_block **block,
+		  const Sluice__Request *request, size_t bytes)
+{
+	struct reading reading = {.corr = corr,
+				  .block = *block,
+				  .request = request,
+				  .bytes = bytes};
+
+	*block = NULL;
+	return start(conn, &reading);
+}
+
+int reading_wait(struct conn *conn, uint64_t tag, const struct wait_spec *spec)
+{
+	struct reading reading = {.corr = tag, .wait = *spec, .bytes = spec->job.len};
+
+	return start(conn, &reading);
 }

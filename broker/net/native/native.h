@@ -75,11 +75,7 @@ bool native_close_at_once(struct conn *conn, const Sluice__SubscriptionClose *m)
 /* ---- query.c ---- */
 void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result);
 void native_answer(struct conn *conn, uint64_t corr, int code, const uint8_t *reply, size_t len);
-
-/* ---- wait.c ---- */
-void native_job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m);
-void native_job_ended(const struct waiter *waiter, const struct job_shown *shown);
-void native_wait_timeout(const struct waiter *waiter, const struct job_shown *shown);
+void native_waited(struct conn *conn, uint64_t corr, const struct job_waited *result);
 
 /* ---- deliver.c ---- */
 void native_effect(struct conn *conn, struct sub *sub, const struct effect *effect);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The end of a read: its reply is sent, or it is refused. */
+ * The end of a read and of a wait: its reply is sent, or it is refused. */
 #include "broker/net/native/native.h"
 
 void native_read_done(struct conn *conn, uint64_t corr, const struct read_result *result)
@@ -19,4 +19,14 @@ void native_answer(struct conn *conn, uint64_t corr, int code, const uint8_t *re
 	(void)code; /* the Reply has it */
 	if (!door_is_ending(conn))
 		native_frame(conn, FRAME_REPLY, (uint32_t)corr, reply, len);
+}
+
+void native_waited(struct conn *conn, uint64_t corr, const struct job_waited *result)
+{
+	if (door_is_ending(conn))
+		return;
+	if (result->reply != NULL)
+		native_frame(conn, FRAME_REPLY, (uint32_t)corr, result->reply, result->len);
+	else
+		native_refuse(conn, (uint32_t)corr, result->code, "%s", result->text);
 }

@@ -6,6 +6,8 @@
  */
 #include "broker/net/native/native.h"
 
+#include <string.h>
+
 #include "protocol/limits.h"
 #include "protocol/message.h"
 
@@ -43,6 +45,12 @@ static bool is_data(const struct native *native, uint16_t type)
 	       type == COMMAND_PRODUCER_CLOSE || (native->topology_data && is_topology(type));
 }
 
+static int job_wait(struct conn *conn, uint32_t corr, const Sluice__JobWait *m)
+{
+	return door_job_wait(conn, corr, (struct sluice_slice){m->job, strlen(m->job)}, m->number,
+			     m->timeout_ms);
+}
+
 void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
 		     struct message_block **block, size_t bytes)
 {
@@ -62,12 +70,17 @@ void native_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Requ
 	case SLUICE__REQUEST__OP_SUBSCRIPTION_CLOSE:
 		native_subscription_close(conn, tag, request->subscription_close);
 		return;
+	case SLUICE__REQUEST__OP_JOB_WAIT:
+		rc = job_wait(conn, corr, request->job_wait);
+		if (rc == SLUICE_E_CLOSED)
+			return; /* it came before GOODBYE, after which nothing is answered */
+		break;
 	default:
 		rc = door_read(conn, corr, block, request, bytes);
-		if (rc != 0)
-			native_refuse_shown(conn, corr, 0, rc, "%s", sluice_error_text(rc));
-		return;
+		break;
 	}
+	if (rc != 0)
+		native_refuse_shown(conn, corr, 0, rc, "%s", sluice_error_text(rc));
 }
 
 int native_request(struct conn *conn, uint32_t corr, struct sluice_slice body)

@@ -281,6 +281,15 @@ static int on_request(struct line_request *request)
 			   strcmp(lane, "quiet") == 0 ? DOOR_QUIET : 0);
 }
 
+/* wait JOB NUMBER TIMEOUT_MS */
+static int on_wait(struct line_request *request)
+{
+	const char *job = word(request);
+	const uint64_t of = number(request);
+
+	return door_job_wait(request->conn, request->tag, slice(job), of, number(request));
+}
+
 /* ---- subscriptions ---- */
 
 static int subscribe(struct line_request *request, uint64_t of, const struct door_sub_spec *spec)
@@ -397,7 +406,7 @@ static const struct {
 	{"request", on_request, true}, {"consume", on_consume, false},
 	{"items", on_items, false},    {"follow", on_follow, false},
 	{"credit", on_credit, false},  {"unsubscribe", on_unsubscribe, false},
-	{"sub", on_sub, false},
+	{"sub", on_sub, false},	       {"wait", on_wait, false},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 

@@ -59,7 +59,12 @@ void line_session(struct conn *conn, uint64_t tag, int code, const char *text,
 void line_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
 		   struct message_block **block, size_t bytes)
 {
-	if (rc == 0)
+	if (rc == 0 && request->op_case == SLUICE__REQUEST__OP_JOB_WAIT)
+		rc = door_job_wait(conn, tag,
+				   (struct sluice_slice){request->job_wait->job,
+							 strlen(request->job_wait->job)},
+				   request->job_wait->number, request->job_wait->timeout_ms);
+	else if (rc == 0)
 		rc = door_read(conn, tag, block, request, bytes);
 	if (rc != 0)
 		line_answer_shown(conn, tag, rc, sluice_error_text(rc), 0);
@@ -68,6 +73,13 @@ void line_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Reques
 void line_read_done(struct conn *conn, uint64_t tag, const struct read_result *result)
 {
 	door_answer(conn, tag, result->rc, result->reply, result->len, result->number);
+}
+
+void line_waited(struct conn *conn, uint64_t tag, const struct job_waited *result)
+{
+	if (!door_is_ending(conn))
+		line_answer_reply(conn, tag, result->code, result->reply, result->len,
+				  result->text);
 }
 
 /* ---- consumers ---- */

@@ -119,6 +119,7 @@ const struct protocol_ops line_protocol = {
 	.request = line_in_order,
 	.read_done = line_read_done,
 	.answer = line_due,
+	.waited = line_waited,
 	.effect = line_effect,
 	.deliver_segment = line_deliver_segment,
 	.gap = line_gap,

@@ -43,6 +43,10 @@ void line_answer_shown(struct conn *conn, uint64_t tag, int code, const char *te
 /* `answer` of the table: what line_answer_shown wrote, or a Reply as hexadecimal text. */
 void line_due(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len);
 
+/* `TAG CODE HEX[ text]`: with the Reply as hexadecimal text; reply NULL: `-`. */
+void line_answer_reply(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len,
+		       const char *text);
+
 /* How many bytes follow this line; text is the line. */
 size_t line_bytes_after(const char *text);
 /* Runs a line. True: the broker was at a bound, and the line is to be given again. */
@@ -56,6 +60,7 @@ void line_session(struct conn *conn, uint64_t tag, int code, const char *text,
 void line_in_order(struct conn *conn, uint64_t tag, int rc, const Sluice__Request *request,
 		   struct message_block **block, size_t bytes);
 void line_read_done(struct conn *conn, uint64_t tag, const struct read_result *result);
+void line_waited(struct conn *conn, uint64_t tag, const struct job_waited *result);
 void line_effect(struct conn *conn, struct sub *sub, const struct effect *effect);
 int line_deliver_segment(struct sub *sub, const struct segment *segment, uint64_t *io_budget);
 void line_gap(struct sub *sub, uint64_t to_offset);

@@ -52,29 +52,47 @@ void line_answer_shown(struct conn *conn, uint64_t tag, int code, const char *te
 		door_answer(conn, tag | IS_TEXT, code, (uint8_t *)copy, strlen(copy) + 1, number);
 }
 
-void line_due(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
+static void hex_put(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	static const char digits[] = "0123456789abcdef";
 	char text[512];
-	int head;
 
-	if (door_is_ending(conn))
-		return;
-	if ((tag & IS_TEXT) != 0 || code != 0) {
-		line_answer(conn, tag & ~IS_TEXT, code,
-			    reply != NULL ? (const char *)reply : sluice_error_text(code));
-		return;
-	}
-	head = snprintf(text, sizeof(text), "%llu OK ", (unsigned long long)tag);
-	line_put(conn, text, (size_t)head);
 	for (size_t from = 0; from < len; from += sizeof(text) / 2) {
 		size_t n = len - from < sizeof(text) / 2 ? len - from : sizeof(text) / 2;
 
 		for (size_t i = 0; i < n; i++) {
-			text[2 * i] = digits[reply[from + i] >> 4];
-			text[2 * i + 1] = digits[reply[from + i] & 15];
+			text[2 * i] = digits[bytes[from + i] >> 4];
+			text[2 * i + 1] = digits[bytes[from + i] & 15];
 		}
 		line_put(conn, text, 2 * n);
 	}
+}
+
+void line_answer_reply(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len,
+		       const char *text)
+{
+	char head[64];
+	int n = snprintf(head, sizeof(head), "%llu %s ", (unsigned long long)tag,
+			 code == 0 ? "OK" : sluice_error_name(code));
+
+	line_put(conn, head, (size_t)n);
+	if (reply != NULL)
+		hex_put(conn, reply, len);
+	else
+		line_put(conn, "-", 1);
+	if (text[0] != 0)
+		line_put(conn, " ", 1);
+	line_put(conn, text, strlen(text));
 	line_put(conn, "\n", 1);
+}
+
+void line_due(struct conn *conn, uint64_t tag, int code, const uint8_t *reply, size_t len)
+{
+	if (door_is_ending(conn))
+		return;
+	if ((tag & IS_TEXT) != 0 || code != 0)
+		line_answer(conn, tag & ~IS_TEXT, code,
+			    reply != NULL ? (const char *)reply : sluice_error_text(code));
+	else
+		line_answer_reply(conn, tag, 0, reply, len, "");
 }
