@@ -295,6 +295,7 @@ void client_return(struct sim *s, int number)
 void client_cut_off(struct sim *s, int number)
 {
 	s->clients[number].cut_off = true;
+	oracle_breaks(s->oracle);
 	for (size_t i = s->op_first; i < s->op_count; i++) {
 		if (s->ops[i].open && s->ops[i].client == number)
 			forget(s, &s->ops[i]);

@@ -61,7 +61,9 @@ void oracle_blame(struct oracle *oracle, const char *what, int64_t a, int64_t b)
  * all operations in flight. `leases_by_session`: a session that may have been granted items for its
  * whole life without receiving them; 0: none. */
 void oracle_crashed(struct oracle *oracle, uint64_t leases_by_session);
-/* The same for one broken connection: only its session may have missed frames. */
+/* A connection breaks: until oracle_lost, what is granted to it is not received. */
+void oracle_breaks(struct oracle *oracle);
+/* The same as oracle_crashed for one broken connection: only its session may have missed frames. */
 void oracle_lost(struct oracle *oracle, uint64_t session, bool leases_by_session);
 
 /* ---- answers ---- of the commands of one session in one of its lanes. id: grows with each

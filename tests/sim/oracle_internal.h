@@ -150,7 +150,7 @@ struct oracle {
 	struct item items[ORACLE_ITEMS_MAX];
 	uint64_t item_end, dead_listed;
 	uint64_t purged, put_shown;
-	bool purge_unknown, any_purge;
+	bool purge_unknown, any_purge, breaks;
 	uint64_t first_given; /* the last item of a first delivery */
 	/* while this session lives it may hold items that no client received; 0: none */
 	uint64_t unreceived_session;

@@ -17,6 +17,7 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 {
 	note(o, 18, leases_by_session, 0);
 	o->crash_ms = o->loss_ms = o->now_ms;
+	o->breaks = false;
 	for (int i = 0; i < ORACLE_CONSUMERS_MAX; i++)
 		o->consumers[i].open = false;
 	/* First, the holders at the time of the crash. */
@@ -35,9 +36,15 @@ void oracle_crashed(struct oracle *o, uint64_t leases_by_session)
 	}
 }
 
+void oracle_breaks(struct oracle *o)
+{
+	o->breaks = true;
+}
+
 void oracle_lost(struct oracle *o, uint64_t session, bool leases_by_session)
 {
 	note(o, 19, session, leases_by_session);
+	o->breaks = false;
 	o->loss_ms = o->now_ms;
 	items_unreceived(o, session, leases_by_session ? session : 0);
 	jobs_unreceived(o, session);

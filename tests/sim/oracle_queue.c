@@ -351,7 +351,8 @@ static enum readiness readiness(const struct oracle *o, const struct item *x)
 		return NOT_READY;
 	if (x->state == ITEM_WAITS && o->now_ms < x->not_before_ms)
 		return NOT_READY;
-	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease ||
+	/* An item that was just granted to a connection that breaks is not purged. */
+	if (x->maybe_acked || x->maybe_nacked || x->maybe_purged || x->session_lease || o->breaks ||
 	    x->grants_max >= o->rules.attempts_max || held_unreceived(o, x) ||
 	    o->before_ms < x->unreceived_until_ms || o->before_ms < x->gone_by_ms ||
 	    o->before_ms < x->not_after_ms || o->crash_ms == o->now_ms ||
