@@ -197,8 +197,8 @@ static void greet(sluice_client *client)
 		send_hello(client);
 		return;
 	}
-	rc = link_tls_begin(link->socket_fd, link->tls_host, client->config.tls_ca, &link->tls, why,
-			    sizeof(why));
+	rc = link_tls_begin(link->socket_fd, link->tls_host, client->config.tls_ca, &link->trust,
+			    &link->tls, why, sizeof(why));
 	if (rc == 0)
 		handshake(client);
 	else
@@ -364,6 +364,7 @@ void link_free(sluice_client *client)
 {
 	close_socket(client);
 	resolver_drop(client);
+	link_trust_free(client->link->trust);
 	buffer_free(&client->link->in);
 	buffer_free(&client->link->out);
 }

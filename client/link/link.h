@@ -38,6 +38,7 @@ struct link {
 	struct resolver *resolver;
 	char tls_host[300];   /* whom the certificate has to name; "": this address has no TLS */
 	struct link_tls *tls; /* of the socket; NULL: plain */
+	struct link_trust *trust; /* for all connections; NULL: none was TLS */
 	size_t address_index;
 	uint64_t attempt; /* since the last success */
 	uint64_t next_try_ms, connect_deadline_ms;

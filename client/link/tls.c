@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See tls.h. A certificate is always verified: its chain, its time, its name. The trust is read
- * anew for each connection, so that files may be replaced.
+ * See tls.h. A certificate is always verified: its chain, its time, its name.
  *
  * OpenSSL reaches the socket by a BIO of our own: its socket BIO would raise SIGPIPE in the program
  * that uses this library.
@@ -16,15 +15,29 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "client/base/memory.h"
 
 enum { RECORD_BYTES_MAX = 16384 };
 
-struct link_tls {
+/* By what a change of a file, or a replacement, shows. All 0: there is none. */
+struct file_stamp {
+	dev_t device;
+	ino_t inode;
+	off_t size;
+	struct timespec changed;
+};
+
+struct link_trust {
 	SSL_CTX *context;
+	struct file_stamp stamps[2]; /* of what was read, from before that */
+};
+
+struct link_tls {
 	SSL *ssl;
 	int fd;
 	bool done, broken;
@@ -133,32 +146,111 @@ static SSL_CTX *context_new(void)
 	return NULL;
 }
 
-static bool trust_set(SSL_CTX *context, const char *ca_file)
+static void stamp_take(const char *path, struct file_stamp *ret)
+{
+	struct stat st;
+
+	memset(ret, 0, sizeof(*ret));
+	if (path[0] == 0 || stat(path, &st) != 0)
+		return;
+	ret->device = st.st_dev;
+	ret->inode = st.st_ino;
+	ret->size = st.st_size;
+	ret->changed = st.st_ctim;
+}
+
+static bool stamp_same(const struct file_stamp *a, const struct file_stamp *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+	       a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
+}
+
+/* Where OpenSSL looks. */
+static const char *system_path(const char *variable, const char *fallback)
+{
+	const char *path = getenv(variable);
+
+	return path != NULL ? path : fallback;
+}
+
+static void stamps_take(const char *ca_file, struct file_stamp stamps[2])
+{
+	bool is_system = ca_file[0] == 0;
+
+	stamp_take(is_system ? system_path(X509_get_default_cert_file_env(),
+					   X509_get_default_cert_file())
+			     : ca_file,
+		   &stamps[0]);
+	stamp_take(is_system ? system_path(X509_get_default_cert_dir_env(),
+					   X509_get_default_cert_dir())
+			     : "",
+		   &stamps[1]);
+}
+
+static bool certificates_read(SSL_CTX *context, const char *ca_file)
 {
 	return ca_file[0] != 0 ? SSL_CTX_load_verify_file(context, ca_file) == 1
 			       : SSL_CTX_set_default_verify_paths(context) == 1;
 }
 
-int link_tls_begin(int fd, const char *host, const char *ca_file, struct link_tls **ret, char *why,
-		   size_t why_bytes)
+/* Reads the certificates that are trusted, unless those that were read last are the present ones.
+ * If they cannot be read now, those that were read last stay. */
+static int trust_update(struct link_trust *trust, const char *ca_file)
+{
+	struct file_stamp stamps[2];
+	SSL_CTX *context;
+	int rc = 0;
+
+	stamps_take(ca_file, stamps);
+	if (trust->context != NULL && stamp_same(&trust->stamps[0], &stamps[0]) &&
+	    stamp_same(&trust->stamps[1], &stamps[1]))
+		return 0;
+	context = context_new();
+	if (context == NULL)
+		rc = SLUICE_E_NOMEM;
+	else if (!certificates_read(context, ca_file))
+		rc = SLUICE_E_INVAL;
+	if (rc != 0) {
+		SSL_CTX_free(context);
+		return trust->context != NULL ? 0 : rc;
+	}
+	SSL_CTX_free(trust->context); /* a connection keeps its own */
+	trust->context = context;
+	memcpy(trust->stamps, stamps, sizeof(stamps));
+	return 0;
+}
+
+void link_trust_free(struct link_trust *trust)
+{
+	if (trust == NULL)
+		return;
+	SSL_CTX_free(trust->context);
+	mem_free(trust);
+}
+
+int link_tls_begin(int fd, const char *host, const char *ca_file, struct link_trust **io_trust,
+		   struct link_tls **ret, char *why, size_t why_bytes)
 {
 	struct link_tls *tls = mem_alloc(sizeof(*tls));
 	int rc = SLUICE_E_NOMEM;
 
 	(void)snprintf(why, why_bytes, "out of memory");
-	if (tls == NULL)
+	if (*io_trust == NULL)
+		*io_trust = mem_alloc(sizeof(**io_trust));
+	if (tls == NULL || *io_trust == NULL) {
+		mem_free(tls);
 		return rc;
+	}
 	tls->fd = fd;
 	ERR_clear_error();
-	tls->context = context_new();
-	if (tls->context != NULL && !trust_set(tls->context, ca_file)) {
+	rc = trust_update(*io_trust, ca_file);
+	if (rc == SLUICE_E_INVAL)
 		(void)snprintf(why, why_bytes, "tls_ca %.200s has no certificate that can be read",
 			       ca_file);
-		rc = SLUICE_E_INVAL;
-	} else if (tls->context != NULL) {
-		tls->ssl = SSL_new(tls->context);
-		if (tls->ssl != NULL && socket_bind(tls) && name_set(tls->ssl, host))
-			rc = 0;
+	if (rc == 0) {
+		tls->ssl = SSL_new((*io_trust)->context);
+		if (tls->ssl == NULL || !socket_bind(tls) || !name_set(tls->ssl, host))
+			rc = SLUICE_E_NOMEM;
 	}
 	ERR_clear_error();
 	if (rc != 0) {
@@ -288,6 +380,5 @@ void link_tls_end(struct link_tls *tls)
 		ERR_clear_error();
 	}
 	SSL_free(tls->ssl);
-	SSL_CTX_free(tls->context);
 	mem_free(tls);
 }

@@ -142,8 +142,10 @@ SLUICE_API int sluice_allocator_set(const sluice_allocator *allocator);
  *                         "tls:": the broker's certificate has to name the host among its SANs, and
  *                         to lead to one of tls_ca
  *   tls_ca                a file of certificates in PEM that are trusted; "": those that the system
- *                         trusts (OpenSSL's, which SSL_CERT_FILE replaces). TLS allocates with
- *                         malloc(); ""
+ *                         trusts (OpenSSL's, which SSL_CERT_FILE replaces). Read at the first
+ *                         connection, and at a later one if the file has changed: a new CA needs no
+ *                         new client. While it cannot be read, what was read last is trusted. TLS
+ *                         allocates with malloc(); ""
  *   gateway               name of the gateway, at most 255 bytes; "" is "default"
  *   client                a text for administrators, at most 255 bytes; "libsluice"
  *   session               a session name: opening it ends the older session of that name; none

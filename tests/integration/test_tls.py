@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """TLS: what is served, what is refused, and what an unfinished handshake may hold."""
+import contextlib
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -212,6 +214,51 @@ def test_a_session_is_resumed_over_tls():
             broker.stop()
         finally:
             broker.kill()
+
+
+def test_a_replaced_ca_holds_from_the_next_connection():
+    names = "IP:127.0.0.1"
+    with Certificates() as top, contextlib.ExitStack() as stack:
+        ca, data, port = top.file("trusted.pem"), top.file("data"), tap.free_port()
+        top.ca("new")
+        top.make("new-broker", names, ca="new")
+        shutil.copy(top.file("ca.pem"), ca)
+
+        def serve(name):
+            listen = ("--listen", f"tls:127.0.0.1:{port}", *top.args(name))
+            broker = tap.Broker(data=data, args=listen)
+            stack.callback(broker.kill)
+            return broker
+
+        def passes(text):
+            sluice(broker.address, "pub", "e.x", text)
+            tap.wait_until(lambda: text.encode() in follower.text(), 30, f"event {text}")
+
+        broker = serve("broker")
+        sluice(broker.address, "stream", "create", "e", "--subject", "e.>")
+        follower = tap.Process(
+            [
+                *(tap.program("client/cli/sluice"), "--tls-ca", ca),
+                *("--address", f"tls:127.0.0.1:{port}", "follow", "e", "--from", "0"),
+            ]
+        )
+        stack.callback(follower.kill)
+        passes("first")
+        broker.kill()
+        shutil.copy(top.file("new.pem"), ca + "~")
+        os.replace(ca + "~", ca)
+        broker = serve("broker")
+        tap.wait_until(lambda: b"id=net.handshake " in broker.text(), 30, "a handshake has failed")
+        tap.check(b"connected to" not in follower.text(), "the old CA is not trusted any more")
+        broker.kill()
+        broker = serve("new-broker")
+        passes("second")
+        # Somebody removes the file before the new one is there.
+        os.remove(ca)
+        broker.kill()
+        broker = serve("new-broker")
+        passes("third")
+        broker.stop()
 
 
 def test_only_1_2_and_1_3_and_nothing_is_resumed():
