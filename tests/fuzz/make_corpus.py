@@ -4,7 +4,9 @@
 each target reads, and some written here.
 
 usage: make_corpus.py DIR"""
+import contextlib
 import pathlib
+import ssl
 import sys
 
 VECTORS = pathlib.Path(__file__).resolve().parents[1] / "data" / "protocol"
@@ -74,6 +76,33 @@ SUBJECTS = [
 ]
 
 
+def record(kind, *pieces):
+    return b"".join(bytes([kind, 3, 3]) + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+def client_hello():
+    sent = ssl.MemoryBIO()
+    one = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="a.example")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        one.do_handshake()
+    return sent.read()
+
+
+def hellos():
+    """u8 encrypts, u8 size of the pieces, the bytes: what fuzz_hello.c reads."""
+    message = b"\1\0\0\4" + b"abcd"
+    encrypted = record(22, message) + record(20, b"\1") + record(22, b"\x09\xff\xff\xff\7")
+    return [
+        b"\0\x10" + client_hello(),
+        b"\0\1" + record(22, message[:2], message[2:7], message[7:]),
+        b"\0\4" + record(22, b"\1\0\x40\0", b"") + record(22, bytes(100)),
+        b"\0\3" + record(22, b"\1\0\x40\1"),
+        b"\0\5" + encrypted,
+        b"\1\5" + encrypted,
+        b"\0\2GET / HTTP/1.1\r\n",
+    ]
+
+
 def seeds():
     """target -> list of inputs. A new target with generated seeds needs a line here."""
     deliver = body("deliver_jobs")
@@ -104,6 +133,7 @@ def seeds():
             + [b"".join(vector(n) for n in ENVELOPES)]
             + [bytes(range(7)) + b"\x07\x09\x01k\x02id\x01s\x01h\x00\x02vvbody"]
         ),
+        "hello": hellos(),
         "message": (
             [bytes([which]) + body(n) for which, n in MESSAGES]
             + [b"\0" + bytes.fromhex(r) for r in REQUESTS]
