@@ -19,7 +19,8 @@ static int usage(FILE *to, int code)
 		      "usage: sluice-plugin [--address HOST:PORT|unix:PATH] [--set KEY=VALUE]... "
 		      "[--log-level LEVEL] PLUGIN\n"
 		      "Runs a service plugin against a broker until SIGTERM or SIGINT. PLUGIN "
-		      "is a path, or the name of an installed plugin, such as local.\n");
+		      "is a path, or the name of an installed plugin, such as local. "
+		      "SLUICE_ADDRESS is the default of --address.\n");
 	return code;
 }
 
@@ -31,9 +32,10 @@ struct arguments {
 
 static int parse(int argc, char **argv, struct arguments *ret)
 {
+	const char *address = getenv("SLUICE_ADDRESS"); /* as of the command */
 	enum log_level level;
 
-	ret->address = "127.0.0.1:7584";
+	ret->address = address != NULL && address[0] != 0 ? address : "127.0.0.1:7584";
 	for (int i = 1; i < argc; i++) {
 		const char *next = i + 1 < argc ? argv[i + 1] : NULL;
 

@@ -364,12 +364,11 @@ def test_the_local_scheduler_is_the_same_inside_and_outside():
                     outside = tap.Process(
                         [
                             tap.program("broker/plugin/sluice-plugin"),
-                            "--address",
-                            broker.address,
                             "--set",
                             f"spool={spool}",
                             local,
-                        ]
+                        ],
+                        env={**os.environ, "SLUICE_ADDRESS": broker.address},
                     )
                 job = sluice(
                     broker, "job", "submit", "--id", "j1", "--queue", "runs", '{"argv":["true"]}'
