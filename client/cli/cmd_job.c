@@ -308,7 +308,10 @@ int cmd_job_report(struct cli *cli)
 				  sluice_reply_reason(reply));
 	if (rc == 0 && cli->json)
 		return print_json(reply);
-	if (rc == 0)
+	if (rc == 0 && sluice_reply_disposition(reply) == SLUICE_DISPOSITION_PARKED)
+		notice(cli, "job '%s' does not exist: the report is %s", spec.job,
+		       sluice_reply_reason(reply));
+	else if (rc == 0)
 		(void)printf("%s\n", sluice_reply_state(reply));
 	sluice_reply_free(reply);
 	return rc;

@@ -59,7 +59,9 @@ static const struct command commands[] = {
 	 "[--exit-code N] [--seen TIME]",
 	 "report an observation of a job, as a scheduler does\n"
 	 "Without --attempt and --token the report is for the current "
-	 "attempt",
+	 "attempt of a job that exists.\n"
+	 "With --attempt it may come before the job: it is parked, and applied "
+	 "when the job is submitted",
 	 "state= number= attempt= token= source= evidence= reference= exit-code= seen=", 1, 1,
 	 cmd_job_report},
 	{"job release", "JOB [--token T] [--delay 10s] [--reason TEXT]",

@@ -487,7 +487,13 @@ def test_a_job_is_reported_and_released_by_hand():
             f"30 February is refused: {done}",
         )
         done = cli.run("job", "report", "none", "--state", "ACTIVE")
-        tap.equal(done.returncode, 4, f"a job that is not there: {done}")
+        tap.check(
+            done.returncode == 4 and "job none does not exist" in done.stderr,
+            f"a job that is not there: {done}",
+        )
+        done = cli.run("job", "report", "none", "--attempt", "1", "--state", "ACTIVE")
+        tap.equal((done.returncode, done.stdout), (0, ""), f"it has no state yet: {done}")
+        tap.check("parked until the job is submitted" in done.stderr, f"and this is said: {done}")
         done = cli.run("job", "report", "a", "--state", "NO_SUCH_STATE")
         tap.check(
             done.returncode == 5 and done.stdout == "" and "put into quarantine: " in done.stderr,
