@@ -151,6 +151,37 @@ Test(net_tls, threads_share_the_bound_on_handshakes)
 	(void)close(quiet);
 }
 
+Test(net_tls, addresses_take_turns)
+{
+	static struct handshake loud[3], quiet;
+	struct net net = {.io_count = 1};
+	struct io io = {.net = &net};
+	const int from_loud = fd_from("127.0.0.1"), from_quiet = fd_from("127.0.0.2");
+
+	cr_assert_eq(handshake_begin(&io, &quiet, from_quiet), 0);
+	for (int i = 0; i < 3; i++) {
+		cr_assert_eq(handshake_begin(&io, &loud[i], from_loud), 0);
+		handshake_wait(&io, &loud[i]);
+		handshake_wait(&io, &loud[i]);
+	}
+	handshake_wait(&io, &quiet);
+	cr_expect_eq(handshake_turn(&io), &loud[0]);
+	cr_expect_eq(handshake_turn(&io), &quiet, "it does not wait for all of the other address");
+	handshake_wait(&io, &loud[0]);
+	handshake_end(&io, &loud[1]);
+	cr_expect_eq(handshake_turn(&io), &loud[2]);
+	cr_expect_eq(handshake_turn(&io), &loud[0], "it has waited again");
+	cr_expect_null(handshake_turn(&io));
+	handshake_wait(&io, &quiet);
+	handshake_end(&io, &quiet);
+	cr_expect_null(handshake_turn(&io), "what has ended has no turn");
+	handshake_end(&io, &loud[0]);
+	handshake_end(&io, &loud[2]);
+	cr_expect_null(io.handshakes);
+	(void)close(from_loud);
+	(void)close(from_quiet);
+}
+
 /* ---- connections ---- */
 
 static char folder[] = "/tmp/sluice-tls-XXXXXX";
@@ -289,6 +320,56 @@ static void tls_rig_close(struct tls_rig *rig)
 	rig_close(&rig->rig);
 	tls_destroy(rig->tls);
 	files_remove();
+}
+
+/* A step takes as long as hundreds of frames: the sockets are served in between. */
+Test(net_tls, a_round_continues_one_of_many_handshakes)
+{
+	enum {
+		MANY = 20,
+		ROUNDS = 2
+	}; /* of one turn of the loop: its own, and that of the timer */
+	struct sockaddr_in to;
+	socklen_t len = sizeof(to);
+	struct tls_rig rig = {0};
+	SSL *ssl[MANY];
+	int fds[MANY], answered = 0, before;
+	char byte;
+
+	tls_rig_open(&rig);
+	shake(&rig);
+	cr_assert_eq(getpeername(rig.fd, (struct sockaddr *)&to, &len), 0);
+	for (int i = 0; i < MANY; i++) {
+		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+		cr_assert_eq(connect(fds[i], (struct sockaddr *)&to, sizeof(to)), 0);
+		cr_assert_eq(fcntl(fds[i], F_SETFL, O_NONBLOCK), 0);
+	}
+	turns(&rig.rig);
+	for (int i = 0; i < MANY; i++) {
+		ssl[i] = SSL_new(rig.context);
+		cr_assert_eq(SSL_set_fd(ssl[i], fds[i]), 1);
+		cr_assert_neq(SSL_connect(ssl[i]), 1);
+	}
+	for (int n = 0; n < 100 && answered < MANY; n++) {
+		before = answered;
+		(void)event_base_loop(rig.rig.net->ios[0].base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		answered = 0;
+		for (int i = 0; i < MANY; i++)
+			answered += recv(fds[i], &byte, 1, MSG_PEEK) == 1;
+		cr_expect_leq(answered - before, ROUNDS, "%d at once", answered - before);
+	}
+	cr_expect_eq(answered, MANY, "%d have had their turn", answered);
+	for (int n = 0; n < 100 && SSL_connect(ssl[MANY - 1]) != 1; n++)
+		turn(&rig.rig);
+	cr_expect(SSL_is_init_finished(ssl[MANY - 1]));
+	for (int i = 0; i < MANY; i++) {
+		SSL_free(ssl[i]);
+		(void)close(fds[i]);
+	}
+	turns(&rig.rig);
+	cr_expect_eq(rig.rig.net->ios[0].handshake_count, 0u, "those that left are not counted");
+	cr_expect_null(rig.rig.net->ios[0].handshake_turns);
+	tls_rig_close(&rig);
 }
 
 static void put(struct tls_rig *rig, const void *bytes, int len)

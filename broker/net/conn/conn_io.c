@@ -17,6 +17,7 @@
 
 #include "broker/net/conn/bufs.h"
 #include "broker/net/conn/input.h"
+#include "broker/net/conn/handshakes.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/output.h"
@@ -178,6 +179,24 @@ static void on_readable(evutil_socket_t fd, short what, void *user)
 		output_wait(conn);
 	subs_pump(conn->io);
 	conns_flush(conn->io);
+}
+
+void conns_handshake(struct io *io)
+{
+	struct handshake *next = handshake_turn(io);
+	struct conn *conn = next != NULL ? next->conn : NULL;
+
+	if (io->handshake_turns != NULL)
+		io_again(io);
+	if (conn == NULL || conn->dead || !conn->reading)
+		return;
+	if (event_add(conn->readable, NULL) != 0) {
+		conn_kill(conn, "the loop refused its socket");
+		return;
+	}
+	conn->shake_turn = true;
+	on_readable(conn->fd, EV_READ, conn);
+	conn->shake_turn = false;
 }
 
 /* Whether its socket is read. When there is no memory for all, one connection of the thread goes on

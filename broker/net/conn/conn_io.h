@@ -22,6 +22,8 @@ void conn_flow(struct conn *conn); /* reading on or off, by pending commands and
 /* All is written: tells the peer the end, and reads and drops what it still sends, until its end.
  */
 void conn_linger(struct conn *conn);
+/* Continues one of the TLS handshakes that may continue; the others in the next rounds. */
+void conns_handshake(struct io *io);
 void conns_resume(struct io *io); /* those that wait for memory, as far as there is some */
 /* Closes the connections that are held and not read, and whose peers have closed them. Called
  * often. */

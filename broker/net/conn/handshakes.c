@@ -17,6 +17,8 @@ struct handshake_address {
 	uint64_t key;
 	uint32_t count;
 	struct handshake *list;
+	struct handshake *turns; /* of those that wait, the longest first */
+	struct handshake_address *turn_prev, *turn_next;
 	UT_hash_handle hh;
 };
 
@@ -63,12 +65,53 @@ int handshake_begin(struct io *io, struct handshake *handshake, int fd)
 	return 0;
 }
 
+void handshake_wait(struct io *io, struct handshake *handshake)
+{
+	struct handshake_address *address = handshake->address;
+
+	if (address == NULL || handshake->waits)
+		return;
+	if (address->turns == NULL)
+		DL_APPEND2(io->handshake_turns, address, turn_prev, turn_next);
+	handshake->waits = true;
+	DL_APPEND2(address->turns, handshake, turn_prev, turn_next);
+}
+
+static void wait_end(struct io *io, struct handshake *handshake)
+{
+	struct handshake_address *address = handshake->address;
+
+	if (!handshake->waits)
+		return;
+	handshake->waits = false;
+	DL_DELETE2(address->turns, handshake, turn_prev, turn_next);
+	if (address->turns == NULL)
+		DL_DELETE2(io->handshake_turns, address, turn_prev, turn_next);
+}
+
+struct handshake *handshake_turn(struct io *io)
+{
+	struct handshake_address *address = io->handshake_turns;
+	struct handshake *handshake;
+
+	if (address == NULL)
+		return NULL;
+	handshake = address->turns;
+	wait_end(io, handshake);
+	if (address->turns == NULL)
+		return handshake;
+	DL_DELETE2(io->handshake_turns, address, turn_prev, turn_next);
+	DL_APPEND2(io->handshake_turns, address, turn_prev, turn_next);
+	return handshake;
+}
+
 void handshake_end(struct io *io, struct handshake *handshake)
 {
 	struct handshake_address *address = handshake->address;
 
 	if (address == NULL)
 		return;
+	wait_end(io, handshake);
 	handshake->address = NULL;
 	DL_DELETE(address->list, handshake);
 	io->handshake_count--;

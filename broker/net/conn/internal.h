@@ -155,6 +155,7 @@ struct conn {
 	struct tls_end *tls; /* NULL: plain, or ended */
 	bool handshaking;    /* nothing is read or written yet */
 	bool wire_waits;     /* the handshake waits until the socket takes bytes */
+	bool shake_turn;     /* it is its turn to continue; conn_io.c sets it */
 
 	/* ---- sub.c ---- */
 	struct sub *subs; /* by number */
@@ -261,7 +262,8 @@ struct io {
 	uint32_t spare_count;
 
 	/* ---- handshakes.c ---- */
-	struct handshake_address *handshakes; /* unfinished ones, by address */
+	struct handshake_address *handshakes;	   /* unfinished ones, by address */
+	struct handshake_address *handshake_turns; /* those with some that may continue */
 	uint32_t handshake_count;
 	uint64_t handshake_number; /* of the last */
 

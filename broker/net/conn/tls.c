@@ -4,8 +4,8 @@
  * renegotiation, no compression, no resumption: connections here are long, and a resumed session
  * would not be judged again.
  *
- * A handshake is driven by whatever the socket is ready for. Until it is finished nothing is read
- * or written, and the connection is counted (handshakes.h).
+ * A handshake continues when the socket is ready and its turn has come. Until it is finished
+ * nothing is read or written, and the connection is counted (handshakes.h).
  */
 #include "broker/net/conn/tls.h"
 
@@ -36,8 +36,7 @@ struct tls {
 
 /* Of one connection. */
 struct tls_end {
-	struct handshake handshake; /* first */
-	struct conn *conn;
+	struct handshake handshake;
 	SSL *ssl;
 	struct hello_check check;
 	const char *refused; /* why the bytes of the handshake were; NULL: they were not */
@@ -263,7 +262,7 @@ static int tls_open(struct conn *conn)
 	if (tls == NULL)
 		return SLUICE_E_NOMEM;
 	conn->tls = tls;
-	tls->conn = conn;
+	tls->handshake.conn = conn;
 	tls->ssl = SSL_new(conn->listening->tls->context);
 	if (tls->ssl == NULL || SSL_set_fd(tls->ssl, conn->fd) != 1 ||
 	    handshake_begin(conn->io, &tls->handshake, conn->fd) != 0) {
@@ -277,7 +276,7 @@ static int tls_open(struct conn *conn)
 	conn->handshaking = true;
 	excess = handshake_excess(conn->io);
 	if (excess != NULL) {
-		struct conn *victim = ((struct tls_end *)excess)->conn;
+		struct conn *victim = excess->conn;
 
 		invariant(victim != conn, "the newest handshake of %u is the oldest",
 			  conn->io->handshake_count);
@@ -322,7 +321,17 @@ static bool may_call(struct conn *conn)
 	errno = ECONNRESET;
 	if (conn->tls == NULL || conn->tls->broken)
 		return false;
-	return !conn->handshaking || handshake_step(conn);
+	if (!conn->handshaking)
+		return true;
+	if (conn->shake_turn)
+		return handshake_step(conn);
+	/* Until its turn the loop does not look at its socket: conn_io.c adds it again. */
+	handshake_wait(conn->io, &conn->tls->handshake);
+	(void)event_del(conn->readable);
+	conn->wire_waits = false;
+	io_again(conn->io);
+	errno = EAGAIN;
+	return false;
 }
 
 /* After a call that gave or took no bytes: sets errno; 0 if it is the peer's end, else -1. */

@@ -238,6 +238,7 @@ static void round_end(struct io *io)
 		conn_flow(conn);
 	conns_resume(io);
 	conns_flush(io);
+	conns_handshake(io);
 	conns_reap(io);
 	sessions_close_due(io);
 	drain_check(io);
