@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/core/queue/record.h"
+#include "broker/net/conn/answer.h"
 #include "broker/net/conn/door.h"
 #include "broker/net/conn/output.h"
 #include "protocol/envelope.h"
@@ -389,6 +390,123 @@ static void conns_make(struct rig *rig, int fds[CONNS])
 			     (ssize_t)sizeof(plain_hello));
 	turns(rig);
 	cr_assert_eq(HASH_COUNT(rig->net->ios[0].conns), CONNS + 1u);
+}
+
+/* One turn of the loop, at most one round of each of its events. */
+static void loop_once(struct rig *rig)
+{
+	(void)event_base_loop(rig->net->ios[0].base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+}
+
+/* The type of the next frame; no turn of the loop. */
+static uint8_t arrived(struct rig *rig)
+{
+	struct frame_header header;
+	uint8_t bytes[4096];
+	const char *why = "";
+
+	cr_assert_eq(read(rig->fd, bytes, FRAME_HEADER_BYTES), (ssize_t)FRAME_HEADER_BYTES);
+	cr_assert_eq(frame_header_decode(bytes, sizeof(bytes), &header, &why), 0, "%s", why);
+	cr_assert_eq(read(rig->fd, bytes, header.body_bytes), (ssize_t)header.body_bytes);
+	return header.type;
+}
+
+enum { SUBS_A_TURN = 1024 }; /* that end in one turn of the loop, at most */
+
+/* Whoever is told something is told of its own ends before. */
+Test(net, a_deletion_ends_a_part_of_its_subscriptions_in_each_round, .timeout = 60)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueDelete delete = SLUICE__QUEUE_DELETE__INIT;
+	struct conn *own, *conn, *next;
+	struct followed *deleted;
+	uint8_t bytes[256];
+	int fds[CONNS];
+	struct rig rig;
+	struct io *io;
+	size_t len;
+
+	greet(&rig);
+	io = &rig.net->ios[0];
+	own = io->conns;
+	(void)queue_make(&rig, "many");
+	conns_make(&rig, fds);
+	HASH_ITER(hh, io->conns, conn, next) {
+		for (uint64_t n = 1; conn != own && n <= SUBS_EACH; n++)
+			consume_make(conn, "many", n, 0);
+	}
+	for (uint64_t n = 1; n <= 3; n++)
+		consume_make(own, "many", n, 0);
+	turns(&rig);
+	io->subs_visited = 0;
+	delete.name = (char *)(uintptr_t) "many";
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_DELETE;
+	request.queue_delete = &delete;
+	len = request_frame(bytes, 10, &request);
+	cr_assert_eq(write(rig.fd, bytes, len), (ssize_t)len);
+	turn(&rig);
+	loop_once(&rig);
+	deleted = io->deleted;
+	cr_assert_not_null(deleted, "not all have ended");
+	cr_expect_leq(io->subs_visited, SUBS_A_TURN, "%llu", ULL(io->subs_visited));
+	for (int n = 0; n < 3; n++)
+		cr_expect_eq(arrived(&rig), FRAME_NOTICE);
+	cr_expect_eq(arrived(&rig), FRAME_REPLY, "behind its own, before those of others");
+	len = frame_put(bytes, FRAME_PING, "", 0);
+	cr_assert_eq(write(rig.fd, bytes, len), (ssize_t)len);
+	loop_once(&rig);
+	cr_expect_eq(arrived(&rig), FRAME_PONG);
+	cr_expect_not_null(io->deleted, "others are still to end");
+	/* A request of one of them is a reason for the ends of all its own. */
+	conn = deleted->subs->peer_prev->conn;
+	cr_assert_eq(HASH_CNT(hh_number, conn->subs), (unsigned)SUBS_EACH);
+	conn_parse(conn);
+	cr_expect_eq(HASH_CNT(hh_number, conn->subs), (unsigned)SUBS_EACH, "it has sent nothing");
+	answer_when_released(conn, 1, 0, NULL, 0, 0);
+	cr_expect_eq(HASH_CNT(hh_number, conn->subs), 0u);
+	turns(&rig);
+	cr_expect_null(io->deleted);
+	cr_expect_eq(io->subs_visited, CONNS * SUBS_EACH + 3u);
+	for (int i = 0; i < CONNS; i++)
+		(void)close(fds[i]);
+	rig_close(&rig);
+}
+
+Test(net, of_many_connections_that_end_a_part_is_freed_in_each_round, .timeout = 60)
+{
+	enum { LARGE = 10 };
+	struct conn *own, *conn, *next;
+	unsigned large = 0;
+	int fds[CONNS];
+	struct rig rig;
+	struct io *io;
+
+	greet(&rig);
+	io = &rig.net->ios[0];
+	own = io->conns;
+	(void)queue_make(&rig, "many");
+	conns_make(&rig, fds);
+	HASH_ITER(hh, io->conns, conn, next) {
+		if (conn == own || large++ >= LARGE)
+			continue;
+		for (uint64_t n = 1; n <= SUBS_EACH; n++)
+			consume_make(conn, "many", n, 0);
+	}
+	turns(&rig);
+	for (int i = 0; i < CONNS; i++)
+		(void)close(fds[i]);
+	for (int n = 0; n < 1000 && HASH_COUNT(io->conns) > 1; n++) {
+		uint64_t before = HASH_CNT(hh_tag, io->subs), after;
+
+		loop_once(&rig);
+		after = HASH_CNT(hh_tag, io->subs);
+		/* The one with which a round has enough is freed whole. */
+		cr_expect_leq(before - after, 2u * (512 + SUBS_EACH), "%llu", ULL(before - after));
+	}
+	cr_expect_eq(HASH_COUNT(io->conns), 1u);
+	cr_expect_null(io->subs);
+	turns(&rig);
+	rig_close(&rig);
 }
 
 /* 100,352 consumers of one queue, and one of another. */

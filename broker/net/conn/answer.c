@@ -14,6 +14,7 @@
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 
 uint64_t answer_number(const struct conn *conn, uint64_t number)
@@ -77,6 +78,7 @@ void answer_when_released(struct conn *conn, uint64_t corr, int code, uint8_t *r
 		     number);
 		return;
 	}
+	subs_end_of(conn);
 	conn->protocol->answer(conn, corr, code, reply, len);
 	free(reply);
 }
@@ -87,6 +89,7 @@ void answer_wait(struct conn *conn, uint64_t tag, const struct job_waited *waite
 	uint8_t *bytes;
 
 	if (answer_is_due(conn, number)) {
+		subs_end_of(conn);
 		conn->protocol->waited(conn, tag, waited);
 		return;
 	}
@@ -146,6 +149,7 @@ void answers_flush(struct io *io)
 		struct conn *conn = answer->conn;
 
 		answer_drop(answer);
+		subs_end_of(conn);
 		give(conn, answer);
 		free(answer->bytes);
 		free(answer);

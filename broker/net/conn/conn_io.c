@@ -16,8 +16,8 @@
 #include <utlist.h>
 
 #include "broker/net/conn/bufs.h"
-#include "broker/net/conn/input.h"
 #include "broker/net/conn/handshakes.h"
+#include "broker/net/conn/input.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/order.h"
 #include "broker/net/conn/output.h"

@@ -10,6 +10,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/net/conn/wire.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
@@ -126,6 +127,7 @@ static size_t feed(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct turn turn = {.from_ms = io_now_ms()};
 
+	subs_end_of(conn);
 	conn->parsing = true;
 	while (len > 0 && len >= conn->wanted) {
 		long used;

@@ -271,11 +271,11 @@ struct io {
 	struct sub *subs;	   /* by tag */
 	struct followed *followed; /* streams */
 	struct followed *consumed; /* queues */
+	struct followed *deleted;  /* of both: with subscriptions that are to end */
 	struct sub *pumps;
 	uint64_t next_tag;
 	uint64_t pump_cost; /* of followers in this round of the loop; io.c resets it */
-	/* for tests: subscriptions that events of their stream or queue reached; release.c counts
-	 * too */
+	/* for tests: subscriptions that events of their stream or queue reached */
 	uint64_t subs_visited;
 
 	/* ---- reading.c ---- */

@@ -69,7 +69,9 @@ void conn_kill(struct conn *conn, const char *why)
 	conn->dead = true;
 	conn->dead_next = conn->io->dead;
 	conn->io->dead = conn;
-	/* The round's end frees it; an outer call may still use it. */
+	(void)event_del(conn->readable);
+	(void)event_del(conn->writable);
+	/* The end of a round frees it; an outer call may still use it. */
 	io_again(conn->io);
 }
 

@@ -104,21 +104,25 @@ static int followed_add(struct io *io, struct sub *sub)
 		}
 	}
 	DL_APPEND2(followed->subs, sub, peer_prev, peer_next);
+	sub->followed = followed;
 	return 0;
 }
 
 static void followed_remove(struct io *io, struct sub *sub)
 {
-	struct followed **table = followed_table(io, sub->kind);
-	struct followed *followed = followed_find(io, sub->kind, &sub->key);
+	struct followed **table = followed_table(io, sub->kind), *followed = sub->followed;
 
 	invariant(followed != NULL && followed->subs != NULL,
 		  "subscription %llu of kind %d is not listed with its stream or queue %llu",
 		  (unsigned long long)sub->tag, (int)sub->kind, (unsigned long long)sub->key.id);
 	DL_DELETE2(followed->subs, sub, peer_prev, peer_next);
+	sub->followed = NULL;
 	if (followed->subs != NULL)
 		return;
-	HASH_DELETE(hh, *table, followed);
+	if (followed->deleted)
+		DL_DELETE(io->deleted, followed);
+	else
+		HASH_DELETE(hh, *table, followed);
 	free(followed);
 }
 
@@ -254,6 +258,59 @@ void sub_ended(struct io *io, uint64_t tag)
 	if (++conn->ended_count > LIMIT_CONSUMERS_ENDED_MAX)
 		sub_drop(conn->ended);
 }
+
+/* ---- the end of a stream or queue ---- */
+
+void subs_deleted(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id)
+{
+	struct sub_key key = {gateway, id};
+	struct followed *followed = followed_find(io, kind, &key);
+
+	if (followed == NULL)
+		return;
+	HASH_DELETE(hh, *followed_table(io, kind), followed);
+	followed->deleted = true;
+	DL_APPEND(io->deleted, followed);
+}
+
+static void deleted_end(struct sub *sub)
+{
+	sub->conn->io->subs_visited++;
+	sub_end_notify(sub, SLUICE_E_NOT_FOUND, "it was deleted");
+	sub_drop(sub);
+}
+
+void subs_end(struct io *io)
+{
+	enum { AT_ONCE = 256 };
+
+	for (int n = 0; n < AT_ONCE && io->deleted != NULL; n++)
+		deleted_end(io->deleted->subs);
+	if (io->deleted != NULL)
+		io_again(io);
+}
+
+static struct sub *deleted_of(struct conn *conn)
+{
+	struct sub *sub, *next;
+
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->followed->deleted && !sub->ending)
+			return sub;
+	}
+	return NULL;
+}
+
+void subs_end_of(struct conn *conn)
+{
+	struct sub *sub;
+
+	/* From the first one each time: a protocol may end others of them meanwhile. */
+	while (conn->io->deleted != NULL && (sub = deleted_of(conn)) != NULL)
+		deleted_end(sub);
+}
+
+/* ---- followers ---- */
 
 void sub_wants_pump(struct sub *sub)
 {
@@ -395,7 +452,8 @@ void subs_pump(struct io *io)
 			  (unsigned long long)sub->tag);
 		DL_DELETE2(io->pumps, sub, pump_prev, pump_next);
 		sub->listed = false;
-		if (sub->conn->dead || conn_is_full(sub->conn) || sub->shows > io->released) {
+		if (sub->conn->dead || sub->followed->deleted || conn_is_full(sub->conn) ||
+		    sub->shows > io->released) {
 			/* The next release is followed by a round. */
 			if (sub->shows > io->released)
 				sub_wants_pump(sub);

@@ -21,6 +21,7 @@ struct sub {
 	struct conn *conn;
 	struct sub_key key;
 	struct sluice_slice name;	   /* of the stream or queue; owned */
+	struct followed *followed;	   /* while it is open */
 	struct sub *peer_prev, *peer_next; /* of the same kind, on the same stream or queue */
 	/* ---- of a consumer ---- */
 	uint32_t queue_kind;
@@ -55,6 +56,8 @@ struct sub {
 struct followed {
 	struct sub_key key;
 	struct sub *subs;
+	bool deleted;		      /* in io->deleted, and not found by its key any more */
+	struct followed *prev, *next; /* in that list */
 	UT_hash_handle hh;
 };
 
@@ -81,6 +84,11 @@ const char *sub_permission(const struct sub *sub); /* that it needs */
 struct sub *subs_of(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id);
 /* A release says that the stream ends before this offset now. Its events follow the release. */
 void subs_log_grown(struct io *io, uint32_t gateway, uint64_t stream, uint64_t next_offset);
+/* A stream or queue was deleted: its subscriptions end, a part of them in each round. Whatever else
+ * is given to a connection comes behind the ends of its own. */
+void subs_deleted(struct io *io, enum door_sub_kind kind, uint32_t gateway, uint64_t id);
+void subs_end(struct io *io);	     /* the part of a round */
+void subs_end_of(struct conn *conn); /* all of a connection */
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
 /* Pauses the claims for all consumers of the connection when its output is full; resumes them when

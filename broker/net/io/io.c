@@ -151,7 +151,7 @@ static bool has_sent(struct io *io)
  * not, nor do reads that wait for a peer that takes no output; sent: as of has_sent(). */
 static bool has_answered(const struct io *io, bool sent)
 {
-	if (io->pendings > 0 || io->closings != NULL)
+	if (io->pendings > 0 || io->closings != NULL || io->deleted != NULL)
 		return false;
 	for (const struct conn *conn = io->conns; conn != NULL; conn = conn->hh.next)
 		if (!conn->dead && conn->pending_count > 0 && !(sent && conn_unsent(conn) > 0))
@@ -226,6 +226,7 @@ static void round_end(struct io *io)
 	struct conn *conn, *next;
 
 	sessions_close_due(io);
+	subs_end(io);
 	readings_run(io);
 	io->pump_cost = 0;
 	subs_pump(io);
@@ -482,7 +483,8 @@ void io_fini(struct io *io)
 	HASH_ITER(hh, io->conns, conn, next) {
 		conn_kill(conn, "the broker stops");
 	}
-	conns_reap(io);
+	while (io->dead != NULL)
+		conns_reap(io);
 	sessions_fini(io);
 	/* The engine is stopped: no answer comes any more. */
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {

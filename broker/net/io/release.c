@@ -50,6 +50,7 @@ static void reply_one(struct io *io, const struct origin *origin, const struct e
 		DL_DELETE(conn->pendings, pending);
 		conn->pending_count--;
 		conn->pending_bytes -= pending->bytes;
+		subs_end_of(conn);
 		reply(conn, pending, effect);
 		order_due(conn);
 	}
@@ -65,6 +66,7 @@ static void claimed_one(const struct origin *origin, const struct effect *effect
 
 	if (conn == NULL || conn->protocol->claimed == NULL)
 		return;
+	subs_end_of(conn);
 	conn->delivering = effect->kind == FX_GRANT || effect->kind == FX_JOBS;
 	conn->protocol->claimed(conn, pending->tag, effect);
 	conn->delivering = false;
@@ -111,6 +113,7 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 		io->next_held = held->list_next;
 		if (held->session != session || conn->gateway != effect->gateway)
 			continue;
+		subs_end_of(conn);
 		if (!conn->dead)
 			conn->protocol->effect(conn, NULL, effect);
 		if (effect->kind != FX_SESSION_ENDED)
@@ -120,17 +123,6 @@ static void to_session(struct io *io, const struct effect *effect, uint64_t sess
 			session_let_go(held, true);
 		if (!conn->dead)
 			conn_life_set(conn);
-	}
-}
-
-static void to_subscribers(struct io *io, const struct effect *effect, enum door_sub_kind kind)
-{
-	struct sub *sub;
-
-	/* The first one each time: a protocol may end others of them meanwhile. */
-	while ((sub = subs_of(io, kind, effect->gateway, effect->id)) != NULL) {
-		io->subs_visited++;
-		end(sub, SLUICE_E_NOT_FOUND, "it was deleted");
 	}
 }
 
@@ -161,10 +153,10 @@ static void dispatch(struct io *io, const struct engine_release *release,
 		subs_log_grown(io, effect->gateway, effect->id, effect->offset);
 		return;
 	case FX_STREAM_DELETED:
-		to_subscribers(io, effect, DOOR_FOLLOW);
+		subs_deleted(io, DOOR_FOLLOW, effect->gateway, effect->id);
 		return;
 	case FX_QUEUE_DELETED:
-		to_subscribers(io, effect, DOOR_CONSUME);
+		subs_deleted(io, DOOR_CONSUME, effect->gateway, effect->id);
 		return;
 	case FX_JOB_CANCEL:
 	case FX_LEASE_LOST:
@@ -194,6 +186,7 @@ void release_handle(struct io *io, struct engine_release *release)
 	for (size_t i = 0; i < count; i++)
 		dispatch(io, release, effects_at(release->effects, i));
 	io->released = release->number;
+	subs_end(io);
 	answers_flush(io);
 	engine_release_done(io->engine, &io->sink, release);
 }
