@@ -411,6 +411,7 @@ static void session_seen(struct engine *engine, const struct effect *effect)
 				    .session = effect->id,
 				    .timeout_ms = effect->lease_ms,
 				    .named = effect->count != 0,
+				    .opened = effect->kind == FX_SESSION_OPENED,
 				    .standing = (effect->flags & SESSION_STANDING) != 0,
 				    .address = effect->name};
 	int rc = effect->kind == FX_SESSION_OPENED

@@ -196,12 +196,31 @@ static void unused_remove(struct session_timer *timer)
 	timer->in_unused = false;
 }
 
+/* The connection that opened a session attaches it when its thread has handled the commit. */
+enum { AWAITED_MS = 10000 };
+
+static bool is_awaited(const struct session_timer *timer, uint64_t now_ms)
+{
+	return timer->awaited && now_ms < timer->opened_ms + AWAITED_MS;
+}
+
+/* The oldest unused ones of the address end at its bound. One that was opened a moment ago has a
+ * connection: many may be opened by one commit. */
+static void unused_bound(struct heartbeats *heartbeats, struct peer *peer, uint64_t now_ms)
+{
+	while (peer->unused_count > LIMIT_SESSIONS_UNUSED_MAX &&
+	       !is_awaited(peer->unused, now_ms)) {
+		struct session_timer *oldest = peer->unused;
+
+		unused_remove(oldest);
+		deadline_set(heartbeats, oldest, now_ms);
+	}
+}
+
 /* The session has no connection from now on. */
 static void detached_add(struct heartbeats *heartbeats, struct session_timer *timer,
 			 uint64_t deadline_ms, uint64_t now_ms)
 {
-	struct session_timer *oldest;
-
 	if (!timer->used && deadline_ms > now_ms + LIMIT_SESSION_UNUSED_MS)
 		deadline_ms = now_ms + LIMIT_SESSION_UNUSED_MS;
 	timer->sink = NULL;
@@ -210,11 +229,8 @@ static void detached_add(struct heartbeats *heartbeats, struct session_timer *ti
 	DL_APPEND(heartbeats->detached, timer);
 	deadline_set(heartbeats, timer, deadline_ms);
 	unused_add(timer);
-	if (timer->peer == NULL || timer->peer->unused_count <= LIMIT_SESSIONS_UNUSED_MAX)
-		return;
-	oldest = timer->peer->unused;
-	unused_remove(oldest);
-	deadline_set(heartbeats, oldest, now_ms);
+	if (timer->peer != NULL)
+		unused_bound(heartbeats, timer->peer, now_ms);
 }
 
 static void detached_remove(struct heartbeats *heartbeats, struct session_timer *timer)
@@ -255,6 +271,8 @@ int heartbeats_add(struct heartbeats *heartbeats, const struct session_seen *see
 	timer->used = seen->used || seen->named || seen->standing;
 	timer->standing = seen->standing && !seen->ends;
 	timer->ends = seen->ends;
+	timer->awaited = seen->opened;
+	timer->opened_ms = now_ms;
 	HASH_ADD(hh, heartbeats->timers, key, sizeof(timer->key), timer);
 	if (!HASHED(hh, timer)) {
 		free(timer);
@@ -370,6 +388,7 @@ bool heartbeats_attach(struct heartbeats *heartbeats, uint32_t gateway, uint64_t
 	expiring_clear(timer); /* if its end is under way, FX_SESSION_ENDED notifies the sink */
 	timer->sink = sink;
 	timer->tag = tag;
+	timer->awaited = false;
 	return moved;
 }
 

@@ -33,9 +33,11 @@ struct session_timer {
 	bool used;     /* named, resumed, or its connection did more than open it */
 	bool expiring; /* SESSION_EXPIRE is in the current batch */
 	bool in_unused;
-	bool standing;	   /* it has no deadline */
-	bool ends;	   /* it ends with the start of the broker, and is due */
-	uint64_t replaced; /* 1 + the batch that opens a session with the same name; 0: none */
+	bool awaited;	    /* its first connection has not attached it yet */
+	bool standing;	    /* it has no deadline */
+	bool ends;	    /* it ends with the start of the broker, and is due */
+	uint64_t opened_ms; /* while awaited */
+	uint64_t replaced;  /* 1 + the batch that opens a session with the same name; 0: none */
 	struct tenant *tenant;
 	struct peer *peer;		   /* NULL: its address is not known */
 	struct session_timer *prev, *next; /* in detached */
@@ -63,6 +65,7 @@ struct session_seen {
 	bool named, used;
 	bool standing;		     /* lives until it is closed */
 	bool ends;		     /* due at once: an ephemeral one of before the start */
+	bool opened;		     /* now: its connection is about to attach it */
 	struct sluice_slice address; /* empty: not known */
 };
 /* Adds a session that has no connection yet. NOMEM: it was not added. */

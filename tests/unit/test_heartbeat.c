@@ -149,6 +149,38 @@ Test(heartbeat, an_address_has_few_unused_sessions)
 	cr_expect_eq(due(10), 0);
 }
 
+/* A commit may open more than the bound, all of which have a connection. */
+Test(heartbeat, a_session_that_was_just_opened_has_a_connection)
+{
+	enum { MORE = 100 };
+	struct session_seen seen = {.gateway = 1,
+				    .timeout_ms = 86400000,
+				    .opened = true,
+				    .address = {"192.0.2.1", 9}};
+	const uint64_t count = LIMIT_SESSIONS_UNUSED_MAX + MORE;
+
+	for (uint64_t n = 1; n <= count; n++) {
+		seen.session = n;
+		cr_assert_eq(heartbeats_add(&heartbeats, &seen, 10), 0);
+	}
+	cr_expect_eq(due(10), 0, "their connections attach them");
+	for (uint64_t n = 1; n <= count / 2; n++)
+		heartbeats_attach(&heartbeats, 1, n, &sink, n, &lost);
+	/* The others were left by theirs before the answer. */
+	came_and_went(count + 1, 86400000, "192.0.2.1", false, 20);
+	for (uint64_t n = 1; n <= count / 2; n++)
+		heartbeats_detach(&heartbeats, 1, n, &sink, n, 0, false, 20);
+	cr_expect_eq(due(20), 0);
+	came_and_went(count + 2, 86400000, "192.0.2.1", false, 20000);
+	for (uint64_t n = 1; n <= MORE + 2; n++) {
+		uint64_t ended = due(20000);
+
+		cr_expect(ended > count / 2 && ended <= count / 2 + MORE + 2,
+			  "the oldest end, not %llu", (unsigned long long)ended);
+	}
+	cr_expect_eq(due(20000), 0);
+}
+
 static bool owns_even(void *user, uint32_t gateway, uint64_t session)
 {
 	(void)user, (void)gateway;
