@@ -51,10 +51,11 @@ struct request {
 struct link {
 	struct conn *conn; /* NULL: none */
 	bool greeted;
-	uint32_t corr;	/* the last one */
-	uint32_t mades; /* streams that it has made, to follow and delete them */
-	bool follows;	/* the last of them; its number is that of the subscription, */
-	bool opened;	/* and it was told so */
+	uint32_t corr;	   /* the last one */
+	uint32_t mades;	   /* streams that it has made, to follow and delete them */
+	uint32_t followed; /* the last of them, when it was followed; number of the subscription */
+	bool follows;	   /* that one, */
+	bool opened;	   /* and it was told so */
 	struct request requests[REQUESTS];
 	uint8_t out[OUT_BYTES]; /* of a frame that is not complete */
 	size_t out_bytes;
@@ -288,6 +289,11 @@ static void send_hello(struct link *link)
 		   sluice__hello__pack(&hello, bytes + FRAME_HEADER_BYTES));
 }
 
+static void made_name(const struct link *link, uint32_t made, char name[32])
+{
+	(void)snprintf(name, 32, "thread-%d-%u", number_of(link), made);
+}
+
 static void send_publish(struct link *link)
 {
 	uint8_t bytes[256], event[64], number[sizeof(uint64_t)];
@@ -296,14 +302,17 @@ static void send_publish(struct link *link)
 				  .count = 1,
 				  .subject = text("thread"),
 				  .target = text("t")};
+	const struct link *followed = &thread.links[thread_roll(CONNS)];
 	uint32_t corr = ++link->corr;
+	char name[32];
 
 	if (link->requests[corr % REQUESTS].what != NONE)
 		return;
-	/* To the streams that are followed. */
-	if (thread_roll(2) == 0) {
-		f.target_kind = PUBLISH_TO_SUBJECT;
-		f.target = text("");
+	/* One event for one stream: TICK deletes it again, and each commit has the thread publish
+	 * less than one. */
+	if (followed->follows && thread_roll(4) != 0) {
+		made_name(followed, followed->followed, name);
+		f.target = text(name);
 	}
 	put_be64(number, ++thread.sim->thread_events);
 	f.payload = (struct sluice_slice){event, envelope_encode(event, &e)};
@@ -353,11 +362,6 @@ static void send_wait(struct link *link)
 	send_request(link, WAIT, job, &request);
 }
 
-static void made_name(const struct link *link, char name[32])
-{
-	(void)snprintf(name, 32, "thread-%d-%u", number_of(link), link->mades);
-}
-
 /* A stream of its own: made, */
 static void send_make(struct link *link)
 {
@@ -368,7 +372,7 @@ static void send_make(struct link *link)
 	char *subjects[] = {subject};
 
 	link->mades++;
-	made_name(link, name);
+	made_name(link, link->mades, name);
 	config.name = name;
 	config.subjects = subjects;
 	config.n_subjects = 1;
@@ -386,9 +390,10 @@ static void send_follow(struct link *link)
 
 	if (link->follows)
 		return;
+	link->followed = link->mades;
 	link->follows = true;
 	link->opened = false;
-	made_name(link, name);
+	made_name(link, link->mades, name);
 	open.stream = name;
 	open.subscription = link->mades;
 	open.from = SLUICE__FOLLOW_FROM__FROM_FIRST;
@@ -404,7 +409,7 @@ static void send_delete(struct link *link)
 	Sluice__StreamDelete delete = SLUICE__STREAM_DELETE__INIT;
 	char name[32];
 
-	made_name(link, name);
+	made_name(link, link->mades, name);
 	delete.name = name;
 	request.op_case = SLUICE__REQUEST__OP_STREAM_DELETE, request.stream_delete = &delete;
 	send_request(link, COMMAND, 0, &request);
