@@ -127,7 +127,7 @@ Test(net_bufs, parts_of_frames_do_not_exceed_the_bound_of_all)
 				      2 * FRAME_BYTES,
 			      "%llu bytes", (unsigned long long)atomic_load(&many.rig.net->input));
 	}
-	cr_assert(!bufs_room(io_of(&many.rig), 2 * NET_READ_BYTES), "it is used up");
+	cr_assert(!input_room(io_of(&many.rig), 2 * NET_READ_BYTES), "it is used up");
 	ping(&many.rig);
 	many_close(&many);
 }
@@ -172,11 +172,11 @@ Test(net_bufs, who_holds_memory_and_does_not_send_on_is_closed_when_it_is_used_u
 	conns_press(io, now + 4 * SECOND);
 	turn(&many.rig);
 	cr_expect_eq(HASH_CNT(hh, io->conns), left, "not before the time is over");
-	for (int n = 1; n < 1000 && !bufs_room(io, 2 * NET_READ_BYTES); n++) {
+	for (int n = 1; n < 1000 && !input_room(io, 2 * NET_READ_BYTES); n++) {
 		conns_press(io, now + (uint64_t)n * 6 * SECOND);
 		turns(&many.rig);
 	}
-	cr_expect(bufs_room(io, 2 * NET_READ_BYTES));
+	cr_expect(input_room(io, 2 * NET_READ_BYTES));
 	cr_expect_lt(HASH_CNT(hh, io->conns), left);
 	ping(&many.rig);
 	many_close(&many);
@@ -483,5 +483,116 @@ Test(net_bufs, a_small_payload_is_copied)
 	cr_assert_eq(io_of(&rig)->conns->pending_count, 1u);
 	cr_expect_null(io_of(&rig)->conns->pendings->buf);
 	cr_expect_eq(io_of(&rig)->conns->buf_bytes, 0u);
+	rig_close(&rig);
+}
+
+/* ---- requests that wait ---- */
+
+enum { NAME_BYTES = 1000, REQUESTS = 100 };
+
+/* Lists the queues behind a name, which may be long: its length is checked when its turn comes. */
+static size_t list_frame(uint8_t *at, uint32_t corr)
+{
+	static char after[NAME_BYTES + 1];
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueList list = SLUICE__QUEUE_LIST__INIT;
+
+	memset(after, 'q', NAME_BYTES);
+	list.after = after;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_LIST;
+	request.queue_list = &list;
+	return request_frame(at, corr, &request);
+}
+
+/* A command that is not answered, because the engine does not run, and requests behind it. */
+static struct conn *requests_wait(struct rig *rig, uint64_t input_max)
+{
+	static uint8_t bytes[4096 + REQUESTS * (NAME_BYTES + 64)];
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__StreamDelete delete = SLUICE__STREAM_DELETE__INIT;
+	struct conn *conn;
+	size_t len;
+	char none[] = "none";
+
+	greet(rig);
+	conn = io_of(rig)->conns;
+	rig->net->config.input_bytes_max = input_max;
+	delete.name = none;
+	request.op_case = SLUICE__REQUEST__OP_STREAM_DELETE;
+	request.stream_delete = &delete;
+	len = request_frame(bytes, 1, &request);
+	for (uint32_t n = 0; n < REQUESTS; n++)
+		len += list_frame(bytes + len, 2 + n);
+	cr_assert_eq(write(rig->fd, bytes, len), (ssize_t)len);
+	for (int n = 0; n < 20; n++)
+		(void)event_base_loop(io_of(rig)->base, EVLOOP_NONBLOCK);
+	return conn;
+}
+
+Test(net_bufs, requests_that_wait_count_as_input_of_all)
+{
+	struct rig rig;
+	struct conn *conn = requests_wait(&rig, 1);
+	uint64_t bytes;
+
+	/* Below the bound of a connection one more is taken. */
+	cr_expect_geq(conn->request_bytes, (uint64_t)INPUT_FAIR_BYTES);
+	cr_expect_lt(conn->request_bytes, (uint64_t)INPUT_FAIR_BYTES + 2 * NAME_BYTES);
+	cr_expect(!conn->reading);
+	cr_expect_eq(atomic_load(&rig.net->input), conn->request_bytes + conn->buf_bytes);
+	bytes = conn->request_bytes;
+	conn->request_bytes = INPUT_FAIR_BYTES - 1;
+	cr_expect(conn_may_take(conn), "so much each may have");
+	conn->request_bytes++;
+	cr_expect(!conn_may_take(conn));
+	conn->request_bytes = bytes;
+	rig.net->config.input_bytes_max = atomic_load(&rig.net->input) - 1;
+	cr_expect(!conn_may_take(conn), "one above the bound of all");
+	rig.net->config.input_bytes_max++;
+	cr_expect(conn_may_take(conn), "at the bound");
+	for (int n = 0; n <= REQUESTS; n++)
+		cr_expect_eq(answer(&rig), FRAME_REPLY);
+	event_active(io_of(&rig)->timer, EV_TIMEOUT, 0);
+	turn(&rig);
+	cr_expect_eq(conn->request_bytes, 0u);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u);
+	rig_close(&rig);
+}
+
+Test(net_bufs, with_room_many_requests_wait)
+{
+	struct rig rig;
+	struct conn *conn = requests_wait(&rig, 0);
+
+	cr_expect_geq(conn->request_bytes, (uint64_t)REQUESTS * NAME_BYTES);
+	cr_expect(conn->reading);
+	cr_assert_eq(close(rig.fd), 0);
+	rig.fd = -1;
+	turns(&rig);
+	cr_expect_null(io_of(&rig)->conns);
+	cr_expect_eq(atomic_load(&rig.net->input), 0u, "they end with their connection");
+	rig_close(&rig);
+}
+
+/* Else connections that read nothing would keep the memory of all. */
+Test(net_bufs, who_does_not_read_holds_no_requests_while_memory_is_used_up)
+{
+	static uint8_t answers[LIMIT_SIZE(OUTBOX_BYTES_MAX) / 2 + (1 << 20)];
+	const uint64_t now = io_now_ms();
+	struct rig rig;
+	struct conn *conn = requests_wait(&rig, 1);
+
+	conn_write(conn, answers, sizeof(answers));
+	cr_assert(conn_is_full(conn));
+	conn->active_ms = now;
+	conns_press(conn->io, now);
+	conns_press(conn->io, now + 4999);
+	cr_expect(!conn->dead, "for less than 5 s");
+	conn->io->press_ms = now;
+	conns_press(conn->io, now + 4999);
+	cr_expect(!conn->dead);
+	conn->io->press_ms = now;
+	conns_press(conn->io, now + 5000);
+	cr_expect(conn->dead);
 	rig_close(&rig);
 }

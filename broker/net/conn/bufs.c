@@ -42,14 +42,6 @@ static void count_sub(struct door_buf *buf)
 	buf->conn = NULL;
 }
 
-bool bufs_room(const struct io *io, size_t bytes)
-{
-	uint64_t max = io->net->config.input_bytes_max;
-
-	return atomic_load_explicit(&io->net->input, memory_order_relaxed) + bytes <=
-	       (max != 0 ? max : 512u << 20);
-}
-
 /* ---- life ---- */
 
 static struct door_buf *plain_new(struct io *io, size_t bytes)
@@ -154,7 +146,7 @@ void bufs_fini(struct io *io)
 static bool may_have(struct conn *conn, size_t bytes)
 {
 	if (conn->pending_bytes + conn->buf_bytes + bytes <= LIMIT_CONN_PENDING_BYTES_MAX &&
-	    bufs_room(conn->io, bytes))
+	    input_room(conn->io, bytes))
 		return true;
 	conn_block(conn);
 	return false;

@@ -30,21 +30,20 @@ struct door_buf {
 	uint8_t bytes[];
 };
 
-/* Of what is kept of its input a connection may always have this much, so that requests of the
+/* Of what is kept of its input, and of its requests that wait, a connection may always have this
+ * much, so that requests of the
  * usual size arrive whatever other connections hold. */
 enum { INPUT_FAIR_BYTES = 1 << 14 };
 
 /* Of the buffer that a thread reads sockets into. */
 enum { NET_READ_BYTES = 1 << 18 };
-/* NULL: no memory. The two do not ask bufs_room. */
+/* NULL: no memory. The two do not ask input_room. */
 struct door_buf *buf_new(struct conn *conn, size_t bytes);
 /* Enlarges a buf of which there is one reference. NULL: no memory, the old one is unchanged. */
 struct door_buf *buf_grow(struct door_buf *buf, size_t bytes);
 /* NET_READ_BYTES, for the thread; not counted. NULL: no memory. */
 struct door_buf *buf_fresh(struct io *io);
 struct door_buf *buf_ref(struct door_buf *buf);
-/* Whether all connections together may have so many bytes more. */
-bool bufs_room(const struct io *io, size_t bytes);
 
 /* ---- input that is given to a protocol ---- */
 /* From here to bufs_given_end, door_buf_take takes input, which is `bytes` of it. fresh: it is the

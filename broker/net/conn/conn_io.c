@@ -246,7 +246,7 @@ void conns_resume(struct io *io)
 
 	if (io->starved == NULL)
 		return;
-	while (count < AT_ONCE && bufs_room(io, (count + 2) * (size_t)NET_READ_BYTES))
+	while (count < AT_ONCE && input_room(io, (count + 2) * (size_t)NET_READ_BYTES))
 		count++;
 	for (; count > 0 && io->starved != NULL; count--) {
 		struct conn *conn = io->starved;

@@ -221,7 +221,7 @@ static size_t kept_more(const struct conn *conn)
 static bool may_grow(const struct conn *conn)
 {
 	return conn->io->favoured == conn ||
-	       bufs_room(conn->io, (size_t)NET_READ_BYTES + kept_more(conn));
+	       input_room(conn->io, (size_t)NET_READ_BYTES + kept_more(conn));
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -302,12 +302,22 @@ static void log_pressed(const struct conn *conn)
 		log_line(LOG_LEVEL_WARN,
 			 log_id("net.input",
 				"a connection is closed: memory for input is used up, and the "
-				"client does not send the rest of its request"),
+				"client does not send the rest of its request, or does not read "
+				"the answers to requests before others"),
 			 log_u64("thread", (uint64_t)(conn->io - conn->io->net->ios)),
 			 log_u64("conn", conn->id), log_str("peer", conn_peer(conn->fd, peer)),
 			 log_u64("session", conn_session(conn)),
 			 log_u64("kept_bytes", input_kept(conn)),
-			 log_u64("wanted_bytes", conn->wanted), log_u64("left_out", left_out));
+			 log_u64("wanted_bytes", conn->wanted),
+			 log_u64("waiting_bytes", conn->request_bytes),
+			 log_u64("unsent_bytes", conn_unsent(conn)), log_u64("left_out", left_out));
+}
+
+/* Requests of it wait until it reads, which it does not. */
+static bool does_not_read(const struct conn *conn, uint64_t now_ms)
+{
+	return !conn->dead && conn->request_bytes >= INPUT_FAIR_BYTES && conn_is_full(conn) &&
+	       conn->active_ms + PRESS_MS <= now_ms;
 }
 
 void conns_press(struct io *io, uint64_t now_ms)
@@ -315,7 +325,7 @@ void conns_press(struct io *io, uint64_t now_ms)
 	bool first = io->press_ms == 0;
 	struct conn *conn;
 
-	if (io->favoured == NULL && bufs_room(io, 2 * (size_t)NET_READ_BYTES)) {
+	if (io->favoured == NULL && input_room(io, 2 * (size_t)NET_READ_BYTES)) {
 		io->press_ms = 0;
 		return;
 	}
@@ -332,6 +342,13 @@ void conns_press(struct io *io, uint64_t now_ms)
 			continue;
 		log_pressed(conn);
 		conn_kill(conn, "it did not send the rest of its request in time");
+	}
+	DL_FOREACH2(io->stopped, conn, stopped_next)
+	{
+		if (first || !does_not_read(conn, now_ms))
+			continue;
+		log_pressed(conn);
+		conn_kill(conn, "it did not read answers while requests waited for that");
 	}
 }
 

@@ -84,6 +84,9 @@ struct conn {
 	/* Commands, reads that wait for them, answers that wait for a release. Each file that lists
 	 * one of them counts it here. */
 	uint64_t pending_count, pending_bytes;
+	/* Of pending_bytes: of requests that wait for commands, or for their turn. They count as
+	 * input of all connections, too (state.c). */
+	uint64_t request_bytes;
 
 	/* ---- the protocol's ---- */
 	const struct protocol_ops *protocol;

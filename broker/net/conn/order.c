@@ -32,14 +32,8 @@ static size_t cost_of(const struct deferred *deferred)
 
 static void unlist(struct conn *conn, struct deferred *deferred)
 {
-	invariant(conn->pending_count > 0 && conn->pending_bytes >= cost_of(deferred),
-		  "connection %llu: %llu requests or commands under way, of %llu bytes; one takes "
-		  "%zu",
-		  ULL(conn->id), ULL(conn->pending_count), ULL(conn->pending_bytes),
-		  cost_of(deferred));
 	DL_DELETE(conn->deferred, deferred);
-	conn->pending_count--;
-	conn->pending_bytes -= cost_of(deferred);
+	conn_request_sub(conn, cost_of(deferred));
 }
 
 static void run(struct conn *conn, const struct deferred *deferred)
@@ -76,8 +70,7 @@ int order_request(struct conn *conn, uint64_t tag, struct sluice_slice body,
 	*deferred = (struct deferred){.ordinal = conn->ordinal, .tag = tag, .len = body.len};
 	memcpy(deferred->bytes, body.data, body.len);
 	DL_APPEND(conn->deferred, deferred);
-	conn->pending_count++;
-	conn->pending_bytes += cost_of(deferred);
+	conn_request_add(conn, cost_of(deferred));
 	return 0;
 }
 

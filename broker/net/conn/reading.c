@@ -61,14 +61,9 @@ static void unlist(struct conn *conn)
 
 static void drop(struct conn *conn, struct reading *reading)
 {
-	invariant(conn->pending_count > 0 && conn->pending_bytes >= cost_of(reading),
-		  "connection %llu has %llu requests under way, of %llu bytes; a read of %zu ends",
-		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
-		  (unsigned long long)conn->pending_bytes, cost_of(reading));
 	under_way_done(conn->io, reading->security);
 	DL_DELETE(conn->readings, reading);
-	conn->pending_count--;
-	conn->pending_bytes -= cost_of(reading);
+	conn_request_sub(conn, cost_of(reading));
 	finish(conn->io, reading);
 	free(reading);
 	if (conn->readings == NULL)
@@ -200,8 +195,7 @@ static int start(struct conn *conn, struct reading *what)
 			memcpy(reading->job, what->wait.job.data, what->wait.job.len);
 	reading->security = under_way_add(io);
 	DL_APPEND(conn->readings, reading);
-	conn->pending_count++;
-	conn->pending_bytes += cost_of(reading);
+	conn_request_add(conn, cost_of(reading));
 	readings_resume(conn);
 	return 0;
 }

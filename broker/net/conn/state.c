@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <utlist.h>
 
+#include "broker/net/conn/bufs.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/sessions.h"
@@ -169,12 +170,50 @@ bool conn_is_full(const struct conn *conn)
 		atomic_load_explicit(&net->unsent, memory_order_relaxed) > max);
 }
 
+bool input_room(const struct io *io, size_t bytes)
+{
+	uint64_t max = io->net->config.input_bytes_max;
+
+	return atomic_load_explicit(&io->net->input, memory_order_relaxed) + bytes <=
+	       (max != 0 ? max : 512u << 20);
+}
+
+void conn_request_add(struct conn *conn, size_t bytes)
+{
+	conn->pending_count++;
+	conn->pending_bytes += bytes;
+	conn->request_bytes += bytes;
+	atomic_fetch_add_explicit(&conn->io->net->input, bytes, memory_order_relaxed);
+}
+
+void conn_request_sub(struct conn *conn, size_t bytes)
+{
+	invariant(conn->pending_count > 0 && conn->pending_bytes >= conn->request_bytes &&
+			  conn->request_bytes >= bytes,
+		  "connection %llu: %llu requests or commands under way, of %llu bytes, of which "
+		  "%llu wait; one takes %zu",
+		  (unsigned long long)conn->id, (unsigned long long)conn->pending_count,
+		  (unsigned long long)conn->pending_bytes, (unsigned long long)conn->request_bytes,
+		  bytes);
+	conn->pending_count--;
+	conn->pending_bytes -= bytes;
+	conn->request_bytes -= bytes;
+	atomic_fetch_sub_explicit(&conn->io->net->input, bytes, memory_order_relaxed);
+}
+
+/* What waits may be long: its answers are not begun while the peer does not read those before. */
+static bool may_wait(const struct conn *conn)
+{
+	return conn->request_bytes < INPUT_FAIR_BYTES || input_room(conn->io, 0);
+}
+
 bool conn_may_take(const struct conn *conn)
 {
 	return !conn->dead && !conn->closing && !conn->held && !conn->blocked && !conn->turn_over &&
 	       !conn->io->draining && conn->pending_count < LIMIT_INFLIGHT_REQUESTS_MAX &&
 	       conn->pending_bytes + conn->buf_bytes < LIMIT_CONN_PENDING_BYTES_MAX &&
-	       conn->closed_count < LIMIT_CONSUMERS_CLOSING_MAX && !conn_is_full(conn);
+	       conn->closed_count < LIMIT_CONSUMERS_CLOSING_MAX && may_wait(conn) &&
+	       !conn_is_full(conn);
 }
 
 void conn_unlist(struct conn *conn)

@@ -41,6 +41,11 @@ void conn_unlist(struct conn *conn); /* removes it from io->unflushed */
 /* ---- input ---- */
 /* Whether one more frame is within the bounds of pending commands and unsent output. */
 bool conn_may_take(const struct conn *conn);
+/* A request of so many bytes waits in the broker, and does not any more. */
+void conn_request_add(struct conn *conn, size_t bytes);
+void conn_request_sub(struct conn *conn, size_t bytes);
+/* Whether all connections together may have so many bytes more of input and requests. */
+bool input_room(const struct io *io, size_t bytes);
 /* Of one frame, with its length. */
 size_t conn_frame_max(const struct conn *conn);
 /* The protocol refused bytes: they are passed to it again soon, with or without new ones. */
