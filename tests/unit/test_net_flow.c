@@ -353,7 +353,68 @@ Test(net, deliveries_go_on_when_all_was_sent_at_once)
 	rig_close(&rig);
 }
 
+/* limit: INFLIGHT_REQUESTS_MAX, OUTBOX_BYTES_MAX */
+Test(net, a_connection_is_read_below_each_of_its_bounds)
+{
+	static uint8_t bytes[LIMIT_SIZE(OUTBOX_BYTES_MAX) / 2];
+	struct conn *conn;
+	struct rig rig;
+
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	conn->pending_count = LIMIT_INFLIGHT_REQUESTS_MAX - 1;
+	cr_expect(conn_may_take(conn));
+	conn->pending_count++;
+	cr_expect(!conn_may_take(conn));
+	conn->pending_count = 0;
+	/* Of all connections together: above it each may have 256 KiB. */
+	rig.net->config.outbox_bytes_max = 1;
+	conn_write(conn, bytes, 1 << 18);
+	cr_expect(conn_may_take(conn));
+	conn_write(conn, bytes, 1);
+	cr_expect(!conn_may_take(conn));
+	rig.net->config.outbox_bytes_max = (1 << 18) + 1;
+	cr_expect(conn_may_take(conn), "at the bound of all");
+	rig.net->config.outbox_bytes_max--;
+	cr_expect(!conn_may_take(conn), "one above it");
+	rig.net->config.outbox_bytes_max = 0;
+	conn_write(conn, bytes, sizeof(bytes) - conn_unsent(conn));
+	cr_expect(conn_may_take(conn));
+	conn_write(conn, bytes, 1);
+	cr_expect(!conn_may_take(conn));
+	rig_close(&rig);
+}
+
 /* ---- many subscriptions ---- */
+
+/* limit: SUBSCRIPTIONS_ALL_MAX */
+Test(net, subscriptions_of_all_connections_are_bounded)
+{
+	struct door_sub_spec spec = {.kind = DOOR_CONSUME, .name = {"q", 1}};
+	struct door_subscribed ret;
+	struct conn *conn;
+	struct rig rig;
+
+	greet(&rig);
+	conn = rig.net->ios[0].conns;
+	(void)queue_make(&rig, "q");
+	/* As if others had so many. */
+	atomic_fetch_add(&rig.net->subs, LIMIT_SUBSCRIPTIONS_ALL_MAX - 1);
+	cr_expect_eq(door_subscribe(conn, 1, &spec, &ret), 0);
+	cr_expect_eq(door_subscribe(conn, 2, &spec, &ret), SLUICE_E_LIMIT);
+	turns(&rig);
+	cr_assert_eq(door_unsubscribe(conn, 1), 0);
+	turns(&rig);
+	cr_assert_eq(conn->ended_count, 1u);
+	cr_expect_eq(door_subscribe(conn, 2, &spec, &ret), SLUICE_E_LIMIT, "it is still known");
+	sub_drop(conn->ended);
+	cr_expect_eq(door_subscribe(conn, 2, &spec, &ret), 0);
+	atomic_fetch_sub(&rig.net->subs, LIMIT_SUBSCRIPTIONS_ALL_MAX - 1);
+	conn_kill(conn, "the test ends it");
+	turns(&rig);
+	cr_expect_eq(atomic_load(&rig.net->subs), 0u);
+	rig_close(&rig);
+}
 
 enum { CONNS = 98, SUBS_EACH = 1024 };
 

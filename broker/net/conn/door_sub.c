@@ -42,6 +42,10 @@ static int bounds_check(const struct conn *conn, uint64_t number, const struct d
 	if (HASH_CNT(hh_number, conn->subs) >= LIMIT_SUBSCRIPTIONS_MAX)
 		return REFUSE(ret, SLUICE_E_LIMIT, "this connection has %llu subscriptions already",
 			      ULL(LIMIT_SUBSCRIPTIONS_MAX));
+	if (atomic_load_explicit(&conn->io->net->subs, memory_order_relaxed) >=
+	    LIMIT_SUBSCRIPTIONS_ALL_MAX)
+		return REFUSE(ret, SLUICE_E_LIMIT, "the broker has %llu subscriptions already",
+			      ULL(LIMIT_SUBSCRIPTIONS_ALL_MAX));
 	if (spec->credit > LIMIT_CREDIT_MAX)
 		return REFUSE(ret, SLUICE_E_LIMIT, "credit of %u; expected at most %llu",
 			      spec->credit, ULL(LIMIT_CREDIT_MAX));

@@ -303,6 +303,7 @@ struct net {
 	_Atomic uint64_t connections;
 	_Atomic uint64_t unsent;       /* of all connections */
 	_Atomic uint64_t input;	       /* memory of bufs, of all connections */
+	_Atomic uint64_t subs;	       /* of all connections; sub.c */
 	struct listen_socket *sockets; /* io/listen.c */
 	struct instances *instances;
 	/* ---- io.c: the threads that have not drained yet ---- */

@@ -146,8 +146,10 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	HASH_ADD(hh_number, conn->subs, number, sizeof(own->number), own);
 	if (HASHED(hh_number, own)) {
 		HASH_ADD(hh_tag, io->subs, tag, sizeof(own->tag), own);
-		if (HASHED(hh_tag, own))
+		if (HASHED(hh_tag, own)) {
+			atomic_fetch_add_explicit(&io->net->subs, 1, memory_order_relaxed);
 			return 0;
+		}
 		HASH_DELETE(hh_number, conn->subs, own);
 	}
 	followed_remove(io, own);
@@ -193,6 +195,7 @@ void sub_drop(struct sub *sub)
 	}
 	if (sub->revoked)
 		under_way_done(io, sub->security);
+	atomic_fetch_sub_explicit(&io->net->subs, 1, memory_order_relaxed);
 	sub_free(sub);
 }
 
