@@ -367,6 +367,46 @@ Test(net_door, a_change_of_the_rules_ends_what_lost_its_right)
 	rig_close(&rig);
 }
 
+Test(net_door, a_change_of_the_rules_ends_the_waits_for_a_job_that_may_not_be_seen)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__QueueCreate create = SLUICE__QUEUE_CREATE__INIT;
+	Sluice__QueueConfig config = SLUICE__QUEUE_CONFIG__INIT;
+	Sluice__JobSubmit submit = SLUICE__JOB_SUBMIT__INIT;
+	Sluice__JobWait wait = SLUICE__JOB_WAIT__INIT;
+	char queue[] = "jobs", jobs[2][3] = {"j1", "j2"};
+	struct rig rig;
+
+	ruled(&rig);
+	config.name = submit.queue = queue;
+	config.kind = SLUICE__QUEUE_KIND__QUEUE_JOBS;
+	create.config = &config;
+	request.op_case = SLUICE__REQUEST__OP_QUEUE_CREATE;
+	request.queue_create = &create;
+	ask(&rig, 1, &request);
+	cr_assert_eq(reply_code(&rig, 1), 0);
+	for (uint32_t n = 0; n < 2; n++) {
+		submit.job = wait.job = jobs[n];
+		request.op_case = SLUICE__REQUEST__OP_JOB_SUBMIT;
+		request.job_submit = &submit;
+		ask(&rig, 2 + n, &request);
+		cr_assert_eq(reply_code(&rig, 2 + n), 0);
+		request.op_case = SLUICE__REQUEST__OP_JOB_WAIT;
+		request.job_wait = &wait;
+		ask(&rig, 10 + n, &request);
+	}
+	turns(&rig);
+	cr_assert_eq(rig.net->ios[0].conns->waiter_count, 2u);
+	rule.deny = true;
+	rule.deny_on = jobs[1];
+	io_security(&rig.net->ios[0], 1);
+	cr_assert_eq(reply_code(&rig, 11), SLUICE_E_DENIED);
+	turns(&rig);
+	cr_assert_eq(rig.net->ios[0].conns->waiter_count, 1u, "the other one stays");
+	cr_assert_eq(reported(&rig), 1u);
+	rig_close(&rig);
+}
+
 /* Nothing that was asked for before the change is applied after the report. */
 Test(net_door, a_change_is_reported_when_what_was_sent_before_is_answered)
 {

@@ -6,6 +6,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
 #include "broker/net/conn/sub.h"
+#include "broker/net/conn/wait.h"
 #include "broker/util/hash.h"
 #include "broker/util/invariant.h"
 
@@ -52,6 +53,8 @@ void security_begin(struct io *io, uint64_t version)
 		/* A protocol may end others meanwhile. */
 		while (!conn->dead && (sub = revoked_next(conn)) != NULL)
 			revoke(io, sub, before);
+		if (!conn->dead)
+			waits_check(conn);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "broker/net/conn/admit.h"
 #include "broker/net/conn/answer.h"
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/protocol.h"
@@ -322,6 +323,21 @@ static void end(const struct waiter *waiter, const struct job_shown *shown)
 static bool is_open_again(const struct waiter *waiter, const struct job_shown *shown)
 {
 	return shown->rc == 0 && !shown->terminal && shown->number == waiter->number;
+}
+
+void waits_check(struct conn *conn)
+{
+	struct waiter *waiter, *next;
+
+	DL_FOREACH_SAFE2(conn->waiters, waiter, next, conn_next)
+	{
+		const char *job = job_of(waiter);
+
+		if (admit_again(conn, "job.show", (struct sluice_slice){job, strlen(job)}))
+			continue;
+		refuse(conn, waiter->tag, 0, SLUICE_E_DENIED, "the right to it was taken away");
+		waiter_drop(waiter);
+	}
 }
 
 void waits_job_ended(struct io *io, const struct effect *effect)

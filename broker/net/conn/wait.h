@@ -22,6 +22,7 @@ struct wait_spec {
 void wait_begin(struct conn *conn, uint64_t tag, const struct wait_spec *spec);
 void waits_job_ended(struct io *io, const struct effect *effect);
 void waits_due(struct io *io, uint64_t now_ms);
+void waits_check(struct conn *conn); /* the rules have changed: ends those that lost their right */
 void waits_drop(struct conn *conn);
 
 #endif
