@@ -3,21 +3,13 @@
 """Where the broker listens: several addresses, unix sockets."""
 import os
 import re
-import signal
 import socket
 import stat
 import subprocess
 
 import tap
 
-
-def sluice(address, *args):
-    return subprocess.run(
-        [tap.program("client/cli/sluice"), "--address", address, "--timeout", "5s", *args],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+from listen_rig import a_session_is_resumed, sluice
 
 
 def listeners(broker):
@@ -173,41 +165,8 @@ def test_a_user_that_is_not_mapped_is_refused():
 
 def test_a_session_is_resumed_over_a_unix_socket():
     with tap.Scratch() as top:
-        path, data = f"{top}/s.sock", f"{top}/data"
-        broker = tap.Broker(data=data, args=["--listen", f"unix:{path}"])
-        try:
-            tap.equal(
-                sluice(broker.address, "stream", "create", "e", "--subject", "e.>").returncode,
-                0,
-                "stream",
-            )
-            follower = tap.Process(
-                [
-                    tap.program("client/cli/sluice"),
-                    "--address",
-                    f"unix:{path}",
-                    "follow",
-                    "e",
-                    "--from",
-                    "0",
-                ]
-            )
-            try:
-                sluice(broker.address, "pub", "e.x", "first")
-                tap.wait_until(lambda: b"first" in follower.text(), 20, "the first event")
-                broker.signal(signal.SIGKILL)
-                broker.wait(20)
-                broker.kill()
-                broker = tap.Broker(data=data, args=["--listen", f"unix:{path}"])
-                tap.wait_until(lambda: b"again" in follower.text(), 30, "it is connected again")
-                tap.check(b"the session had ended" not in follower.text(), "with the same session")
-                sluice(broker.address, "pub", "e.x", "second")
-                tap.wait_until(lambda: b"second" in follower.text(), 20, "the second event")
-            finally:
-                follower.kill()
-            broker.stop()
-        finally:
-            broker.kill()
+        path = f"{top}/s.sock"
+        a_session_is_resumed(f"{top}/data", ["--listen", f"unix:{path}"], f"unix:{path}")
 
 
 tap.main(globals())

@@ -15,6 +15,8 @@ import time
 
 import tap
 
+from listen_rig import a_session_is_resumed, sluice
+
 HELLO = bytes([0, 0, 0, 10, 1, 0, 0, 0, 0, 0, 8, 1, 16, 1])
 WELCOME = 65
 HELLO_BYTES_MAX = 16384
@@ -78,21 +80,6 @@ class Broker(tap.Broker):
         found = re.search(rb"^listener native (tls:127\.0\.0\.1:(\d+))$", self.text(), re.M)
         self.tls = found.group(1).decode()
         self.tls_port = int(found.group(2))
-
-
-def sluice(address, *args, ca=None, timeout="10s", **more):
-    done = subprocess.run(
-        [
-            *(tap.program("client/cli/sluice"), "--address", address, "--timeout", timeout),
-            *(("--tls-ca", ca) if ca else ()),
-            *args,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        **more,
-    )
-    return done
 
 
 def connect(port, source="127.0.0.1"):
@@ -188,32 +175,9 @@ def test_a_peer_that_does_not_read_delays_nobody_and_gets_all():
 
 def test_a_session_is_resumed_over_tls():
     with Certificates() as top:
-        ca, data = top.file("ca.pem"), top.file("data")
-        port = tap.free_port()
-        listen = ("--listen", f"tls:127.0.0.1:{port}", *top.args())
-        broker = tap.Broker(data=data, args=listen)
-        try:
-            sluice(broker.address, "stream", "create", "e", "--subject", "e.>")
-            follower = tap.Process(
-                [
-                    *(tap.program("client/cli/sluice"), "--tls-ca", ca),
-                    *("--address", f"tls:127.0.0.1:{port}", "follow", "e", "--from", "0"),
-                ]
-            )
-            try:
-                sluice(broker.address, "pub", "e.x", "first")
-                tap.wait_until(lambda: b"first" in follower.text(), 20, "the first event")
-                broker.kill()
-                broker = tap.Broker(data=data, args=listen)
-                tap.wait_until(lambda: b"again" in follower.text(), 30, "it is connected again")
-                tap.check(b"the session had ended" not in follower.text(), "with the same session")
-                sluice(broker.address, "pub", "e.x", "second")
-                tap.wait_until(lambda: b"second" in follower.text(), 20, "the second event")
-            finally:
-                follower.kill()
-            broker.stop()
-        finally:
-            broker.kill()
+        address = f"tls:127.0.0.1:{tap.free_port()}"
+        listen = ["--listen", address, *top.args()]
+        a_session_is_resumed(top.file("data"), listen, address, "--tls-ca", top.file("ca.pem"))
 
 
 def test_a_replaced_ca_holds_from_the_next_connection():
