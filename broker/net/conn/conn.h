@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Life of a connection and its commands. For io/ and the calls of
- * a protocol (door.h). */
+ * Life of a connection and its commands. For io/ and the calls of a protocol (door.h). */
 #ifndef SLUICE_NET_CONN_H
 #define SLUICE_NET_CONN_H
 

@@ -81,7 +81,7 @@ struct protocol_ops {
 			struct message_block **block, size_t bytes);
 	/* A read of door_read has ended, in that call or in a later round. */
 	void (*read_done)(struct conn *conn, uint64_t corr, const struct read_result *result);
-	/* An answer of answer_when_released, in its turn. */
+	/* What door_answer was given, in its turn. */
 	void (*answer)(struct conn *conn, uint64_t corr, int code, const uint8_t *reply,
 		       size_t len);
 	/* A wait of door_job_wait has ended, in that call or later; in its turn, as `answer`. NULL:

@@ -11,7 +11,7 @@
 #include "protocol/limits.h"
 #include "protocol/message.h"
 
-/* Section 11 of SPEC.md. */
+/* Sections 11 and 12 of SPEC.md. */
 static bool is_topology(uint16_t type)
 {
 	switch (type) {

@@ -6,10 +6,7 @@
  */
 #include "broker/net/native/native.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "broker/util/log.h"
 #include "protocol/envelope.h"
@@ -44,36 +41,38 @@ static void log_session(const struct conn *conn, const Sluice__Hello *hello, boo
 		 log_u64("attempt", hello->attempt), log_u64("left_out", left_out));
 }
 
+enum { FEATURES = 4 };
+
+/* Those of the broker that the client has asked for; returns their number. */
+static size_t features(const Sluice__Hello *hello, bool zstd, char *ret[FEATURES])
+{
+	static const char *const names[FEATURES] = {"zstd", "session-close", "reject-renew",
+						    "lane"};
+	size_t count = 0;
+
+	for (size_t n = zstd ? 0 : 1; n < FEATURES; n++) {
+		size_t i = 0;
+
+		while (i < hello->n_features && strcmp(hello->features[i], names[n]) != 0)
+			i++;
+		if (i < hello->n_features)
+			ret[count++] = (char *)(uintptr_t)names[n];
+	}
+	return count;
+}
+
 static void welcome(struct conn *conn, const struct door_session *session, bool resumed)
 {
 	struct native *native = door_state(conn);
 	Sluice__Welcome message = SLUICE__WELCOME__INIT;
 	struct door_facts facts;
 	char server[] = "sluiced/" SLUICE_VERSION;
-	char zstd[] = "zstd", session_close[] = "session-close", reject[] = "reject-renew",
-	     lane[] = "lane";
-	char *features[4];
-	bool zstd_asked = false, close_asked = false, reject_asked = false, lane_asked = false;
+	char *common[FEATURES];
 
 	door_facts(conn, &facts);
 	message.version = SLUICE_PROTOCOL_VERSION;
-	for (size_t i = 0; i < native->hello->n_features; i++) {
-		const char *asked = native->hello->features[i];
-
-		zstd_asked |= strcmp(asked, zstd) == 0;
-		close_asked |= strcmp(asked, session_close) == 0;
-		reject_asked |= strcmp(asked, reject) == 0;
-		lane_asked |= strcmp(asked, lane) == 0;
-	}
-	if (zstd_asked && facts.zstd)
-		features[message.n_features++] = zstd;
-	if (close_asked)
-		features[message.n_features++] = session_close;
-	if (reject_asked)
-		features[message.n_features++] = reject;
-	if (lane_asked)
-		features[message.n_features++] = lane;
-	message.features = features;
+	message.n_features = features(native->hello, facts.zstd, common);
+	message.features = common;
 	message.server = server;
 	message.session_id = session->session;
 	message.session_secret = (ProtobufCBinaryData){sizeof(session->secret),
