@@ -190,6 +190,11 @@ static void use_by_consumer(struct conn *conn)
 	result = door_subscribe(conn, 1, &consumer, &ret);
 }
 
+static void end_consumer(struct conn *conn)
+{
+	result = door_unsubscribe(conn, 1);
+}
+
 static void (*const uses[])(struct conn *conn) = {use_by_command, use_by_touch, use_by_consumer};
 
 /* limit: HELD_SESSIONS_MAX */
@@ -213,6 +218,9 @@ Test(net_sessions, above_its_limit_a_connection_lets_the_least_used_one_go)
 		for (unsigned i = 2; i < LIMIT_HELD_SESSIONS_MAX; i++)
 			(void)opened_as(&rig, 0);
 	}
+	(void)opened_as(&rig, 0);
+	cr_assert_not_null(session_held(conn_of(&rig), first.session), "it has a consumer");
+	run(&rig, end_consumer);
 	(void)opened_as(&rig, 0);
 	cr_assert_null(session_held(conn_of(&rig), first.session), "the least used one was let go");
 	cr_assert_eq(conn_of(&rig)->session_count, LIMIT_HELD_SESSIONS_MAX);

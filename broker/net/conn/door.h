@@ -142,9 +142,10 @@ struct door_session {
 	uint32_t timeout_ms;
 };
 /* From then on the connection holds the session, and effects for the session go to it. It holds
- * LIMIT_HELD_SESSIONS_MAX; beyond, the least used free one (neither attached nor ephemeral) is let
- * go. RESUME, USE: done, *ret is filled. OPEN: a command; `session` of the table follows with the
- * tag. *ret_why is borrowed until the next call. LIMIT, BUSY. */
+ * LIMIT_HELD_SESSIONS_MAX; beyond, the least used one that is neither attached nor ephemeral, and
+ * has no consumer, is let go (LIMIT: there is none). RESUME, USE: done, *ret is filled. OPEN: a
+ * command; `session` of the table follows with the tag. *ret_why is borrowed until the next call.
+ * BUSY. */
 int door_session(struct conn *conn, uint64_t tag, const struct door_session_spec *spec,
 		 struct door_session *ret, const char **ret_why) SLUICE_MUST_USE;
 /* A sign of life of a free session that it holds, memory only; given to the engine with others

@@ -9,6 +9,7 @@
 #include "broker/net/conn/internal.h"
 #include "broker/net/conn/under_way.h"
 #include "broker/net/conn/state.h"
+#include "broker/net/conn/sub.h"
 #include "broker/util/invariant.h"
 #include "broker/util/log.h"
 #include "broker/util/memory.h"
@@ -42,6 +43,18 @@ void session_use(struct held_session *held)
 	DL_APPEND(conn->sessions, held);
 }
 
+/* What is granted to a consumer can be settled only while its session is held. */
+static bool has_consumer(const struct conn *conn, uint64_t session)
+{
+	struct sub *sub, *next;
+
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->kind == DOOR_CONSUME && sub->session == session)
+			return true;
+	}
+	return false;
+}
+
 /* Room for one more. */
 static int make_room(struct conn *conn)
 {
@@ -50,7 +63,8 @@ static int make_room(struct conn *conn)
 	if (conn->session_count < LIMIT_HELD_SESSIONS_MAX)
 		return 0;
 	DL_FOREACH(conn->sessions, held) {
-		if ((held->flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL)) != 0)
+		if ((held->flags & (DOOR_SESSION_ATTACH | DOOR_SESSION_EPHEMERAL)) != 0 ||
+		    has_consumer(conn, held->session))
 			continue;
 		session_let_go(held, false);
 		return 0;

@@ -29,7 +29,8 @@ struct held_session {
 };
 
 /* Adds a session that is open. flags: ATTACH attaches it at the engine. Above
- * LIMIT_HELD_SESSIONS_MAX the least used free session is let go. LIMIT: there is none; NOMEM. */
+ * LIMIT_HELD_SESSIONS_MAX the least used free session without a consumer is let go. LIMIT: there is
+ * none; NOMEM. */
 int session_hold(struct conn *conn, uint64_t session, uint32_t timeout_ms,
 		 uint8_t flags) SLUICE_MUST_USE;
 struct held_session *session_held(const struct conn *conn, uint64_t session); /* NULL: not held */
