@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Planted bugs. The simulator's executable is linked with --wrap, so that some functions of core
- * and store are called through plants.c, which changes them while a plant is set; the broker's own
- * code has no hook. The effect of a plant depends on the command alone, so it is the same when a
- * batch is replayed. One plant at a time; not thread-safe.
+ * Planted bugs. The simulator's executable is linked with --wrap, so that some functions of the
+ * broker are called through plants.c and plants_engine.c, which change them while a plant is set;
+ * the broker's own code has no hook. The effect of a plant depends on the command alone, so it is
+ * the same when a batch is replayed. One plant at a time; not thread-safe.
  */
 #ifndef SLUICE_TESTS_SIM_PLANTS_H
 #define SLUICE_TESTS_SIM_PLANTS_H
