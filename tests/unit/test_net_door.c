@@ -407,6 +407,38 @@ Test(net_door, a_change_of_the_rules_ends_the_waits_for_a_job_that_may_not_be_se
 	rig_close(&rig);
 }
 
+/* The engine may claim for a consumer until it has handled its close, whatever becomes of the
+ * connection. */
+Test(net_door, a_change_is_reported_after_the_last_event_of_a_consumer_without_connection)
+{
+	for (int closed_before = 0; closed_before < 2; closed_before++) {
+		struct rig rig;
+
+		ruled(&rig);
+		consume(&rig, 1, 1);
+		rule.deny = true;
+		if (closed_before == 1) {
+			cr_assert_eq(close(rig.fd), 0);
+			for (int n = 0; n < 10; n++)
+				(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+		}
+		io_security(&rig.net->ios[0], 1);
+		(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+		if (closed_before == 0)
+			cr_assert_eq(close(rig.fd), 0);
+		rig.fd = -1;
+		for (int n = 0; n < 10; n++)
+			(void)event_base_loop(rig.net->ios[0].base, EVLOOP_NONBLOCK);
+		cr_assert_null(rig.net->ios[0].conns, "its connection is gone");
+		cr_expect_eq(reported(&rig), 0u, "the engine has not seen that it is closed");
+		turns(&rig);
+		cr_expect_eq(reported(&rig), 1u);
+		cr_expect_eq(rig.net->ios[0].under_way, 0u);
+		cr_expect_null(rig.net->ios[0].gone);
+		rig_close(&rig);
+	}
+}
+
 /* Nothing that was asked for before the change is applied after the report. */
 Test(net_door, a_change_is_reported_when_what_was_sent_before_is_answered)
 {

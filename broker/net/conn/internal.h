@@ -276,6 +276,7 @@ struct io {
 	struct followed *consumed; /* queues */
 	struct followed *deleted;  /* of both: with subscriptions that are to end */
 	struct sub *pumps;
+	struct sub *gone; /* consumers without a connection, until their last event */
 	uint64_t next_tag;
 	uint64_t pump_cost; /* of followers in this round of the loop; io.c resets it */
 	/* for tests: subscriptions that events of their stream or queue reached */

@@ -10,18 +10,35 @@
 #include "broker/util/hash.h"
 #include "broker/util/invariant.h"
 
-/* The engine may be about to claim for a consumer that ends: it is under way until its last event.
- */
+/* The engine may be about to claim for a consumer that ends: it is under way until its last event,
+ * as what the older rules have admitted. */
+static void consumer_close(struct io *io, struct sub *sub, uint64_t before)
+{
+	sub_close(sub);
+	if (!sub->leaving)
+		return;
+	sub->security = before;
+	io->older++;
+}
+
 static void revoke(struct io *io, struct sub *sub, uint64_t before)
 {
 	sub_end_notify(sub, SLUICE_E_DENIED, "the right to it was taken away");
-	if (sub->kind == DOOR_CONSUME) {
-		sub->revoked = true;
-		sub->security = before;
-		io->under_way++;
-		io->older++;
+	if (sub->kind == DOOR_CONSUME)
+		consumer_close(io, sub, before);
+	else
+		sub_close(sub);
+}
+
+/* The round's end would close them, as of the new rules. */
+static void dead_close(struct io *io, struct conn *conn, uint64_t before)
+{
+	struct sub *sub, *next;
+
+	HASH_ITER(hh_number, conn->subs, sub, next) {
+		if (sub->kind == DOOR_CONSUME)
+			consumer_close(io, sub, before);
 	}
-	sub_close(sub);
 }
 
 /* One that lost its right; NULL: there is none left. */
@@ -53,7 +70,9 @@ void security_begin(struct io *io, uint64_t version)
 		/* A protocol may end others meanwhile. */
 		while (!conn->dead && (sub = revoked_next(conn)) != NULL)
 			revoke(io, sub, before);
-		if (!conn->dead)
+		if (conn->dead)
+			dead_close(io, conn, before);
+		else
 			waits_check(conn);
 	}
 }

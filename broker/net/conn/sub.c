@@ -157,14 +157,54 @@ int sub_add(struct conn *conn, struct sub **sub, uint64_t number)
 	return SLUICE_E_NOMEM;
 }
 
-/* Closes the consumer at the engine. */
+/* Closes the consumer at the engine, which may be about to claim for it: under way until its last
+ * event. */
 static void consumer_end(struct sub *sub)
 {
 	struct io *io = sub->conn->io;
 
 	followed_remove(io, sub);
-	if (sub->opened && engine_consumer_close(io->engine, &io->sink, sub->tag) != 0)
+	if (!sub->opened)
+		return;
+	if (engine_consumer_close(io->engine, &io->sink, sub->tag) != 0) {
 		log_line(LOG_LEVEL_ERROR, log_id("net.no_memory", "no memory to close a consumer"));
+		return;
+	}
+	sub->leaving = true;
+	sub->security = under_way_add(io);
+}
+
+static void left(struct io *io, struct sub *sub)
+{
+	if (sub->leaving)
+		under_way_done(io, sub->security);
+	sub->leaving = false;
+}
+
+/* Without its connection. The engine reports the last events in the order of the closes, so it is
+ * usually the first of the list. */
+static void gone_ended(struct io *io, uint64_t tag)
+{
+	struct sub *sub;
+
+	DL_FOREACH2(io->gone, sub, pump_next)
+	{
+		if (sub->tag != tag)
+			continue;
+		DL_DELETE2(io->gone, sub, pump_prev, pump_next);
+		left(io, sub);
+		sub_free(sub);
+		return;
+	}
+}
+
+void subs_fini(struct io *io)
+{
+	struct sub *sub, *next;
+
+	DL_FOREACH_SAFE2(io->gone, sub, next, pump_next)
+	sub_free(sub);
+	io->gone = NULL;
 }
 
 void sub_drop(struct sub *sub)
@@ -193,10 +233,13 @@ void sub_drop(struct sub *sub)
 	} else {
 		consumer_end(sub);
 	}
-	if (sub->revoked)
-		under_way_done(io, sub->security);
 	atomic_fetch_sub_explicit(&io->net->subs, 1, memory_order_relaxed);
-	sub_free(sub);
+	if (!sub->leaving) {
+		sub_free(sub);
+		return;
+	}
+	sub->conn = NULL;
+	DL_APPEND2(io->gone, sub, pump_prev, pump_next);
 }
 
 /* Fails only for a consumer that was never opened: nothing is claimed for it. */
@@ -244,8 +287,10 @@ void sub_ended(struct io *io, uint64_t tag)
 	struct sub *sub;
 
 	HASH_FIND(hh_tag, io->subs, &tag, sizeof(tag), sub);
-	if (sub == NULL)
-		return; /* dropped: its queue or its connection is gone */
+	if (sub == NULL) { /* its queue or its connection is gone */
+		gone_ended(io, tag);
+		return;
+	}
 	conn = sub->conn;
 	invariant(sub->closed && !sub->ended && conn->closed_count > 0,
 		  "subscription %llu of connection %llu ends, and was not closed", ULL(sub->number),
@@ -254,9 +299,7 @@ void sub_ended(struct io *io, uint64_t tag)
 	DL_DELETE2(conn->closed, sub, pump_prev, pump_next);
 	conn->closed_count--;
 	sub->ended = true;
-	if (sub->revoked)
-		under_way_done(io, sub->security);
-	sub->revoked = false;
+	left(io, sub);
 	DL_APPEND2(conn->ended, sub, pump_prev, pump_next);
 	if (++conn->ended_count > LIMIT_CONSUMERS_ENDED_MAX)
 		sub_drop(conn->ended);

@@ -26,7 +26,7 @@ struct sub {
 	/* ---- of a consumer ---- */
 	uint32_t queue_kind;
 	bool opened;	   /* the engine has the consumer */
-	bool revoked;	   /* its right was taken away: under way until its last event; and */
+	bool leaving;	   /* closed at the engine: under way until its last event; and */
 	uint64_t security; /* what under_way_done is told then */
 	uint64_t session;
 	/* Closed by the client. In conn->closed: grants that were made before the engine saw the
@@ -74,6 +74,7 @@ int sub_consume(struct sub *sub, struct consumer_spec *spec) SLUICE_MUST_USE;
 void sub_close(struct sub *sub);
 /* The engine's last event of a consumer that was closed: all its grants were handled. */
 void sub_ended(struct io *io, uint64_t tag);
+/* One whose last event has not come is kept for it, without its connection. */
 void sub_drop(struct sub *sub);
 /* The broker ends it: notifies the protocol, which may end other subscriptions in this call. The
  * caller drops or closes it. */
@@ -91,6 +92,8 @@ void subs_end(struct io *io);	     /* the part of a round */
 void subs_end_of(struct conn *conn); /* all of a connection */
 void sub_wants_pump(struct sub *sub);
 void subs_pump(struct io *io);
+/* When the engine has stopped and no connection is left. */
+void subs_fini(struct io *io);
 /* Pauses the claims for all consumers of the connection when its output is full; resumes them when
  * it has drained. */
 void subs_pause_if_full(struct conn *conn);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a thread has under way that was admitted: commands, reads, answers, and consumers that lost
- * their right. For what is under way; security.h waits for it. */
+ * What a thread has under way that was admitted: commands, reads, answers, and consumers that
+ * were closed. For what is under way; security.h waits for it. */
 #ifndef SLUICE_NET_UNDER_WAY_H
 #define SLUICE_NET_UNDER_WAY_H
 

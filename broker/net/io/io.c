@@ -485,6 +485,7 @@ void io_fini(struct io *io)
 	}
 	while (io->dead != NULL)
 		conns_reap(io);
+	subs_fini(io);
 	sessions_fini(io);
 	/* The engine is stopped: no answer comes any more. */
 	DL_FOREACH_SAFE(io->orphans, pending, after_pending) {
