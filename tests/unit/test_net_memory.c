@@ -385,6 +385,95 @@ Test(net_memory, a_connection_that_no_thread_can_be_given_is_closed)
 	rig_close(&rig);
 }
 
+/* ---- a follower ---- */
+
+static void one_step(struct rig *rig, struct client *client, enum step step)
+{
+	static uint8_t out[1 << 16], body[1 << 16];
+	const struct frame_deliver none = {0};
+	size_t len;
+
+	client_send(client, out, step_frame(step, out, &none));
+	cr_assert_eq(client_frame(rig, client, body, &len), answers[step]);
+	cr_assert_eq(answer_code(answers[step], body, len), 0);
+}
+
+static void follow(struct rig *rig, struct client *client)
+{
+	Sluice__Request request = SLUICE__REQUEST__INIT;
+	Sluice__FollowOpen open = SLUICE__FOLLOW_OPEN__INIT;
+	uint8_t bytes[256], body[4096];
+	char stream[] = "s";
+	size_t len;
+
+	open.stream = stream;
+	open.subscription = 2;
+	open.credit = 10;
+	request.op_case = SLUICE__REQUEST__OP_FOLLOW_OPEN;
+	request.follow_open = &open;
+	client_send(client, bytes, request_frame(bytes, FOLLOW, &request));
+	cr_assert_eq(client_frame(rig, client, body, &len), FRAME_REPLY);
+	cr_assert_eq(answer_code(FRAME_REPLY, body, len), 0);
+	cr_assert_eq(client_frame(rig, client, body, &len), FRAME_NOTICE, "it has caught up");
+}
+
+struct publishing {
+	struct submission submission;
+	struct frame_publish publish;
+	uint8_t bytes[64];
+};
+
+static void publishing_free(struct submission *submission)
+{
+	free(submission);
+}
+
+/* An event that no connection has published. */
+static void publish_event(struct rig *rig)
+{
+	struct envelope envelope = {.subject = {"a.b", 3}, .body = {"x", 1}};
+	struct publishing *own = calloc(1, sizeof(*own));
+
+	cr_assert_not_null(own);
+	own->publish = (struct frame_publish){.target_kind = PUBLISH_TO_STREAM,
+					      .count = 1,
+					      .target = {"s", 1}};
+	own->publish.payload.data = own->bytes;
+	own->publish.payload.len = envelope_encode(own->bytes, &envelope);
+	own->publish.raw_bytes = (uint32_t)own->publish.payload.len;
+	own->submission.command =
+		(struct command){.type = COMMAND_PUBLISH, .gateway = 1, .body = &own->publish};
+	own->submission.bytes = sizeof(*own);
+	own->submission.destroy = publishing_free;
+	cr_assert_eq(engine_submit(rig->engine, &own->submission), 0);
+	engine_turn(rig);
+}
+
+/* The first allocation of the round that has an event for it is the snapshot. */
+Test(net_memory, a_follower_without_a_snapshot_is_served_later)
+{
+	struct client client;
+	uint8_t body[4096];
+	struct rig rig;
+	size_t len;
+
+	rig_open(&rig);
+	client_open(&rig, &client);
+	one_step(&rig, &client, HELLO);
+	one_step(&rig, &client, CREATE);
+	follow(&rig, &client);
+	publish_event(&rig);
+	left = 1;
+	failed = false;
+	loop_turn(&rig);
+	left = 0;
+	cr_assert_eq(failed, OWN_ALLOCATOR != 0);
+	io_again(&rig.net->ios[0]);
+	cr_assert_eq(client_frame(&rig, &client, body, &len), FRAME_DELIVER);
+	(void)close(client.fd);
+	rig_close(&rig);
+}
+
 /* ---- a foreign consumer ---- */
 
 static const struct sluice_listener_host *foreign_host;

@@ -507,7 +507,12 @@ void subs_pump(struct io *io)
 				break;
 			continue;
 		}
-		if (engine_read_begin(io->engine, &txn, &number) != 0) {
+		rc = engine_read_begin(io->engine, &txn, &number);
+		if (rc == SLUICE_E_NOMEM) {
+			sub_wants_pump(sub); /* with the next round, at most TIMER_MS from now */
+			break;
+		}
+		if (rc != 0) {
 			conn_kill(sub->conn, "the store cannot be read");
 			break;
 		}
