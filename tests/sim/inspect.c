@@ -258,9 +258,7 @@ static void inspect_jobs(struct sim *s, struct store_txn *txn, struct oracle_res
 	for (int job = 0; job < s->jobs_end; job++) {
 		if (rows[job].exists && rows[job].seen.claim == ORACLE_ORPHANED)
 			rest->orphaned[rows[job].seen.source]++;
-		if (rows[job].exists)
-			(void)oracle_job_shown(s->oracle, job, &rows[job].seen);
-		else if (oracle_job_shown(s->oracle, job, NULL))
+		if (oracle_job_shown(s->oracle, job, rows[job].exists ? &rows[job].seen : NULL))
 			slot_renew(s, job);
 	}
 }

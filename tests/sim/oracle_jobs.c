@@ -75,6 +75,9 @@ void oracle_job_submitted(struct oracle *o, int job)
 	struct job *j = &o->jobs[job];
 
 	note(o, 40, (uint64_t)job, 0);
+	/* The broker may have forgotten it since the last read: then this is another job. */
+	if (j->exists && j->terminal && o->now_ms - j->end_ms >= o->rules.job_keep_ms)
+		j->forgotten = true;
 	if (j->exists || j->unknown || j->forgotten)
 		return;
 	*j = (struct job){.exists = true, .attempt = 1, .claim = ORACLE_READY};
@@ -275,6 +278,8 @@ void oracle_job_intended(struct oracle *o, int job, uint64_t token, uint32_t att
 	struct job *j = &o->jobs[job];
 
 	note(o, 45, (uint64_t)job, token + done);
+	if (j->forgotten)
+		return;
 	if (!done) {
 		if (leased_surely(o, j) && token == j->token && attempt == j->attempt &&
 		    (!j->cancel || j->intent))
@@ -298,6 +303,8 @@ void oracle_job_released(struct oracle *o, int job, uint64_t token, uint32_t del
 	struct job *j = &o->jobs[job];
 
 	note(o, 46 + verdict, (uint64_t)job, token);
+	if (j->forgotten)
+		return;
 	if (verdict == ORACLE_REFUSED && leased_surely(o, j) && token == j->token && !j->intent)
 		broken(o, "a release by the holder of job %d was refused", job);
 	if (verdict != ORACLE_APPLIED)
@@ -318,6 +325,8 @@ void oracle_job_cancelled(struct oracle *o, int job, bool terminal)
 	struct job *j = &o->jobs[job];
 
 	note(o, 49, (uint64_t)job, terminal);
+	if (j->forgotten)
+		return;
 	if (!j->unknown && terminal != (j->terminal || !j->intent))
 		broken(o, "a cancel of job %d %s", job,
 		       terminal ? "ended it after its intent" : "did not end it");
@@ -335,6 +344,8 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 	struct job *j = &o->jobs[job];
 
 	note(o, 50, (uint64_t)job, attempt + done);
+	if (j->forgotten)
+		return;
 	if (!done) {
 		if (j->exists && !j->unknown && (force || j->terminal))
 			broken(o, "a reset of job %d was refused", job);
@@ -491,8 +502,12 @@ bool oracle_job_shown(struct oracle *o, int job, const struct oracle_job_seen *s
 	note(o, 52, (uint64_t)job, seen != NULL ? seen->attempt : 0);
 	if (seen == NULL)
 		return forgotten(o, job);
-	if (j->forgotten)
-		return false;
+	if (j->forgotten) {
+		bool was = j->exists;
+
+		j->exists = j->unknown = false;
+		return was;
+	}
 	if (o->events_read)
 		check_events(o, job, seen);
 	if (seen->terminal != is_terminal(seen->state))
