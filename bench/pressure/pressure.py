@@ -736,6 +736,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=3, help="of a round; at least 2")
     parser.add_argument("--dir", help="for the stores; the measurement depends on its disk")
     options = parser.parse_args()
+    if options.dir is not None and not os.path.isdir(options.dir):
+        parser.error(f"--dir {options.dir}: expected a directory that exists")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tempfile.mkdtemp(prefix="sluice-pressure-", dir=options.dir)
