@@ -347,7 +347,10 @@ void oracle_job_reset(struct oracle *o, int job, bool force, uint32_t attempt, b
 	if (j->forgotten)
 		return;
 	if (!done) {
-		if (j->exists && !j->unknown && (force || j->terminal))
+		bool kept = !j->terminal || o->now_ms - j->end_ms < o->rules.job_keep_ms;
+
+		/* The broker may have forgotten it since the last read. */
+		if (j->exists && !j->unknown && kept && (force || j->terminal))
 			broken(o, "a reset of job %d was refused", job);
 		return;
 	}
